@@ -1,0 +1,1 @@
+"""Parent catalogues in, flux tables out."""

@@ -1,0 +1,271 @@
+"""Flux tables on disk: the schema, shards written atomically and verified when read, the manifest."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from lumos.errors import LumosDataError
+from lumos.flags import flag_metadata
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "file_sha256",
+    "measure_schema",
+    "read_json",
+    "read_shard",
+    "read_shards",
+    "write_atomic",
+    "write_json",
+    "write_shard",
+]
+
+#: Raised by one whenever a column changes its name, type or meaning.
+SCHEMA_VERSION = 1
+
+
+@cache
+def _columns() -> dict[str, dict[str, str]]:
+    text = resources.files("lumos.catalogs").joinpath("schema.yaml").read_text(encoding="utf-8")
+    columns: dict[str, dict[str, str]] = yaml.safe_load(text)["measure"]
+    return columns
+
+
+def measure_schema(
+    estimators: Sequence[str], flux_unit: str, n_components: int = 1, provenance: Mapping[str, object] | None = None
+) -> pa.Schema:
+    """Return the Arrow schema of the table that ``lumos measure`` writes.
+
+    Parameters
+    ----------
+    estimators : sequence of str
+        Names of the estimators of the run, each with its two columns.
+    flux_unit : str
+        ``"nJy"``, or the image unit where no zero point is known.
+    n_components : int, optional
+        Number of mixture components of the flux likelihood.
+    provenance : mapping, optional
+        Plain facts stored in the metadata of the file.
+
+    Returns
+    -------
+    pyarrow.Schema
+        Each field with unit, UCD and meaning; the flag registry in the metadata.
+    """
+    schema_fields = []
+    for template, spec in _columns().items():
+        for estimator in estimators if "{estimator}" in template else [""]:
+            names = {"estimator": estimator, "flux": flux_unit, "n": n_components}
+            metadata = {key: spec[key].format(**names) for key in ("unit", "ucd", "text")}
+            schema_fields.append(
+                pa.field(template.format(**names), _arrow_type(spec["type"].format(**names)), metadata=metadata)
+            )
+    metadata = {
+        "lumos.schema_version": str(SCHEMA_VERSION),
+        "lumos.flags": json.dumps(flag_metadata()),
+        "lumos.provenance": json.dumps(provenance or {}, default=str),
+    }
+    return pa.schema(schema_fields, metadata=metadata)
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    if name.endswith("]"):
+        base, length = name[:-1].split("[")
+        return pa.list_(_arrow_type(base), int(length))
+    types = {"int64": pa.int64(), "int32": pa.int32(), "float32": pa.float32(), "float64": pa.float64()}
+    return types.get(name, pa.string())
+
+
+def write_shard(tables: Iterable[pa.Table], path: Path) -> int:
+    """Write tables of one schema as one Parquet file, whole or not at all.
+
+    Parameters
+    ----------
+    tables : iterable of pyarrow.Table
+        One or more, each becomes a row group; taken one at a time, so memory holds only one.
+    path : Path
+        Output file; it appears only when it is complete and on disk.
+
+    Returns
+    -------
+    int
+        Number of rows written.
+
+    Raises
+    ------
+    LumosDataError
+        If there is no table at all.
+    """
+    iterator = iter(tables)
+    first = next(iterator, None)
+    if first is None:
+        raise LumosDataError(f"{path}: nothing to write")
+    temporary = path.with_name(path.name + ".part")
+    n_rows = 0
+    try:
+        with temporary.open("wb") as stream:
+            with pq.ParquetWriter(stream, first.schema, compression="zstd", write_page_checksum=True) as writer:
+                for table in chain([first], iterator):
+                    writer.write_table(table)
+                    n_rows += table.num_rows
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return n_rows
+
+
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a shard, its page checksums verified.
+
+    Parameters
+    ----------
+    path : Path
+        A file that :func:`write_shard` wrote.
+    columns : sequence of str, optional
+        Which columns; all by default.
+
+    Returns
+    -------
+    pyarrow.Table
+        The rows.
+
+    Raises
+    ------
+    LumosDataError
+        If the file is missing, damaged, or of another schema version.
+    """
+    try:
+        table = pq.read_table(path, columns=None if columns is None else list(columns), page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise LumosDataError(f"{path}: damaged or missing shard ({str(error).splitlines()[0]})") from error
+    version = (table.schema.metadata or {}).get(b"lumos.schema_version", b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise LumosDataError(f"{path}: schema version {version}, this version reads {SCHEMA_VERSION}")
+    return table
+
+
+def read_shards(run: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read every finished shard of a run into one table.
+
+    Parameters
+    ----------
+    run : Path
+        Folder that ``lumos measure`` wrote.
+    columns : sequence of str, optional
+        Which columns; all by default.
+
+    Returns
+    -------
+    pyarrow.Table
+        The rows of all shards that the manifest names, in its order.
+
+    Raises
+    ------
+    LumosDataError
+        If the manifest is missing, names no finished shard, or a shard differs from the manifest.
+    """
+    manifest = read_json(run / "manifest.json")
+    tables = []
+    for entry in manifest["exposures"].values():
+        if entry["status"] == "done":
+            path = run / entry["shard"]
+            if file_sha256(path) != entry["sha256"]:
+                raise LumosDataError(f"{path}: sha256 differs from the manifest's")
+            tables.append(read_shard(path, columns).replace_schema_metadata(None))
+    if not tables:
+        raise LumosDataError(f"{run}: no finished exposure in manifest.json")
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        Hexadecimal digest.
+
+    Raises
+    ------
+    LumosDataError
+        If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise LumosDataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Output file.
+    text : str
+        Its content.
+    """
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write plain data as JSON, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Output file.
+    content : mapping
+        Plain data.
+    """
+    write_atomic(path, json.dumps(content, indent=1, default=str) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds a mapping.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Its content.
+
+    Raises
+    ------
+    LumosDataError
+        If it is missing, damaged, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LumosDataError(f"{path}: missing or damaged ({error})") from error
+    if not isinstance(content, dict):
+        raise LumosDataError(f"{path}: holds {type(content).__name__}, allowed: a mapping")
+    return content

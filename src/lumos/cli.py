@@ -1,0 +1,176 @@
+"""The command ``lumos``.
+
+Only typer and the settings are imported here at the top: ``lumos --help`` must not wait for torch or
+astropy. Each command imports what it runs.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lumos import __version__
+from lumos.errors import LumosError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Galaxy fluxes with errors that are true, from survey exposures and a parent catalogue.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Images = Annotated[list[Path], typer.Argument(help="FITS files.")]
+Out = Annotated[Path, typer.Option("--out", help="Output folder.")]
+SurveyName = Annotated[str, typer.Option("--survey", help="Name of a shipped survey, or a YAML file.")]
+Config = Annotated[Path | None, typer.Option("--config", help="Settings, YAML.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override one setting: stage.field=value.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")]
+
+
+def main() -> None:
+    """Run the command line; errors that the package foresees end with one line and exit code 1."""
+    try:
+        app()
+    except LumosError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"lumos: error: {error}", err=True)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _start_logging(debug: bool) -> None:
+    level = logging.DEBUG if debug else logging.INFO
+    logging.basicConfig(level=level, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
+    for chatty in ("matplotlib", "PIL", "fontTools"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Yield a progress display: a bar on a terminal, a line per item in a log."""
+    if not sys.stderr.isatty():
+        log = logging.getLogger("lumos")
+        yield lambda done, total, name: log.info("%s %d/%d %s", title, done, total, name)
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{title} {name}")
+
+
+@app.command()
+def measure(
+    exposures: Images,
+    catalog: Annotated[Path, typer.Option("--catalog", help="Parent catalogue.")],
+    out: Out,
+    survey: SurveyName = "generic",
+    psf: Annotated[Path | None, typer.Option("--psf", help="Folder with PSF models.")] = None,
+    estimators: Annotated[str | None, typer.Option("--estimators", help="Names, with commas between.")] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Number of processes.")] = 1,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Measure the fluxes of catalogue objects in exposures."""
+    _start_logging(debug)
+    from lumos.measure.run import measure_run  # noqa: PLC0415
+    from lumos.settings import load_settings  # noqa: PLC0415
+    from lumos.surveys import load_survey  # noqa: PLC0415
+
+    overrides = list(set_ or [])
+    if estimators is not None:
+        names = [name.strip() for name in estimators.split(",")]
+        overrides.append(f"measure.estimators=[{','.join(names)}]")
+        if "optimal" not in names and not any(override.startswith("measure.default=") for override in overrides):
+            overrides.append(f"measure.default={names[0]}")
+    settings = load_settings(config, overrides).measure
+    with _progress("measure") as progress:
+        report = measure_run(
+            exposures, catalog, out, load_survey(survey), settings, psf_dir=psf, workers=workers, progress=progress
+        )
+    typer.echo(
+        f"{out}: {report.n_rows} rows; {len(report.done)} exposures measured, {len(report.skipped)} finished before, "
+        f"{len(report.failed)} failed"
+    )
+    if report.failed:
+        raise LumosError("; ".join(report.failed.values()))
+    if report.n_rows == 0:
+        raise LumosError(f"{catalog}: no object lies on any of the exposures")
+
+
+@app.command()
+def catalog(
+    image: Annotated[Path, typer.Argument(help="FITS file.")],
+    out: Annotated[Path, typer.Option("--out", help="Output catalogue, Parquet.")],
+    survey: SurveyName = "generic",
+    psf: Annotated[Path | None, typer.Option("--psf", help="Folder with PSF models.")] = None,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Make a parent catalogue where none exists: detect objects and fit their shapes."""
+    _start_logging(debug)
+    from lumos.settings import load_settings  # noqa: PLC0415
+    from lumos.surveys import load_survey  # noqa: PLC0415
+    from lumos.workflows import make_catalog  # noqa: PLC0415
+
+    typer.echo(make_catalog(image, out, load_survey(survey), load_settings(config, set_ or []).catalog, psf_dir=psf))
+
+
+@app.command()
+def psf(
+    images: Images,
+    out: Out,
+    survey: SurveyName = "generic",
+    catalog: Annotated[Path | None, typer.Option("--catalog", help="Star positions; detected by default.")] = None,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Fit a Moffat PSF to the stars of each exposure, where none is shipped."""
+    _start_logging(debug)
+    from lumos.settings import load_settings  # noqa: PLC0415
+    from lumos.surveys import load_survey  # noqa: PLC0415
+    from lumos.workflows import make_psfs  # noqa: PLC0415
+
+    with _progress("psf") as progress:
+        typer.echo(
+            make_psfs(
+                images,
+                out,
+                load_survey(survey),
+                load_settings(config, set_ or []).psf,
+                catalog_path=catalog,
+                progress=progress,
+            )
+        )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("demo"),
+    workers: Annotated[int, typer.Option("--workers", help="Number of processes.")] = 2,
+    debug: Debug = False,
+) -> None:
+    """Run the whole story on a small simulated survey, on the CPU."""
+    _start_logging(debug)
+    from lumos.workflows import run_demo  # noqa: PLC0415
+
+    with _progress("demo") as progress:
+        typer.echo(run_demo(out, workers=workers, progress=progress))

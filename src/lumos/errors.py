@@ -1,0 +1,42 @@
+"""The exceptions of the package.
+
+A bad *call* raises one of these, at the door, with the value that was given and what is allowed.
+A bad *object* never raises: it gets NaN and a bit of :mod:`lumos.flags`.
+"""
+
+__all__ = ["LumosConfigError", "LumosDataError", "LumosError", "LumosShapeError", "LumosValueError"]
+
+
+class LumosError(RuntimeError):
+    """Base class: anything that the package refuses to do."""
+
+
+class LumosValueError(LumosError, ValueError):
+    """An argument has a value that is not allowed.
+
+    Parameters
+    ----------
+    what : str
+        What the argument is.
+    value : object
+        The value that was given.
+    allowed : object
+        What is allowed, in words or as a collection.
+    """
+
+    def __init__(self, what: str, value: object, allowed: object) -> None:
+        self.value = value
+        self.allowed = allowed
+        super().__init__(f"{what}: got {value!r}, allowed: {allowed}")
+
+
+class LumosShapeError(LumosValueError):
+    """An array has the wrong shape."""
+
+
+class LumosConfigError(LumosError, ValueError):
+    """A settings or survey file is wrong (unknown key, wrong type, missing entry)."""
+
+
+class LumosDataError(LumosError, ValueError):
+    """A data file is missing, damaged or lacks what is needed; the message names the file."""

@@ -1,0 +1,267 @@
+"""The correlation of the noise, measured with blank apertures, and its part in flux errors.
+
+Resampled or interpolated images have noise that is correlated between pixels: the scatter of the sum over an
+aperture is larger than the pixels' variances add up to, the more so the larger the aperture. The ratio is
+measured on the image itself, in apertures without sources, with the same background annulus and the same
+error formula as the estimators.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+import torch
+from scipy import ndimage
+
+from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
+from lumos.errors import LumosShapeError, LumosValueError
+from lumos.estimators.background import annulus_background
+from lumos.estimators.base import FluxResult
+from lumos.estimators.overlap import elliptical_overlap
+
+__all__ = ["CorrelatedNoise", "apply_correlation", "measure_correlation", "source_free"]
+
+_LOG = logging.getLogger(__name__)
+
+DEFAULT_RADII = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.5, 8.0)
+#: Annulus of the estimators (the paper's), pixels.
+_ANNULUS = (30.0, 45.0)
+#: Stamps cut at a time, to bound the memory.
+_CHUNK = 250
+
+
+@dataclass(frozen=True)
+class CorrelatedNoise:
+    """How much larger the noise of weighted sums is than the noise of independent pixels.
+
+    Parameters
+    ----------
+    areas : float array, shape (m,)
+        Noise-equivalent areas in pixels, ascending.
+    factors : float array, shape (m,)
+        Measured scatter over the white-noise error at each area.
+    n_apertures : int array, shape (m,)
+        Blank apertures behind each factor.
+    reason : str
+        Why there is no measurement and the factor is 1; empty where it was measured.
+    """
+
+    areas: FloatArray
+    factors: FloatArray
+    n_apertures: IntArray
+    reason: str = ""
+
+    def factor_at(self, noise_area: AnyArray) -> FloatArray:
+        """Interpolate the factor in the logarithm of the area, constant outside the measured range.
+
+        Parameters
+        ----------
+        noise_area : float array
+            Noise-equivalent areas in pixels, greater than 0, or NaN.
+
+        Returns
+        -------
+        float array of the same shape
+            Factors; NaN where the area is NaN.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_area = np.log(np.asarray(noise_area, dtype=np.float64))
+        return np.asarray(np.interp(log_area, np.log(self.areas), self.factors))
+
+    def summary(self) -> dict[str, object]:
+        """Return the measurement as plain data, for the provenance of output files.
+
+        Returns
+        -------
+        dict
+            Lists ``areas``, ``factors`` and ``n_apertures``, and ``reason``.
+        """
+        return {
+            "areas": [round(float(area), 2) for area in self.areas],
+            "factors": [round(float(factor), 4) for factor in self.factors],
+            "n_apertures": [int(number) for number in self.n_apertures],
+            "reason": self.reason,
+        }
+
+
+def apply_correlation(result: FluxResult, noise: CorrelatedNoise) -> FluxResult:
+    """Multiply the sky's part of the errors by the measured factor.
+
+    Parameters
+    ----------
+    result : FluxResult
+        Fluxes with errors for pixels without correlation.
+    noise : CorrelatedNoise
+        The measured factors.
+
+    Returns
+    -------
+    FluxResult
+        The same fluxes; ``flux_err`` and ``sky_share`` with the sky's variance times the factor squared.
+    """
+    factor = noise.factor_at(result.noise_area.detach().cpu().numpy())
+    excess = torch.from_numpy(np.atleast_1d(factor**2)).to(result.flux_err)
+    growth = 1 + result.sky_share * (excess - 1)
+    return FluxResult(
+        flux=result.flux,
+        flux_err=result.flux_err * growth.sqrt(),
+        noise_area=result.noise_area,
+        flags=result.flags,
+        sky_share=result.sky_share * excess / growth,
+    )
+
+
+def source_free(data: AnyArray, good: BoolArray, *, threshold: float = 2.0, grow: float = 4.0) -> BoolArray:
+    """Find the usable pixels that no detected source touches.
+
+    Parameters
+    ----------
+    data : float array, shape (ny, nx)
+        Image; its background is modelled on a mesh of 64 pixels.
+    good : bool array, shape (ny, nx)
+        True where a pixel is usable.
+    threshold : float
+        Detection threshold in units of the pixel scatter, on five connected pixels of the smoothed image.
+    grow : float
+        Pixels closer than this to a detected pixel count as the source's.
+
+    Returns
+    -------
+    bool array, shape (ny, nx)
+        True on blank sky.
+    """
+    if not good.any():
+        return np.zeros_like(good)
+    image = np.ascontiguousarray(data, dtype=np.float32)
+    bad = np.ascontiguousarray(~good)
+    background = sep.Background(image, mask=bad)
+    scatter = background.globalrms
+    if not scatter > 0:
+        return np.zeros_like(good)
+    # The default buffer is too small for crowded frames; all pixels is the most that can be needed.
+    sep.set_extract_pixstack(max(sep.get_extract_pixstack(), image.size))
+    _, segments = sep.extract(
+        image - background.back(), threshold, err=scatter, mask=bad, segmentation_map=True, deblend_cont=1.0
+    )
+    return np.asarray(good & (ndimage.distance_transform_edt(segments == 0) > grow))
+
+
+def measure_correlation(
+    data: AnyArray,
+    good: BoolArray,
+    sky_variance: AnyArray | float,
+    *,
+    rng: np.random.Generator,
+    radii: tuple[float, ...] = DEFAULT_RADII,
+    n_apertures: int = 2000,
+    min_apertures: int = 100,
+) -> CorrelatedNoise:
+    """Measure how the noise of blank apertures exceeds that of independent pixels.
+
+    Parameters
+    ----------
+    data : float array, shape (ny, nx)
+        Image, finite, with or without its sky.
+    good : bool array, shape (ny, nx)
+        True where a pixel is usable.
+    sky_variance : float array, broadcastable to (ny, nx), or float
+        Variance per pixel that the estimators use, image units squared.
+    rng : numpy.random.Generator
+        Chooses the positions.
+    radii : tuple of float
+        Radii of the apertures, pixels, greater than 0.
+    n_apertures : int
+        Apertures per radius, as far as the blank sky allows.
+    min_apertures : int
+        A radius with fewer is left out.
+
+    Returns
+    -------
+    CorrelatedNoise
+        One factor per radius: half the interval from 16 to 84 % of the aperture sums in units of their
+        white-noise error. The factor 1 with a ``reason`` where no radius has enough blank apertures.
+
+    Raises
+    ------
+    LumosShapeError
+        If data and mask differ in shape.
+    LumosValueError
+        If a radius is not positive or ``min_apertures`` is too small for a scatter.
+    """
+    if data.ndim != 2 or data.shape != good.shape:
+        raise LumosShapeError("image and mask", (data.shape, good.shape), "two equal shapes (ny, nx)")
+    if not radii or min(radii) <= 0:
+        raise LumosValueError("aperture radii in pixels", radii, "> 0")
+    if min_apertures < 10:
+        raise LumosValueError("min_apertures", min_apertures, ">= 10")
+    blank = source_free(data, good)
+    variance = np.broadcast_to(np.asarray(sky_variance, dtype=np.float32), data.shape)
+    blank &= np.isfinite(variance) & (variance > 0)
+    found = []
+    positions: IntArray = np.empty((0, 2), dtype=np.int64)
+    # From large to small: a place that is free for a large aperture is free for the smaller ones.
+    clearance = ndimage.distance_transform_edt(np.pad(blank, 1))[1:-1, 1:-1]
+    for radius in sorted(radii, reverse=True):
+        positions = _more_positions(clearance, radius, positions, n_apertures, rng)
+        if len(positions) >= min_apertures:
+            area, deviations = _aperture_deviations(data, blank, variance, positions, radius)
+            if len(deviations) >= min_apertures:
+                low, high = np.percentile(deviations, [15.8655, 84.1345])
+                found.append((area, 0.5 * float(high - low), len(deviations)))
+    if not found:
+        reason = f"fewer than {min_apertures} blank apertures of {min(radii):g} px with a background annulus"
+        _LOG.warning("noise correlation not measured: %s", reason)
+        return CorrelatedNoise(np.ones(1), np.ones(1), np.zeros(1, dtype=np.int64), reason)
+    areas, factors, numbers = zip(*reversed(found), strict=True)
+    return CorrelatedNoise(np.array(areas), np.array(factors), np.array(numbers, dtype=np.int64))
+
+
+def _more_positions(
+    clearance: FloatArray, radius: float, positions: IntArray, number: int, rng: np.random.Generator
+) -> IntArray:
+    """Add random blank positions (y, x) until there are ``number``, or as many as fit without crowding."""
+    places = np.flatnonzero(clearance > radius + 1)
+    # Apertures that overlap add no information: about as many as could be laid side by side.
+    wanted = min(number, int(len(places) / (np.pi * radius**2))) - len(positions)
+    if wanted <= 0:
+        return positions
+    chosen = rng.choice(places, wanted, replace=False)
+    return np.concatenate([positions, np.stack(np.unravel_index(chosen, clearance.shape), axis=1)])
+
+
+def _aperture_deviations(
+    data: AnyArray, blank: BoolArray, variance: AnyArray, positions: IntArray, radius: float
+) -> tuple[float, FloatArray]:
+    """Return the aperture's noise area and (sum - area x annulus level) / white-noise error, shape (m,)."""
+    half = int(np.ceil(_ANNULUS[1])) + 1
+    side = 2 * half + 1
+    centre = torch.full((1,), float(half))
+    size = torch.full((1,), radius)
+    overlap = elliptical_overlap(centre, centre, size, size, torch.zeros(1), (side, side)).flatten().float()
+    inside = overlap.nonzero()[:, 0]
+    overlap = overlap[inside]
+    deviations = []
+    for start in range(0, len(positions), _CHUNK):
+        stamps, usable, noise = (
+            torch.from_numpy(_cut(image, positions[start : start + _CHUNK], half)) for image in (data, blank, variance)
+        )
+        where = torch.full((len(stamps),), float(half))
+        background = annulus_background(stamps, usable, where, where, *_ANNULUS)
+        pixels = stamps.flatten(1)[:, inside] - background.level[:, None]
+        total = pixels @ overlap
+        white = noise.flatten(1)[:, inside] @ overlap**2 + (overlap.sum() * background.level_err) ** 2
+        deviations.append((total / white.sqrt()).numpy())
+    joined = np.concatenate(deviations).astype(np.float64)
+    noise_area = float(overlap.sum() ** 2 / (overlap**2).sum())
+    return noise_area, joined[np.isfinite(joined)]
+
+
+def _cut(image: AnyArray, positions: IntArray, half: int) -> AnyArray:
+    """Return stamps around positions (y, x), shape (m, 2 half + 1, 2 half + 1), 0 or False outside the image."""
+    step = np.arange(-half, half + 1)
+    rows, columns = positions[:, :1] + step, positions[:, 1:] + step
+    height, width = image.shape
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    stamps = image[rows.clip(0, height - 1)[:, :, None], columns.clip(0, width - 1)[:, None, :]]
+    return np.where(inside, stamps, np.zeros((), dtype=image.dtype))

@@ -1,0 +1,100 @@
+"""The one registry of mask planes (per pixel) and object flags (per row).
+
+Both enumerations are the single source for constants, the metadata of output files and the
+documentation: the text of a bit is its entry in ``MASK_TEXT`` or ``FLAG_TEXT``.
+"""
+
+from enum import IntFlag
+
+__all__ = ["FLAG_TEXT", "MASK_TEXT", "Flag", "MaskPlane", "flag_metadata", "flag_names"]
+
+
+class MaskPlane(IntFlag):
+    """Canonical planes of a pixel mask; a survey's own bits are mapped onto these."""
+
+    BAD = 1
+    SATURATED = 2
+    COSMIC_RAY = 4
+    NO_DATA = 8
+    BLEED = 16
+    SUSPECT = 32
+    NON_FINITE = 64
+    NO_VARIANCE = 128
+
+
+MASK_TEXT: dict[MaskPlane, str] = {
+    MaskPlane.BAD: "defect of the detector or of the reduction",
+    MaskPlane.SATURATED: "saturated",
+    MaskPlane.COSMIC_RAY: "hit by a cosmic ray",
+    MaskPlane.NO_DATA: "outside the image or never observed",
+    MaskPlane.BLEED: "bleed trail or crosstalk of a saturated star",
+    MaskPlane.SUSPECT: "usable with care (interpolated, near saturation); not excluded",
+    MaskPlane.NON_FINITE: "NaN or infinite value",
+    MaskPlane.NO_VARIANCE: "variance zero, negative or not finite",
+}
+
+
+class Flag(IntFlag):
+    """Bits of the ``flags`` column, int32."""
+
+    EDGE = 1
+    OFF_DATA = 2
+    MASKED = 4
+    MASKED_CENTRE = 8
+    TOO_MASKED = 16
+    SATURATED = 32
+    COSMIC_RAY = 64
+    BAD_SHAPE = 128
+    NO_PSF = 256
+    BAD_BACKGROUND = 512
+    BAD_NOISE = 1024
+    TRUNCATED_PROFILE = 2048
+    FIT_FAILED = 4096
+    NEIGHBOUR = 8192
+    NO_ZEROPOINT = 16384
+
+
+FLAG_TEXT: dict[Flag, str] = {
+    Flag.EDGE: "the stamp leaves the image; missing pixels are treated as masked",
+    Flag.OFF_DATA: "the object's centre lies on a pixel without data",
+    Flag.MASKED: "some of the object's light falls on masked pixels; corrected with the profile",
+    Flag.MASKED_CENTRE: "a masked pixel within the central 3 x 3 pixels",
+    Flag.TOO_MASKED: "more of the light is masked than the limit allows; fluxes are NaN",
+    Flag.SATURATED: "a saturated pixel or bleed trail within the footprint",
+    Flag.COSMIC_RAY: "a cosmic ray within the footprint",
+    Flag.BAD_SHAPE: "catalogue shape not finite or outside the allowed range; fluxes are NaN",
+    Flag.NO_PSF: "no PSF at the object's position; fluxes are NaN",
+    Flag.BAD_BACKGROUND: "too few usable pixels in the background annulus; annulus fluxes are NaN",
+    Flag.BAD_NOISE: "the noise of the stamp is not positive and finite; fluxes are NaN",
+    Flag.TRUNCATED_PROFILE: "the object is larger than the largest stamp",
+    Flag.FIT_FAILED: "the default estimator's solution does not exist or did not converge; its flux is NaN",
+    Flag.NEIGHBOUR: "another catalogue object lies within the footprint (it may contaminate the flux)",
+    Flag.NO_ZEROPOINT: "no zero point is known: fluxes are in image units",
+}
+
+
+def flag_names(flags: int) -> list[str]:
+    """Return the names of the bits set in a ``flags`` value.
+
+    Parameters
+    ----------
+    flags : int
+        Value of the ``flags`` column.
+
+    Returns
+    -------
+    list of str
+        Names, lowest bit first.
+    """
+    return [flag.name for flag in Flag if flag.name is not None and flags & flag]
+
+
+def flag_metadata() -> dict[str, dict[str, int | str]]:
+    """Return the registry as plain data, for the metadata of output files.
+
+    Returns
+    -------
+    dict
+        ``{name: {"bit": value, "text": meaning}}``.
+    """
+    return {str(flag.name): {"bit": int(flag), "text": FLAG_TEXT[flag]} for flag in Flag}

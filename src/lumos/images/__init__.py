@@ -1,0 +1,41 @@
+"""Exposures: readers, masks, WCS, PSF models and stamps."""
+
+from lumos.images.exposure import Exposure
+from lumos.images.psf import (
+    MoffatModel,
+    PsfModel,
+    PsfTable,
+    StampModel,
+    image_fwhm,
+    load_stamp_psf,
+    read_psf_table,
+)
+from lumos.images.psfex import PsfexModel, load_psfex
+from lumos.images.reader import list_detectors, read_exposure
+from lumos.images.sdss import SdssKlModel, load_psfield
+from lumos.images.stamps import Stamps, cut_stamps
+from lumos.images.wcs import celestial_wcs, pixel_jacobian, pixel_scale_at, position_angle_to_pixel, sky_to_pixel
+
+__all__ = [
+    "Exposure",
+    "MoffatModel",
+    "PsfModel",
+    "PsfTable",
+    "PsfexModel",
+    "SdssKlModel",
+    "StampModel",
+    "Stamps",
+    "celestial_wcs",
+    "cut_stamps",
+    "image_fwhm",
+    "list_detectors",
+    "load_psfex",
+    "load_psfield",
+    "load_stamp_psf",
+    "pixel_jacobian",
+    "pixel_scale_at",
+    "position_angle_to_pixel",
+    "read_exposure",
+    "read_psf_table",
+    "sky_to_pixel",
+]

@@ -1,0 +1,254 @@
+"""Masks, variances and skies: find them in other extensions or files and bring them to one form."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumos.conventions import AnyArray, Float32Array
+from lumos.errors import LumosDataError
+from lumos.flags import MaskPlane
+from lumos.images.fitsfile import open_fits
+from lumos.surveys import MaskSource, SkySource, Substitution, VarianceSource
+
+__all__ = ["Science", "canonical_mask", "find_sidecar", "open_companion", "to_variance"]
+
+#: Scatter of a Gaussian in units of its median absolute deviation.
+_MAD = 1.4826022185056018
+
+
+@dataclass(frozen=True)
+class Science:
+    """One science image of an open file.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    hdul : astropy.io.fits.HDUList
+        The open file.
+    index : int
+        Index of its HDU.
+    """
+
+    path: Path
+    hdul: Any
+    index: int
+
+    @property
+    def hdu(self) -> Any:  # noqa: ANN401
+        """Return the HDU of the image."""
+        return self.hdul[self.index]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return the shape of the image, (ny, nx)."""
+        return int(self.hdu.shape[0]), int(self.hdu.shape[1])
+
+
+def find_sidecar(path: Path, substitutions: Sequence[Substitution]) -> Path | None:
+    """Return the first companion file that exists beside a file.
+
+    Parameters
+    ----------
+    path : Path
+        File of the image.
+    substitutions : sequence of Substitution
+        Names to try, made from the image's.
+
+    Returns
+    -------
+    Path or None
+        None where there is none.
+    """
+    for name in _sidecar_names(path, substitutions):
+        if (path.parent / name).is_file():
+            return path.parent / name
+    return None
+
+
+def _sidecar_names(path: Path, substitutions: Sequence[Substitution]) -> list[str]:
+    """Return the names of companions to try; only names, never paths, and never the image itself."""
+    names = []
+    for item in substitutions:
+        name = re.sub(item.find, item.replace, path.name)
+        if name != path.name and Path(name).name == name:
+            names.append(name)
+    return names
+
+
+@contextmanager
+def open_companion(
+    science: Science, source: MaskSource | VarianceSource | SkySource, *, verify_checksums: bool
+) -> Iterator[tuple[Any, Path] | None]:
+    """Open the companion of a science image that a survey describes.
+
+    Parameters
+    ----------
+    science : Science
+        The image.
+    source : MaskSource, VarianceSource or SkySource
+        Where the companion stands.
+    verify_checksums : bool
+        Verify the checksums of a sidecar.
+
+    Yields
+    ------
+    tuple or None
+        HDU and file of the companion; None where it does not exist.
+
+    Raises
+    ------
+    LumosDataError
+        If it is required and does not exist (what was tried is named), or its file is damaged.
+    """
+    sidecar = find_sidecar(science.path, source.sidecar)
+    if source.sidecar and sidecar is None:
+        _refuse_missing(source, science, _sidecar_names(science.path, source.sidecar))
+        yield None
+    elif sidecar is not None:
+        with open_fits(sidecar, verify_checksums=verify_checksums) as hdul:
+            hdu = _extension(hdul, source.extension or _own_name(science), science)
+            if hdu is None and not source.extension and science.index < len(hdul):
+                hdu = hdul[science.index]
+            if hdu is None:
+                raise LumosDataError(f"{sidecar}: no extension for {science.path.name}[{science.index}]")
+            yield hdu, sidecar
+    else:
+        hdu = _extension(science.hdul, source.extension, science)
+        if hdu is None:
+            _refuse_missing(source, science, list(source.extension))
+        yield None if hdu is None else (hdu, science.path)
+
+
+def _refuse_missing(source: Any, science: Science, tried: Sequence[object]) -> None:  # noqa: ANN401
+    if source.required:
+        what = type(source).__name__.removesuffix("Source").lower()
+        raise LumosDataError(f"{science.path}: no {what} found, tried: {', '.join(map(str, tried))}")
+
+
+def _own_name(science: Science) -> tuple[str, ...]:
+    """Return the name of the science extension, by which a sidecar names its own."""
+    return (science.hdu.name,) if science.hdu.name not in {"", "PRIMARY"} else ()
+
+
+def _extension(hdul: Any, names: Sequence[str | int], science: Science) -> Any | None:  # noqa: ANN401
+    """Return the first extension of these names; the one of the image's EXTVER where there are several."""
+    for name in names:
+        if isinstance(name, int):
+            if name < len(hdul):
+                return hdul[name]
+            continue
+        versions = {int(hdu.ver): hdu for hdu in hdul if hdu.name == name.upper()}
+        if len(versions) > 1 and int(science.hdu.ver) not in versions:
+            raise LumosDataError(
+                f"{science.path}: {len(versions)} extensions {name}, none of version {science.hdu.ver}"
+            )
+        if versions:
+            return versions.get(int(science.hdu.ver), next(iter(versions.values())))
+    return None
+
+
+def canonical_mask(values: AnyArray, source: MaskSource, header: Mapping[str, Any], path: Path) -> NDArray[np.int32]:
+    """Map a survey's mask onto the planes of :class:`lumos.flags.MaskPlane`.
+
+    Parameters
+    ----------
+    values : int array, shape (ny, nx)
+        The survey's own values.
+    source : MaskSource
+        Their meaning.
+    header : mapping
+        Header of the mask, for plane names.
+    path : Path
+        File, for messages.
+
+    Returns
+    -------
+    int32 array, shape (ny, nx)
+        Canonical bits.
+
+    Raises
+    ------
+    LumosDataError
+        If a code is not in the survey's list, or a named plane is not in the header.
+    """
+    mask = np.zeros(values.shape, dtype=np.int32)
+    if source.kind == "nonzero":
+        mask[values != 0] = MaskPlane.BAD
+        return mask
+    if source.kind == "codes":
+        listed = {0, *source.ignore, *(int(code) for codes in source.planes.values() for code in codes)}
+        unknown = sorted(set(np.unique(values).tolist()) - listed)
+        if unknown:
+            raise LumosDataError(
+                f"{path}: mask codes {unknown[:8]} are not in the survey file, listed: {sorted(listed)}"
+            )
+    for plane, entries in source.planes.items():
+        if source.kind == "codes":
+            hit = np.isin(values, [int(entry) for entry in entries])
+        else:
+            bits = [_named_bit(str(e), header, path) if source.kind == "names" else int(e) for e in entries]
+            hit = (values & sum(set(bits))) != 0
+        mask[hit] |= int(MaskPlane[plane])
+    return mask
+
+
+def _named_bit(name: str, header: Mapping[str, Any], path: Path) -> int:
+    """Return the value of a mask plane from its MP_ card, which holds the number of the bit."""
+    key = f"MP_{name}"
+    if key not in header:
+        known = sorted(str(card) for card in header if str(card).startswith("MP_"))
+        raise LumosDataError(f"{path}: no mask plane card {key}, the header has {known}")
+    return 1 << int(header[key])
+
+
+def to_variance(
+    values: Float32Array, source: VarianceSource, data: Float32Array, mask: NDArray[np.int32]
+) -> Float32Array | None:
+    """Turn a variance or weight image into a variance and mask the pixels that have none.
+
+    Parameters
+    ----------
+    values : float32 array, shape (ny, nx)
+        The survey's own values.
+    source : VarianceSource
+        Their meaning.
+    data : float32 array, shape (ny, nx)
+        The image, whose scatter calibrates a relative weight.
+    mask : int32 array, shape (ny, nx)
+        Gets ``NO_VARIANCE`` (kind ``mask01``: ``BAD``) where the value is not positive and finite.
+
+    Returns
+    -------
+    float32 array, shape (ny, nx), or None
+        Variance in image units squared, 0 where there is none; None for the kind ``mask01``.
+    """
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        if source.kind == "mask01":
+            mask[~(values > 0)] |= int(MaskPlane.BAD)
+            return None
+        variance = values.copy() if source.kind == "variance" else 1.0 / values
+        valid = np.isfinite(values) & (values > 0) & np.isfinite(variance) & (variance > 0)
+        mask[~valid] |= int(MaskPlane.NO_VARIANCE)
+        if source.kind == "relative_weight":
+            variance *= _weighted_scatter(values, data, mask) ** 2
+    variance[~valid] = 0.0
+    return variance.astype(np.float32)
+
+
+def _weighted_scatter(weight: Float32Array, data: Float32Array, mask: NDArray[np.int32]) -> float:
+    """Return the robust scatter of data times the root of its relative weight over good pixels.
+
+    It is 1 for a weight that is the inverse variance. Sources are outliers of the median.
+    """
+    good = (mask & ~int(MaskPlane.SUSPECT)) == 0
+    if not good.any():
+        return float("nan")
+    scaled = (data[good] - np.median(data[good])) * np.sqrt(weight[good])
+    return float(_MAD * np.median(np.abs(scaled)))

@@ -1,0 +1,315 @@
+"""Look facts up in the headers of one image through the survey's header map."""
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from astropy.io.fits import Header
+from astropy.io.fits.card import Undefined
+
+from lumos.errors import LumosDataError
+from lumos.images.fitsfile import file_stem
+from lumos.surveys import HeaderCondition, HeaderEntry, Survey
+
+__all__ = ["Facts", "HeaderLookup", "read_facts"]
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._+-]{1,80}")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the headers of one image say, checked.
+
+    Parameters
+    ----------
+    exposure_id, detector : str
+        Identifiers, safe as file names.
+    band, state : str
+        Band of the survey and camera state (``""`` where the survey has none).
+    exposure_time : float
+        Seconds; NaN where unknown.
+    gain, read_noise : float
+        Electrons per image unit (NaN where unknown) and electrons (0 where unknown).
+    zeropoint, zeropoint_err : float
+        AB magnitude of 1 image unit and its error; NaN where unknown.
+    psf_fwhm : float
+        In the survey's ``psf.unit``; NaN where unknown.
+    saturation, sky_level : float
+        Image units; NaN where unknown.
+    """
+
+    exposure_id: str
+    detector: str
+    band: str
+    state: str
+    exposure_time: float
+    gain: float
+    read_noise: float
+    zeropoint: float
+    zeropoint_err: float
+    psf_fwhm: float
+    saturation: float
+    sky_level: float
+
+
+@dataclass(frozen=True)
+class HeaderLookup:
+    """The headers that describe one image.
+
+    Parameters
+    ----------
+    path : Path
+        File, for messages and for the file stem.
+    extension : Header
+        Header of the image.
+    primary : Header
+        Primary header of the file.
+    """
+
+    path: Path
+    extension: Header
+    primary: Header
+
+    def find(self, key: str) -> Any:  # noqa: ANN401
+        """Return the value of a keyword, the image's own header first.
+
+        Parameters
+        ----------
+        key : str
+            FITS keyword, HIERARCH ones without that word.
+
+        Returns
+        -------
+        object or None
+            None where it is absent or empty.
+        """
+        for header in (self.extension, self.primary):
+            if key in header:
+                value = header[key]
+                if value is not None and not isinstance(value, Undefined) and str(value).strip():
+                    return value
+        return None
+
+    def text(self, name: str, entry: HeaderEntry) -> str | None:
+        """Return one fact as text.
+
+        Parameters
+        ----------
+        name : str
+            What it is, for messages.
+        entry : HeaderEntry
+            Where it stands.
+
+        Returns
+        -------
+        str or None
+            None where nothing is found and nothing is required.
+
+        Raises
+        ------
+        LumosDataError
+            If it is required and not found (the keys tried are named), or has not the survey's form.
+        """
+        values = [(key, value) for key in entry.keys if (value := self.find(key)) is not None]
+        if not values:
+            return self._without_keyword(name, entry)
+        if entry.combine == "mean":
+            numbers = [self._float(key, value) for key, value in values]
+            return repr(sum(numbers) / len(numbers))
+        key, value = values[0]
+        found = str(value).strip()
+        if entry.pattern is not None:
+            match = re.search(entry.pattern, found)
+            if match is None:
+                raise LumosDataError(f"{self.path}: {name}: {key}={found!r} does not match {entry.pattern!r}")
+            found = match.group(1) if match.groups() else match.group(0)
+        return entry.aliases.get(found, found)
+
+    def number(self, name: str, entry: HeaderEntry) -> float:
+        """Return one fact as a number.
+
+        Parameters
+        ----------
+        name : str
+            What it is, for messages.
+        entry : HeaderEntry
+            Where it stands.
+
+        Returns
+        -------
+        float
+            NaN where nothing is found and nothing is required.
+
+        Raises
+        ------
+        LumosDataError
+            If it is required and not found, or no number.
+        """
+        found = self.text(name, entry)
+        return math.nan if found is None else self._float(name, found)
+
+    def holds(self, condition: HeaderCondition | None) -> bool:
+        """Return whether a header condition holds.
+
+        Parameters
+        ----------
+        condition : HeaderCondition or None
+            None always holds.
+
+        Returns
+        -------
+        bool
+            False where the keyword is absent.
+        """
+        if condition is None:
+            return True
+        value = self.find(condition.key)
+        return value is not None and re.match(condition.pattern, str(value)) is not None
+
+    def _without_keyword(self, name: str, entry: HeaderEntry) -> str | None:
+        if entry.file_stem:
+            return file_stem(self.path)
+        if entry.default is not None:
+            return str(entry.default)
+        if entry.required:
+            raise LumosDataError(f"{self.path}: no {name} in the header, keys tried: {', '.join(entry.keys)}")
+        return None
+
+    def _float(self, name: str, value: object) -> float:
+        try:
+            return float(str(value))
+        except ValueError as error:
+            raise LumosDataError(f"{self.path}: {name}: {value!r} is not a number") from error
+
+
+def read_facts(lookup: HeaderLookup, survey: Survey) -> Facts:
+    """Read everything that the headers of one image say.
+
+    Parameters
+    ----------
+    lookup : HeaderLookup
+        Headers of the image.
+    survey : Survey
+        The header map and the allowed bands and states.
+
+    Returns
+    -------
+    Facts
+        Checked values.
+
+    Raises
+    ------
+    LumosDataError
+        If a required key is missing, an identifier is unsafe as a file name, the band or state is unknown,
+        or a number is out of range.
+    """
+    entries = survey.header
+    exposure_time = lookup.number("exposure time", entries.exposure_time)
+    band = _band(lookup, survey)
+    if math.isnan(exposure_time):
+        exposure_time = survey.bands[band].exposure_time or math.nan
+    gain = lookup.number("gain", entries.gain)
+    for name, value in (("exposure time", exposure_time), ("gain", gain)):
+        if value <= 0 or math.isinf(value):
+            raise LumosDataError(f"{lookup.path}: {name} is {value}, allowed: positive")
+    read_noise = lookup.number("read noise", entries.read_noise)
+    return Facts(
+        exposure_id=identifier(lookup, "exposure_id", entries.exposure_id),
+        detector=identifier(lookup, "detector", entries.detector),
+        band=band,
+        state=_state(lookup, survey),
+        exposure_time=exposure_time,
+        gain=gain,
+        read_noise=0.0 if math.isnan(read_noise) else read_noise,
+        zeropoint=_zeropoint(lookup, survey, exposure_time),
+        zeropoint_err=lookup.number("zero-point error", entries.zeropoint_err),
+        psf_fwhm=lookup.number("PSF FWHM", entries.psf_fwhm),
+        saturation=lookup.number("saturation", entries.saturation),
+        sky_level=lookup.number("sky level", entries.sky_level),
+    )
+
+
+def identifier(lookup: HeaderLookup, name: str, entry: HeaderEntry) -> str:
+    """Return an identifier that is safe as a file name.
+
+    Parameters
+    ----------
+    lookup : HeaderLookup
+        Headers of the image.
+    name : str
+        What it is, for messages.
+    entry : HeaderEntry
+        Where it stands.
+
+    Returns
+    -------
+    str
+        Letters, digits and ``._+-`` only, at most 80, without ``..``.
+
+    Raises
+    ------
+    LumosDataError
+        If it is missing or unsafe: output files are named after it.
+    """
+    value = lookup.text(name, entry)
+    if value is None:
+        raise LumosDataError(f"{lookup.path}: no {name} in the header, keys tried: {', '.join(entry.keys)}")
+    if _IDENTIFIER.fullmatch(value) is None or ".." in value or value.startswith("."):
+        allowed = "1 to 80 letters, digits or ._+- , no leading dot, no '..'"
+        raise LumosDataError(f"{lookup.path}: {name} {value!r} is not safe as a file name, allowed: {allowed}")
+    return value
+
+
+def _band(lookup: HeaderLookup, survey: Survey) -> str:
+    """Return the band, one of the survey's."""
+    band = lookup.text("band", survey.header.band)
+    if band is None:
+        keys = ", ".join(survey.header.band.keys)
+        raise LumosDataError(f"{lookup.path}: no band in the header, keys tried: {keys}")
+    if band not in survey.bands:
+        allowed = ", ".join(survey.bands)
+        raise LumosDataError(f"{lookup.path}: unknown band {band!r} for survey {survey.name}, allowed: {allowed}")
+    return band
+
+
+def _state(lookup: HeaderLookup, survey: Survey) -> str:
+    """Return the camera state: the header's own, else by date; empty where the survey has none."""
+    rule = survey.states
+    if not rule.names:
+        return ""
+    state = lookup.text("state", survey.header.state)
+    if state is None:
+        state = _state_by_date(lookup, survey)
+    if state not in rule.names:
+        raise LumosDataError(f"{lookup.path}: unknown camera state {state!r}, allowed: {', '.join(rule.names)}")
+    return state
+
+
+def _state_by_date(lookup: HeaderLookup, survey: Survey) -> str:
+    text = lookup.text("date", survey.header.date)
+    keys = ", ".join((*survey.header.state.keys, *survey.header.date.keys))
+    if text is None:
+        raise LumosDataError(f"{lookup.path}: no camera state in the header, keys tried: {keys}")
+    try:
+        day = date.fromisoformat(text[:10])
+    except ValueError as error:
+        raise LumosDataError(f"{lookup.path}: date {text!r} does not begin with YYYY-MM-DD") from error
+    begun = {start: state for state, start in survey.states.starts.items() if start <= day}
+    first = next(name for name in survey.states.names if name not in survey.states.starts)
+    return begun[max(begun)] if begun else first
+
+
+def _zeropoint(lookup: HeaderLookup, survey: Survey, exposure_time: float) -> float:
+    """Return the AB magnitude of 1 image unit: m = zp + 2.5 log10(t) - 2.5 log10(f) for a zero point per second."""
+    zeropoint = lookup.number("zero point", survey.header.zeropoint)
+    if math.isinf(zeropoint):
+        raise LumosDataError(f"{lookup.path}: zero point is {zeropoint}, allowed: finite")
+    if not survey.zeropoint_per_second or math.isnan(zeropoint):
+        return zeropoint
+    if math.isnan(exposure_time):
+        keys = ", ".join(survey.header.exposure_time.keys)
+        raise LumosDataError(f"{lookup.path}: the zero point is per second, but no exposure time, keys tried: {keys}")
+    return zeropoint + 2.5 * math.log10(exposure_time)

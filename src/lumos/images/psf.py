@@ -1,0 +1,336 @@
+"""PSF models: a PSF as a function of the position on the CCD, read from the formats in use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow.parquet as pq
+from astropy.table import Table
+from scipy.ndimage import spline_filter1d
+from scipy.sparse import csr_matrix
+
+from lumos.conventions import AnyArray, BoolArray, FloatArray
+from lumos.errors import LumosDataError, LumosShapeError
+from lumos.images.fitsfile import open_fits, read_float_image
+from lumos.psf import MoffatPsf, PixelPsf, Psf
+
+__all__ = ["MoffatModel", "PsfModel", "PsfTable", "StampModel", "image_fwhm", "load_stamp_psf", "read_psf_table"]
+
+#: Steps of the radial profile, in samples, and points on each ring.
+_RING_STEP, _RING_POINTS = 0.1, 32
+
+
+class PsfModel(Protocol):
+    """A PSF that can be evaluated anywhere on a CCD."""
+
+    def at(self, x: FloatArray, y: FloatArray) -> Psf:
+        """Evaluate the PSF.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        MoffatPsf or PixelPsf
+            For n objects or, where the PSF does not vary, shared by all; NaN where it is unknown.
+        """
+        ...
+
+    def fwhm_at(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Return the full width at half maximum, in pixels.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        float array, shape (n,)
+            NaN where the PSF is unknown.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class MoffatModel:
+    """One circular Moffat PSF for a whole CCD.
+
+    Parameters
+    ----------
+    fwhm : float
+        Full width at half maximum, pixels.
+    beta : float
+        Moffat exponent.
+    """
+
+    fwhm: float
+    beta: float
+
+    def __post_init__(self) -> None:
+        self.at(np.zeros(1), np.zeros(1))  # MoffatPsf holds the limits; a bad value is refused here, at the door
+
+    def at(self, x: FloatArray, y: FloatArray) -> MoffatPsf:  # noqa: ARG002 (the PSF is the same everywhere)
+        """Evaluate the PSF.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        MoffatPsf
+            Shared by all objects.
+        """
+        return MoffatPsf(np.array([self.fwhm], dtype=np.float64), np.array([self.beta], dtype=np.float64))
+
+    def fwhm_at(self, x: FloatArray, y: FloatArray) -> FloatArray:  # noqa: ARG002 (the PSF is the same everywhere)
+        """Return the full width at half maximum, in pixels.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        float array, shape (n,)
+            The same for all.
+        """
+        return np.full(np.shape(x), self.fwhm, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class StampModel:
+    """One PSF image for a whole CCD.
+
+    Parameters
+    ----------
+    image : float array, shape (height, width)
+        Odd height and width, the PSF centred on the middle sample; it is normalised to the sum 1.
+    sampling : float
+        Size of a sample in image pixels.
+    includes_pixel : bool
+        True where the image holds the response of the pixel.
+    """
+
+    image: AnyArray
+    sampling: float = 1.0
+    includes_pixel: bool = True
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 2:
+            raise LumosShapeError("PSF image", self.image.shape, "(odd height, odd width)")
+        total = float(np.sum(self.image, dtype=np.float64))
+        if not np.isfinite(total) or total <= 0:
+            raise LumosDataError(f"PSF image: its sum is {total}, allowed: positive and finite")
+        object.__setattr__(self, "image", (self.image / total).astype(np.float32))
+        self.at(np.zeros(1), np.zeros(1))  # PixelPsf refuses even shapes and a bad sampling
+
+    def at(self, x: FloatArray, y: FloatArray) -> PixelPsf:  # noqa: ARG002 (the PSF is the same everywhere)
+        """Evaluate the PSF.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        PixelPsf
+            Shared by all objects.
+        """
+        return PixelPsf(self.image[None], self.sampling, self.includes_pixel)
+
+    def fwhm_at(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Return the full width at half maximum, in pixels.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        float array, shape (n,)
+            The same for all.
+        """
+        return np.full(np.shape(x), image_fwhm(self.at(x, y))[0])
+
+
+def load_stamp_psf(path: Path, *, sampling: float = 1.0, includes_pixel: bool = True) -> StampModel:
+    """Read a PSF image from a FITS file (the first two-dimensional image in it).
+
+    Parameters
+    ----------
+    path : Path
+        FITS file.
+    sampling : float
+        Size of a sample in image pixels.
+    includes_pixel : bool
+        True where the image holds the response of the pixel.
+
+    Returns
+    -------
+    StampModel
+        The same PSF everywhere.
+
+    Raises
+    ------
+    LumosDataError
+        If the file cannot be read or holds no usable PSF.
+    """
+    with open_fits(path) as hdul:
+        images = [hdu for hdu in hdul if hdu.is_image and len(hdu.shape) == 2]
+        if not images:
+            raise LumosDataError(f"{path}: no two-dimensional image for the PSF")
+        image = read_float_image(images[0], path)
+    try:
+        return StampModel(image, sampling, includes_pixel)
+    except ValueError as error:
+        raise LumosDataError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class PsfTable:
+    """Moffat PSFs per exposure and detector, as ``lumos psf`` writes them.
+
+    Parameters
+    ----------
+    rows : mapping
+        ``{(exposure_id, detector): (FWHM in arcsec, beta)}``.
+    """
+
+    rows: Mapping[tuple[str, str], tuple[float, float]]
+
+    def model(self, exposure_id: str, detector: str, pixel_scale: float) -> MoffatModel | None:
+        """Return the PSF of one CCD.
+
+        Parameters
+        ----------
+        exposure_id, detector : str
+            Which one.
+        pixel_scale : float
+            Arcsec per pixel.
+
+        Returns
+        -------
+        MoffatModel or None
+            None where the table has no finite, positive FWHM for it.
+        """
+        fwhm, beta = self.rows.get((exposure_id, detector), (np.nan, np.nan))
+        if not (np.isfinite(fwhm) and fwhm > 0 and np.isfinite(beta) and beta > 1):
+            return None
+        return MoffatModel(fwhm / pixel_scale, beta)
+
+
+def read_psf_table(path: Path) -> PsfTable:
+    """Read a table of Moffat PSFs (Parquet or ECSV).
+
+    Parameters
+    ----------
+    path : Path
+        Table with the columns ``exposure_id``, ``detector``, ``fwhm_arcsec`` and ``beta``.
+
+    Returns
+    -------
+    PsfTable
+        By exposure and detector.
+
+    Raises
+    ------
+    LumosDataError
+        If the table cannot be read, lacks a column or has two rows for one CCD.
+    """
+    try:
+        if path.suffix == ".parquet":
+            columns: dict[str, Any] = pq.read_table(path).to_pydict()  # type: ignore[no-untyped-call,unused-ignore]
+        else:
+            table = Table.read(path, format="ascii.ecsv")
+            columns = {name: table[name].tolist() for name in table.colnames}
+    except (OSError, ValueError) as error:
+        raise LumosDataError(f"{path}: cannot read the PSF table: {' '.join(str(error).split())}") from error
+    names = ("exposure_id", "detector", "fwhm_arcsec", "beta")
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise LumosDataError(f"{path}: PSF table lacks {missing}, it has {sorted(columns)}")
+    rows: dict[tuple[str, str], tuple[float, float]] = {}
+    for exposure_id, detector, fwhm, beta in zip(*(columns[name] for name in names), strict=True):
+        key = str(exposure_id), str(detector)
+        if key in rows:
+            raise LumosDataError(f"{path}: two rows for exposure {key[0]}, detector {key[1]}")
+        rows[key] = (_number(fwhm), _number(beta))
+    return PsfTable(rows)
+
+
+def _number(value: object) -> float:
+    """Return a number; NaN for a missing one."""
+    return np.nan if value is None else float(str(value))
+
+
+def image_fwhm(psf: PixelPsf) -> FloatArray:
+    """Measure the full width at half maximum of PSF images.
+
+    Twice the radius at which the azimuthal mean around the middle sample, of the image interpolated with
+    cubic splines, falls to half its central value.
+
+    Parameters
+    ----------
+    psf : PixelPsf
+        PSF images, m of them.
+
+    Returns
+    -------
+    float array, shape (m,)
+        In image pixels; NaN where the image is NaN or never falls to half.
+    """
+    height, width = psf.images.shape[1:]
+    finite: BoolArray = np.isfinite(psf.images).all(axis=(1, 2))
+    images = np.where(finite[:, None, None], psf.images, 0.0).astype(np.float64)
+    coefficients = spline_filter1d(spline_filter1d(images, axis=1), axis=2).reshape(len(images), -1)
+    profile = np.asarray((_ring_means(height, width) @ coefficients.T).T)
+    half = profile[:, :1] / 2.0
+    below = profile < half
+    index = np.argmax(below, axis=1)
+    rows = np.arange(len(profile))
+    before, after = profile[rows, index - 1], profile[rows, index]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        radius = index - 1 + (before - half[:, 0]) / (before - after)
+    valid = finite & below.any(axis=1) & (half[:, 0] > 0)
+    return np.where(valid, 2.0 * _RING_STEP * radius * psf.sampling, np.nan)
+
+
+@lru_cache(maxsize=8)
+def _ring_means(height: int, width: int) -> csr_matrix:
+    """Return the operator from spline coefficients to means on rings around the middle sample.
+
+    One matrix for all images makes the measurement a product, however many objects there are.
+    """
+    # Two samples of margin keep the four taps of a cubic spline inside the image.
+    largest = (min(height, width) - 1) / 2 - 2
+    radii = np.arange(0.0, max(largest, 0.0) + 1e-9, _RING_STEP)
+    angles = 2 * np.pi * np.arange(_RING_POINTS) / _RING_POINTS
+    x = (width - 1) / 2 + radii[:, None] * np.cos(angles)
+    y = (height - 1) / 2 + radii[:, None] * np.sin(angles)
+    ring = np.broadcast_to(np.arange(len(radii))[:, None], x.shape)
+    taps = np.arange(-1, 3)
+    column = np.floor(x).astype(np.int64)[..., None] + taps
+    row = np.floor(y).astype(np.int64)[..., None] + taps
+    weight = _cubic_b_spline(row - y[..., None])[..., :, None] * _cubic_b_spline(column - x[..., None])[..., None, :]
+    # At the outermost radius a tap of weight 0 may fall outside.
+    pixel = np.clip(row, 0, height - 1)[..., :, None] * width + np.clip(column, 0, width - 1)[..., None, :]
+    ring = np.broadcast_to(ring[..., None, None], weight.shape)
+    entries = (weight.ravel() / _RING_POINTS, (ring.ravel(), pixel.ravel()))
+    return csr_matrix(entries, shape=(len(radii), height * width))
+
+
+def _cubic_b_spline(t: FloatArray) -> FloatArray:
+    """Return the cubic B-spline, which is 0 for abs(t) >= 2."""
+    t = np.abs(t)
+    return np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.clip(2 - t, 0, None) ** 3 / 6)

@@ -1,0 +1,300 @@
+"""Read exposures: one checked :class:`Exposure` per CCD, one at a time."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+
+from lumos.conventions import Float32Array
+from lumos.errors import LumosDataError
+from lumos.flags import MaskPlane
+from lumos.images.companions import Science, canonical_mask, open_companion, to_variance
+from lumos.images.exposure import Exposure
+from lumos.images.fitsfile import file_sha256, open_fits, read_float_image, read_integer_image
+from lumos.images.header import HeaderLookup, identifier, read_facts
+from lumos.images.psf_files import find_psf
+from lumos.images.sdss import read_frame_noise, read_span_mask
+from lumos.images.wcs import celestial_wcs, pixel_scale_at
+from lumos.surveys import MaskSource, SkySource, Survey, VarianceSource
+
+__all__ = ["list_detectors", "read_exposure", "read_exposure_id"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A mask, variance or sky, with where it came from and what else it tells."""
+
+    image: Any
+    origin: str
+    path: Path | None = None
+    includes_sources: bool = False
+    sky: Float32Array | None = None
+    gain: float | None = None
+    read_noise: float | None = None
+
+
+def list_detectors(path: Path, survey: Survey) -> list[str]:
+    """List the CCDs of a file from its headers alone.
+
+    Parameters
+    ----------
+    path : Path
+        FITS file.
+    survey : Survey
+        How to read it.
+
+    Returns
+    -------
+    list of str
+        Detectors in the order of the file.
+
+    Raises
+    ------
+    LumosDataError
+        If the file is damaged, holds no image, or two images have one detector name.
+    """
+    with open_fits(Path(path), verify_checksums=False) as hdul:
+        return [name for name, _ in _sciences(Path(path), hdul, survey)]
+
+
+def read_exposure_id(path: Path, survey: Survey) -> str:
+    """Return the identifier of the exposure in a file; the file is opened only where its header holds it.
+
+    Parameters
+    ----------
+    path : Path
+        FITS file.
+    survey : Survey
+        How to read it.
+
+    Returns
+    -------
+    str
+        Safe as a file name.
+
+    Raises
+    ------
+    LumosDataError
+        If the file is missing or damaged, or the identifier is not fit to name a file.
+    """
+    entry = survey.header.exposure_id
+    if not path.is_file():
+        raise LumosDataError(f"{path}: no such file")
+    if not entry.keys:
+        return identifier(HeaderLookup(path, Header(), Header()), "exposure_id", entry)
+    with open_fits(path, verify_checksums=False) as hdul:
+        headers = [science.hdu.header for _, science in _sciences(path, hdul, survey)]
+        found = {identifier(HeaderLookup(path, header, hdul[0].header), "exposure_id", entry) for header in headers}
+    if len(found) > 1:
+        raise LumosDataError(f"{path}: holds several exposures: {', '.join(sorted(found))}")
+    return found.pop()
+
+
+def read_exposure(
+    path: Path,
+    survey: Survey,
+    *,
+    psf_dir: Path | None = None,
+    detector: str | None = None,
+    verify_checksums: bool = True,
+) -> Iterator[Exposure]:
+    """Read the CCDs of a file one after the other, so that memory holds one at a time.
+
+    Parameters
+    ----------
+    path : Path
+        FITS file: plain, multi-extension, tile-compressed (``.fz``), ``.gz`` or ``.bz2``.
+    survey : Survey
+        How to read it.
+    psf_dir : Path or None
+        Folder of PSF files or of a table written by ``lumos psf``; None: the image's own folder.
+    detector : str or None
+        Only this CCD.
+    verify_checksums : bool
+        Verify CHECKSUM and DATASUM where present.
+
+    Returns
+    -------
+    iterator of Exposure
+        One per CCD. The file is opened when the first is asked for.
+
+    Raises
+    ------
+    LumosDataError
+        If anything about the file is wrong: missing, damaged or truncated file, missing header key, unknown
+        band, no usable WCS, companions of another shape, no such detector. The message names the file.
+    """
+    path = Path(path)
+    if psf_dir is not None and not Path(psf_dir).is_dir():
+        raise LumosDataError(f"{psf_dir}: no such folder (PSF files)")
+    if not path.is_file():
+        raise LumosDataError(f"{path}: no such file")
+    return _read(path, survey, None if psf_dir is None else Path(psf_dir), detector, verify_checksums=verify_checksums)
+
+
+def _read(
+    path: Path, survey: Survey, psf_dir: Path | None, detector: str | None, *, verify_checksums: bool
+) -> Iterator[Exposure]:
+    with open_fits(path, verify_checksums=verify_checksums) as hdul:
+        sciences = _sciences(path, hdul, survey)
+        names = [name for name, _ in sciences]
+        if detector is not None and detector not in names:
+            raise LumosDataError(f"{path}: no detector {detector!r}, the file has: {', '.join(names)}")
+        for name, science in sciences:
+            if detector is None or name == detector:
+                yield _read_one(science, survey, psf_dir, verify_checksums=verify_checksums)
+
+
+def _sciences(path: Path, hdul: Any, survey: Survey) -> list[tuple[str, Science]]:  # noqa: ANN401
+    """Return the science images of a file by detector."""
+    if survey.image.extensions == "all":
+        sources = (*survey.mask, *survey.variance, *survey.sky)
+        named = {str(name).upper() for source in sources for name in source.extension if not source.sidecar}
+        named |= {name.upper() for name in survey.image.exclude}
+        indices = [index for index, hdu in enumerate(hdul) if _is_image(hdu) and hdu.name.upper() not in named]
+        tried = "any two-dimensional image"
+    else:
+        wanted = [str(name).upper() for name in survey.image.extensions]
+        indices = [i for i, hdu in enumerate(hdul) if _is_image(hdu) and {hdu.name.upper(), str(i)} & set(wanted)]
+        tried = ", ".join(wanted)
+    if not indices:
+        raise LumosDataError(f"{path}: no image for survey {survey.name}, tried: {tried}")
+    found: list[tuple[str, Science]] = []
+    for index in indices:
+        lookup = HeaderLookup(path, hdul[index].header, hdul[0].header)
+        name = identifier(lookup, "detector", survey.header.detector)
+        if name in dict(found):
+            raise LumosDataError(f"{path}: two images of detector {name!r}")
+        found.append((name, Science(path, hdul, index)))
+    return found
+
+
+def _is_image(hdu: Any) -> bool:  # noqa: ANN401
+    return bool(hdu.is_image) and len(hdu.shape) == 2 and min(hdu.shape) > 0
+
+
+def _read_one(science: Science, survey: Survey, psf_dir: Path | None, *, verify_checksums: bool) -> Exposure:
+    """Read one CCD and everything that belongs to it."""
+    path, header = science.path, science.hdu.header
+    lookup = HeaderLookup(path, header, science.hdul[0].header)
+    facts = read_facts(lookup, survey)
+    wcs = celestial_wcs(header, path, science.shape, survey.pixel_scale, survey.pixel_scale_tolerance)
+    scale = pixel_scale_at(wcs, science.shape)
+    data = read_float_image(science.hdu, path)
+    mask_found = _mask(science, survey, lookup, verify_checksums=verify_checksums)
+    mask = mask_found.image
+    _clean(data, mask, facts.saturation)
+    noise = _variance(science, survey, data, mask, verify_checksums=verify_checksums)
+    sky = (
+        noise.sky
+        if noise.sky is not None
+        else _sky(science, survey, facts.sky_level, verify_checksums=verify_checksums)
+    )
+    psf = find_psf(survey, facts, path, psf_dir, shape=science.shape, pixel_scale=scale)
+    files = {path, *(item for item in (mask_found.path, noise.path, psf.path) if item is not None)}
+    _LOGGER.debug("%s detector %s: mask %s, variance %s", path, facts.detector, mask_found.origin, noise.origin)
+    return Exposure(
+        exposure_id=facts.exposure_id,
+        detector=facts.detector,
+        survey=survey.name,
+        band=facts.band,
+        state=facts.state,
+        data=data,
+        mask=mask,
+        wcs=wcs,
+        pixel_scale=scale,
+        psf=psf.model,
+        variance=noise.image,
+        variance_includes_sources=noise.includes_sources,
+        gain=facts.gain if noise.gain is None else noise.gain,
+        read_noise=facts.read_noise if noise.read_noise is None else noise.read_noise,
+        sky=sky,
+        sky_subtracted=survey.sky_subtracted,
+        exposure_time=facts.exposure_time,
+        zeropoint=facts.zeropoint,
+        zeropoint_err=facts.zeropoint_err,
+        path=path,
+        provenance={
+            "files": {item.name: file_sha256(item) for item in sorted(files)},
+            "mask": mask_found.origin,
+            "variance": noise.origin,
+            "psf": psf.origin,
+            "flux_unit": survey.flux_unit,
+        },
+    )
+
+
+def _clean(data: Float32Array, mask: NDArray[np.int32], saturation: float) -> None:
+    """Mask what is not finite or is saturated, in place; the data become finite everywhere."""
+    bad = ~np.isfinite(data)
+    mask[bad] |= int(MaskPlane.NON_FINITE)
+    if np.isfinite(saturation) and saturation > 0:
+        mask[data >= saturation] |= int(MaskPlane.SATURATED)
+    data[bad] = 0.0
+
+
+def _mask(science: Science, survey: Survey, lookup: HeaderLookup, *, verify_checksums: bool) -> _Found:
+    """Read the first mask that exists, in canonical planes."""
+    for source in survey.mask:
+        if not lookup.holds(source.when):
+            continue
+        with open_companion(science, source, verify_checksums=verify_checksums) as found:
+            if found is None:
+                continue
+            hdu, path = found
+            if source.kind == "sdss_spans":
+                return _Found(read_span_mask(path, source.planes, science.shape), path.name, path)
+            _check_shape(hdu, path, science, source)
+            mask = canonical_mask(read_integer_image(hdu, path), source, hdu.header, path)
+            return _Found(mask, f"{path.name}[{hdu.name}], {source.kind}", path)
+    return _Found(np.zeros(science.shape, dtype=np.int32), "none")
+
+
+def _variance(
+    science: Science, survey: Survey, data: Float32Array, mask: NDArray[np.int32], *, verify_checksums: bool
+) -> _Found:
+    """Read the first variance that exists; pixels without one are masked."""
+    for source in survey.variance:
+        with open_companion(science, source, verify_checksums=verify_checksums) as found:
+            if found is None:
+                continue
+            hdu, path = found
+            if source.kind == "sdss_sky":
+                frame = read_frame_noise(science.hdul, science.path, path, data)
+                noise = (frame.sky, frame.gain, frame.read_noise)
+                return _Found(frame.variance, frame.origin, path, source.includes_sources, *noise)
+            _check_shape(hdu, path, science, source)
+            variance = to_variance(read_float_image(hdu, path), source, data, mask)
+            return _Found(variance, f"{path.name}[{hdu.name}], {source.kind}", path, source.includes_sources)
+    return _Found(None, "none")
+
+
+def _sky(science: Science, survey: Survey, level: float, *, verify_checksums: bool) -> Float32Array | None:
+    """Return the sky that was subtracted: an image, or the header's level as one pixel."""
+    for source in survey.sky:
+        with open_companion(science, source, verify_checksums=verify_checksums) as found:
+            if found is not None:
+                hdu, path = found
+                _check_shape(hdu, path, science, source)
+                return read_float_image(hdu, path)
+    return np.full((1, 1), level, dtype=np.float32) if np.isfinite(level) else None
+
+
+def _check_shape(
+    hdu: Any,  # noqa: ANN401
+    path: Path,
+    science: Science,
+    source: MaskSource | VarianceSource | SkySource,
+) -> None:
+    """Refuse a companion of another shape than its image."""
+    what = type(source).__name__.removesuffix("Source").lower()
+    shape = tuple(hdu.shape) if hdu.is_image else None
+    if shape != science.shape:
+        raise LumosDataError(f"{path}[{hdu.name}]: {what} of shape {shape}, image of shape {science.shape}")

@@ -1,0 +1,1 @@
+"""From exposures and a parent catalogue to a table of fluxes."""

@@ -1,0 +1,293 @@
+"""Measure one exposure: every object of the catalogue in its footprint becomes one row."""
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from lumos.catalogs.parent import ParentCatalog
+from lumos.catalogs.tables import measure_schema
+from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, FloatArray
+from lumos.errors import LumosConfigError, LumosDataError
+from lumos.estimators import ESTIMATORS, Ellipses, Estimator, StampBatch
+from lumos.estimators.background import own_light_per_pixel
+from lumos.estimators.noise import apply_correlation
+from lumos.flags import Flag, MaskPlane
+from lumos.images.exposure import Exposure
+from lumos.measure.noise import Cutout, ExposureNoise, cut_out, exposure_noise, good_pixels, stamp_variance
+from lumos.measure.objects import PlacedObjects, place_objects
+from lumos.measure.settings import MeasureSettings
+from lumos.profiles.sersic import render_sersic
+
+__all__ = ["estimators_of", "measure_exposure"]
+
+logger = logging.getLogger(__name__)
+
+#: Pixels of the large stamps that are held at once; sets the memory of a batch (about 50 bytes each).
+_BATCH_PIXELS = 2_000_000
+#: Pixels brighter than this share of the profile's peak are the object's footprint.
+_FOOTPRINT = 0.01
+
+Columns = dict[str, AnyArray]
+
+
+def estimators_of(settings: MeasureSettings) -> dict[str, Estimator]:
+    """Return the estimators that the settings ask for.
+
+    Parameters
+    ----------
+    settings : MeasureSettings
+        Their names, and the aperture's share of light.
+
+    Returns
+    -------
+    dict
+        Functions by name.
+
+    Raises
+    ------
+    LumosConfigError
+        If a name is unknown or the default is not among them.
+    """
+    for name in (*settings.estimators, settings.default):
+        if name not in ESTIMATORS:
+            raise LumosConfigError(f"unknown estimator {name!r}, allowed: {', '.join(ESTIMATORS)}")
+    if settings.default not in settings.estimators:
+        raise LumosConfigError(f"measure.default={settings.default!r} is not one of {list(settings.estimators)}")
+    fraction = {"aperture": {"fraction": settings.aperture_fraction}}
+    return {
+        name: partial(ESTIMATORS[name], max_masked=settings.max_masked, **fraction.get(name, {}))
+        for name in settings.estimators
+    }
+
+
+def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: MeasureSettings) -> pa.Table:
+    """Measure all catalogue objects inside the footprint of one exposure.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With a PSF.
+    catalog : ParentCatalog
+        All objects, on the exposure or not.
+    settings : MeasureSettings
+        What to measure and how.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row per object on the exposure, in catalogue order, columns of ``schema.yaml``.
+
+    Raises
+    ------
+    LumosDataError
+        If the exposure has no PSF or not the noise source asked for.
+    LumosConfigError
+        If an estimator is unknown.
+    """
+    estimators = estimators_of(settings)
+    if exposure.psf is None:
+        raise LumosDataError(f"{exposure.path}: no PSF is known (the survey names none; `lumos psf` makes one)")
+    objects = place_objects(exposure, catalog, settings)
+    noise = exposure_noise(exposure, settings.noise)
+    columns = _empty_columns(len(objects), settings)
+    columns["flags"][:] = objects.flags
+    for rows in _batches(objects, settings):
+        for name, values in _measure_batch(exposure, noise, objects, rows, estimators, settings).items():
+            if name == "flags":
+                columns["flags"][rows] |= values
+            else:
+                columns[name][rows] = values
+    return _table(exposure, noise, objects, columns, settings)
+
+
+def _empty_columns(n: int, settings: MeasureSettings) -> Columns:
+    names = ["background", "background_err"]
+    names += [f"{estimator}_{part}" for estimator in settings.estimators for part in ("flux", "flux_err")]
+    return {**{name: np.full(n, np.nan) for name in names}, "flags": np.zeros(n, dtype=np.int64)}
+
+
+def _annulus(size: int, settings: MeasureSettings) -> tuple[float, float]:
+    """Return the annulus radii for a stamp size: they grow with the stamp."""
+    growth = size / settings.stamp_size
+    return settings.annulus_inner * growth, settings.annulus_outer * growth
+
+
+def _batches(objects: PlacedObjects, settings: MeasureSettings) -> Iterator[AnyArray]:
+    """Yield the row numbers of objects that share a stamp size, few enough to hold in memory."""
+    for size in np.unique(objects.stamp_size[objects.usable]):
+        rows = np.flatnonzero(objects.usable & (objects.stamp_size == size))
+        step = max(1, int(_BATCH_PIXELS / (2 * _annulus(int(size), settings)[1]) ** 2))
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]
+
+
+def _measure_batch(
+    exposure: Exposure,
+    noise: ExposureNoise,
+    objects: PlacedObjects,
+    rows: AnyArray,
+    estimators: dict[str, Estimator],
+    settings: MeasureSettings,
+) -> Columns:
+    """Run every estimator on objects that share a stamp size."""
+    size = int(objects.stamp_size[rows[0]])
+    cutout = cut_out(exposure, objects.x[rows], objects.y[rows], size, _annulus(size, settings))
+    batch, flags = _stamp_batch(exposure, noise, objects, rows, cutout, settings)
+    flags |= cutout.background.flags.numpy()
+    bad_noise = (flags & int(Flag.BAD_NOISE)) != 0
+    columns: Columns = {
+        "background": cutout.background.level.numpy(),
+        "background_err": cutout.background.level_err.numpy(),
+    }
+    for name, estimator in estimators.items():
+        result = estimator(batch)
+        if noise.correlation is not None:
+            result = apply_correlation(result, noise.correlation)
+        columns[f"{name}_flux"] = np.where(bad_noise, np.nan, result.flux.numpy())
+        columns[f"{name}_flux_err"] = np.where(bad_noise, np.nan, result.flux_err.numpy())
+        if name == settings.default:
+            flags |= result.flags.numpy()
+    columns["flags"] = flags
+    return columns
+
+
+def _stamp_batch(
+    exposure: Exposure,
+    noise: ExposureNoise,
+    objects: PlacedObjects,
+    rows: AnyArray,
+    cutout: Cutout,
+    settings: MeasureSettings,
+) -> tuple[StampBatch, AnyArray]:
+    """Assemble what the estimators see, and the flags that the pixels give."""
+    assert exposure.psf is not None
+    inner, stamps = cutout.inner, cutout.stamps
+    size = inner.stop - inner.start
+    x, y = stamps.x - inner.start, stamps.y - inner.start
+    profile = render_sersic(
+        objects.radius[rows],
+        objects.sersic_n[rows],
+        objects.axis_ratio[rows],
+        objects.theta[rows],
+        x,
+        y,
+        exposure.psf.at(objects.x[rows], objects.y[rows]),
+        size=size,
+    )
+    mask = stamps.mask[:, inner, inner]
+    good = torch.from_numpy(good_pixels(mask))
+    sky_variance, variance = stamp_variance(exposure, noise.source, cutout, objects.x[rows], objects.y[rows])
+    sky_variance, bad_noise = _clean_variance(sky_variance, good)
+    flags = _pixel_flags(profile, mask, x, y)
+    flags |= np.where(bad_noise, int(Flag.BAD_NOISE), 0)
+    gain = exposure.gain if np.isfinite(exposure.gain) else np.inf
+    batch = StampBatch(
+        data=torch.from_numpy(np.ascontiguousarray(stamps.data[:, inner, inner])),
+        good=good,
+        sky_variance=sky_variance.float(),
+        gain=torch.full((len(rows),), gain, dtype=torch.float32),
+        profile=profile,
+        x=torch.from_numpy(x).float(),
+        y=torch.from_numpy(y).float(),
+        ellipses=Ellipses(
+            torch.from_numpy(objects.semi_major[rows]).float(),
+            torch.from_numpy(objects.semi_minor[rows]).float(),
+            torch.from_numpy(objects.theta[rows]).float(),
+        ),
+        background=cutout.background.level.float(),
+        background_err=cutout.background.level_err.float(),
+        own_light=own_light_per_pixel(
+            torch.from_numpy(objects.radius[rows] * np.sqrt(objects.axis_ratio[rows])),
+            torch.from_numpy(objects.sersic_n[rows]),
+            *_annulus(size, settings),
+        ).float(),
+        variance=None if variance is None else torch.where(good, variance, 1.0),
+    )
+    return batch, flags
+
+
+def _clean_variance(sky_variance: Tensor, good: Tensor) -> tuple[Tensor, AnyArray]:
+    """Put 1 where a variance is unusable; return which objects have no usable variance at all."""
+    usable = torch.isfinite(sky_variance) & (sky_variance > 0)
+    bad = ~(usable & good).flatten(1).any(dim=1)
+    return torch.where(usable, sky_variance, 1.0), bad.numpy()
+
+
+def _pixel_flags(profile: Tensor, mask: AnyArray, x: FloatArray, y: FloatArray) -> AnyArray:
+    """Return the flags that the planes of the mask give (those of lost light are the estimators')."""
+    footprint = (profile >= _FOOTPRINT * profile.amax(dim=(1, 2), keepdim=True)).numpy()
+    centre = mask[np.arange(len(mask)), np.rint(y).astype(int), np.rint(x).astype(int)]
+
+    def touched(planes: MaskPlane) -> AnyArray:
+        return np.asarray((((mask & int(planes)) != 0) & footprint).any(axis=(1, 2)))
+
+    conditions = {
+        Flag.EDGE: ((mask & int(MaskPlane.NO_DATA)) != 0).any(axis=(1, 2)),
+        Flag.OFF_DATA: (centre & int(MaskPlane.NO_DATA)) != 0,
+        Flag.SATURATED: touched(MaskPlane.SATURATED | MaskPlane.BLEED),
+        Flag.COSMIC_RAY: touched(MaskPlane.COSMIC_RAY),
+    }
+    flags = np.zeros(len(mask), dtype=np.int64)
+    for flag, condition in conditions.items():
+        flags |= np.where(condition, int(flag), 0)
+    return flags
+
+
+def _table(
+    exposure: Exposure, noise: ExposureNoise, objects: PlacedObjects, columns: Columns, settings: MeasureSettings
+) -> pa.Table:
+    """Bring the columns to the output's units, types and order."""
+    n = len(objects)
+    calibrated = np.isfinite(exposure.zeropoint)
+    unit_flux = 10 ** (0.4 * (AB_ZEROPOINT_NJY - exposure.zeropoint)) if calibrated else 1.0
+    flags = columns.pop("flags") | (0 if calibrated else int(Flag.NO_ZEROPOINT))
+    columns = {name: values * unit_flux for name, values in columns.items()}
+    flux, flux_err = columns[f"{settings.default}_flux"], columns[f"{settings.default}_flux_err"]
+    columns |= {
+        "object_id": objects.catalog.object_id,
+        "exposure_id": np.full(n, exposure.exposure_id, dtype=object),
+        "detector": np.full(n, exposure.detector, dtype=object),
+        "band": np.full(n, exposure.band, dtype=object),
+        "state": np.full(n, exposure.state, dtype=object),
+        "ra": objects.catalog.ra,
+        "dec": objects.catalog.dec,
+        "x": objects.x,
+        "y": objects.y,
+        "zeropoint": np.full(n, exposure.zeropoint),
+        "zeropoint_err": np.full(n, exposure.zeropoint_err),
+        # A linear estimator's likelihood is a Gaussian: a mixture of one component.
+        "flux": flux,
+        "flux_err": flux_err,
+        "flux_q16": flux - flux_err,
+        "flux_q50": flux,
+        "flux_q84": flux + flux_err,
+        "flux_peak": flux,
+        "pdf_weights": np.where(np.isfinite(flux), 1.0, np.nan),
+        "pdf_means": flux,
+        "pdf_stds": flux_err,
+        "psf_fwhm": objects.psf_fwhm * exposure.pixel_scale,
+        "ood_score": np.full(n, np.nan),
+        "flags": flags,
+    }
+    provenance = {
+        **exposure.provenance,
+        "noise_source": noise.source,
+        "noise_correlation": None if noise.correlation is None else noise.correlation.summary(),
+        "default_estimator": settings.default,
+    }
+    schema = measure_schema(settings.estimators, "nJy" if calibrated else "image unit", 1, provenance)
+    return pa.table([_array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _array(values: AnyArray, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_fixed_size_list(kind):
+        flat = pa.array(np.asarray(values, dtype=np.float32).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+    if pa.types.is_string(kind):
+        return pa.array(values.tolist(), type=kind)
+    return pa.array(np.asarray(values), type=kind, from_pandas=False, safe=False)

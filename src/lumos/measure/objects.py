@@ -1,0 +1,135 @@
+"""Which catalogue objects lie on an exposure, and what they look like there, in pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from lumos.catalogs.parent import ParentCatalog
+from lumos.conventions import AnyArray, BoolArray, FloatArray
+from lumos.flags import Flag
+from lumos.images.exposure import Exposure
+from lumos.images.wcs import pixel_jacobian, position_angle_to_pixel, sky_to_pixel
+from lumos.measure.settings import MeasureSettings
+
+__all__ = ["PlacedObjects", "place_objects"]
+
+#: Half-light radius of a Moffat profile of beta 4.765 in units of its FWHM; sets the shape of apertures only.
+_PSF_HALF_LIGHT = 0.57
+#: A stamp reaches this many half-light radii of the convolved profile from the centre, at least.
+_STAMP_RADII = 2.0
+#: Two half-light radii: an object this close is likely to add light to the aperture.
+_NEIGHBOUR_RADII = 2.0
+
+
+@dataclass(frozen=True)
+class PlacedObjects:
+    """Objects of a parent catalogue on one exposure, one entry per object.
+
+    Parameters
+    ----------
+    catalog : ParentCatalog
+        The objects on the exposure, n rows.
+    x, y : float array, shape (n,)
+        Position in 0-based pixels.
+    radius : float array, shape (n,)
+        Half-light radius along the major axis in pixels; 1 where the shape is bad.
+    sersic_n, axis_ratio, theta : float array, shape (n,)
+        Sérsic index, axis ratio, angle of the major axis from +x to +y in radians; 1, 1, 0 where bad.
+    psf_fwhm : float array, shape (n,)
+        Pixels; NaN where unknown.
+    semi_major, semi_minor : float array, shape (n,)
+        Half-light ellipse of the convolved profile in pixels.
+    stamp_size : int array, shape (n,)
+        Side of the stamp that the object needs.
+    flags : int array, shape (n,)
+        Bits of :class:`lumos.flags.Flag` known before the pixels are looked at.
+    """
+
+    catalog: ParentCatalog
+    x: FloatArray
+    y: FloatArray
+    radius: FloatArray
+    sersic_n: FloatArray
+    axis_ratio: FloatArray
+    theta: FloatArray
+    psf_fwhm: FloatArray
+    semi_major: FloatArray
+    semi_minor: FloatArray
+    stamp_size: AnyArray
+    flags: AnyArray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def usable(self) -> BoolArray:
+        """Return which objects have a shape and a PSF, bool array of shape (n,)."""
+        return np.asarray((self.flags & int(Flag.BAD_SHAPE | Flag.NO_PSF)) == 0)
+
+
+def place_objects(exposure: Exposure, catalog: ParentCatalog, settings: MeasureSettings) -> PlacedObjects:
+    """Select the objects inside an exposure's footprint and express their shapes in its pixels.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With a PSF.
+    catalog : ParentCatalog
+        All objects.
+    settings : MeasureSettings
+        Stamp sizes.
+
+    Returns
+    -------
+    PlacedObjects
+        Every object whose centre lies on a pixel of the exposure, in catalogue order.
+    """
+    assert exposure.psf is not None  # the caller refuses an exposure without a PSF
+    x_all, y_all, inside = sky_to_pixel(exposure.wcs, catalog.ra, catalog.dec, exposure.shape)
+    here = catalog[inside]
+    x, y = x_all[inside], y_all[inside]
+    ok = here.shape_ok
+    scale = np.sqrt(np.abs(np.linalg.det(pixel_jacobian(exposure.wcs, x, y))))
+    radius = np.where(ok, here.half_light_radius / scale, 1.0)
+    axis_ratio = np.where(ok, here.axis_ratio, 1.0)
+    angle = np.where(ok, here.position_angle, 0.0)
+    psf_fwhm = exposure.psf.fwhm_at(x, y)
+    has_psf = np.isfinite(psf_fwhm)
+    psf_radius = _PSF_HALF_LIGHT * np.where(has_psf, psf_fwhm, 1.0)
+    semi_major = np.hypot(radius, psf_radius)
+    flags = np.where(ok, 0, int(Flag.BAD_SHAPE)) | np.where(has_psf, 0, int(Flag.NO_PSF))
+    stamp_size = _stamp_sizes(semi_major, settings)
+    flags |= np.where(2 * _STAMP_RADII * semi_major > stamp_size, int(Flag.TRUNCATED_PROFILE), 0)
+    flags |= np.where(_has_neighbour(x, y, semi_major), int(Flag.NEIGHBOUR), 0)
+    return PlacedObjects(
+        catalog=here,
+        x=x,
+        y=y,
+        radius=radius,
+        sersic_n=np.where(ok, here.sersic_n, 1.0),
+        axis_ratio=axis_ratio,
+        theta=position_angle_to_pixel(exposure.wcs, here.ra, here.dec, angle),
+        psf_fwhm=psf_fwhm,
+        semi_major=semi_major,
+        semi_minor=np.hypot(radius * axis_ratio, psf_radius),
+        stamp_size=stamp_size,
+        flags=flags,
+    )
+
+
+def _stamp_sizes(semi_major: FloatArray, settings: MeasureSettings) -> AnyArray:
+    """Return the side of each object's stamp: the standard one, doubled until the object fits."""
+    doublings = np.ceil(np.log2(np.maximum(2 * _STAMP_RADII * semi_major / settings.stamp_size, 1)))
+    most = np.floor(np.log2(max(settings.max_stamp_size / settings.stamp_size, 1)))
+    return (settings.stamp_size * 2 ** np.minimum(doublings, most)).astype(np.int64)
+
+
+def _has_neighbour(x: FloatArray, y: FloatArray, semi_major: FloatArray) -> BoolArray:
+    """Return which objects have another one within ``_NEIGHBOUR_RADII`` half-light radii."""
+    if len(x) == 0:
+        return np.zeros(0, dtype=bool)
+    points = np.column_stack([x, y])
+    # The object itself is always found, hence more than one.
+    within = cKDTree(points).query_ball_point(points, _NEIGHBOUR_RADII * semi_major, return_length=True)
+    return np.asarray(within) > 1

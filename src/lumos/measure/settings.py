@@ -1,0 +1,86 @@
+"""Settings of the stages that work on exposures."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["CatalogColumns", "MeasureSettings", "NoiseSettings"]
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class CatalogColumns(_Settings):
+    """How the parent catalogue's file names its columns."""
+
+    columns: dict[str, str | float] = {}
+    """Name in the file, or a number for a constant, of each column that differs from the standard."""
+    radius: Literal["major", "circularised"] = "major"
+    """Whether the half-light radius runs along the major axis or is sqrt(a b)."""
+
+
+class NoiseSettings(_Settings):
+    """Where the noise of a pixel comes from."""
+
+    source: Literal["auto", "variance", "gain", "scatter"] = "auto"
+    """Variance map, gain and sky, or the robust scatter around the object; auto takes the first that exists."""
+    correlation: Literal["measured", "none"] = "measured"
+    """Multiply errors by the excess scatter of blank apertures over that of independent pixels."""
+    seed: int = 0
+    """Seed of the positions of the blank apertures."""
+
+
+class MeasureSettings(_Settings):
+    """Settings of ``lumos measure``."""
+
+    estimators: tuple[str, ...] = ("aperture", "profile_fit", "optimal", "optimal_free")
+    """Estimators to run."""
+    default: str = "optimal"
+    """The estimator whose result becomes ``flux``, ``flux_err`` and the PDF."""
+    stamp_size: Annotated[int, Field(ge=20, le=200, multiple_of=2)] = 60
+    """Side of a stamp in pixels."""
+    max_stamp_size: Annotated[int, Field(ge=20, le=1000)] = 240
+    """Stamps are doubled for large objects, up to this side."""
+    annulus_inner: Positive = 30.0
+    """Inner radius of the background annulus in pixels; grows with the stamp."""
+    annulus_outer: Positive = 45.0
+    """Outer radius of the background annulus in pixels; grows with the stamp."""
+    aperture_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.625
+    """Share of the light inside the aperture."""
+    max_masked: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Largest share of an object's light on masked pixels that is corrected."""
+    noise: NoiseSettings = NoiseSettings()
+    """Where the noise comes from."""
+    catalog: CatalogColumns = CatalogColumns()
+    """How to read the parent catalogue."""
+
+
+class CatalogSettings(_Settings):
+    """Settings of ``lumos catalog``."""
+
+    threshold: Positive = 1.5
+    """Detection threshold in units of the pixel scatter."""
+    min_area: Annotated[int, Field(ge=1)] = 5
+    """Fewest connected pixels of a detection."""
+    sersic_n: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    """Sérsic indices that the quick fit chooses from."""
+    min_snr: Positive = 20.0
+    """Below this signal-to-noise ratio the index is not fitted but ``default_n``."""
+    default_n: Annotated[float, Field(ge=0.3, le=6.2)] = 1.0
+    """Sérsic index of faint objects."""
+
+
+class PsfSettings(_Settings):
+    """Settings of ``lumos psf``."""
+
+    min_stars: Annotated[int, Field(ge=1)] = 5
+    """Fewest stars of an exposure from which a PSF is made."""
+    max_stars: Annotated[int, Field(ge=1)] = 100
+    """Most stars that are fitted, brightest first."""
+    min_snr: Positive = 30.0
+    """Lowest signal-to-noise ratio of a star."""
+    stamp_size: Annotated[int, Field(ge=11)] = 31
+    """Side in pixels of the stamps that are fitted."""

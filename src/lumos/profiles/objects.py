@@ -1,0 +1,180 @@
+"""What is to be drawn, checked at the door: one float64 value per object and quantity."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lumos.conventions import AnyArray
+from lumos.errors import LumosShapeError, LumosValueError
+from lumos.profiles.transforms import MOFFAT_BETA_MIN, SERSIC_N_RANGE, moffat_alpha, sersic_b
+from lumos.psf import MoffatPsf, PixelPsf
+
+__all__ = ["AXIS_RATIO_RANGE", "Objects", "check_objects", "check_size"]
+
+#: Axis ratios that the renderer accepts.
+AXIS_RATIO_RANGE = (0.05, 1.0)
+# Float32 catalogues hold 0.05 and 6.2 a little to the wrong side.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Shapes and positions of n galaxies, float64 tensors of shape (n,).
+
+    Parameters
+    ----------
+    radius : tensor
+        Half-light radius along the major axis, in pixels; 0 for a point source.
+    sersic_n : tensor
+        Sérsic index; 1 for a point source.
+    b : tensor
+        Exact b of the index.
+    q : tensor
+        Axis ratio.
+    theta : tensor
+        Angle of the major axis from +x towards +y, in radians.
+    x, y : tensor
+        Centre in the stamp, 0-based pixel centres.
+    fwhm, alpha, beta : tensor
+        Moffat PSF: FWHM and scale radius in pixels, exponent; 0, 0 and 2 where the PSF is an image, which
+        has no wings.
+    """
+
+    radius: Tensor
+    sersic_n: Tensor
+    b: Tensor
+    q: Tensor
+    theta: Tensor
+    x: Tensor
+    y: Tensor
+    fwhm: Tensor
+    alpha: Tensor
+    beta: Tensor
+
+    def __len__(self) -> int:
+        return len(self.radius)
+
+    def take(self, index: Tensor, device: torch.device | None = None) -> "Objects":
+        """Return some of the objects.
+
+        Parameters
+        ----------
+        index : int64 tensor, shape (m,)
+            Which objects.
+        device : torch.device, optional
+            Where the result shall lie; by default where the objects are.
+
+        Returns
+        -------
+        Objects
+            Of length m.
+        """
+        return Objects(**{name: value[index].to(device) for name, value in vars(self).items()})
+
+
+def check_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return the size of the stamps as (height, width).
+
+    Parameters
+    ----------
+    size : int or tuple of two int
+        Side of square stamps, or height and width.
+
+    Returns
+    -------
+    tuple of two int
+        Height and width.
+
+    Raises
+    ------
+    LumosValueError
+        If a side is smaller than 1 pixel.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise LumosValueError("stamp size", size, "at least 1 pixel on each side")
+    return height, width
+
+
+def check_objects(
+    half_light_radius: Tensor | AnyArray,
+    sersic_n: Tensor | AnyArray,
+    axis_ratio: Tensor | AnyArray,
+    theta: Tensor | AnyArray,
+    x: Tensor | AnyArray,
+    y: Tensor | AnyArray,
+    psf: MoffatPsf | PixelPsf,
+) -> Objects:
+    """Check the arguments of the renderer and bring them to one form.
+
+    Parameters
+    ----------
+    half_light_radius, sersic_n, axis_ratio, theta, x, y : tensor or array, shape (n,)
+        As in :func:`lumos.profiles.render_sersic`.
+    psf : MoffatPsf or PixelPsf
+        PSFs of n objects, or one for all.
+
+    Returns
+    -------
+    Objects
+        On the CPU.
+
+    Raises
+    ------
+    LumosShapeError
+        If the lengths differ.
+    LumosValueError
+        If a value is not finite or out of range.
+    """
+    radius = _column("half-light radius in pixels", half_light_radius, 0.0, np.inf)
+    extended = radius > 0
+    index = np.where(extended, _plain(sersic_n, radius.shape, "Sérsic index"), 1.0)
+    _check_range("Sérsic index", index, *SERSIC_N_RANGE)
+    # Galaxies at the ends of the range stay inside the table's grid, which is wider.
+    values = {
+        "radius": radius,
+        "sersic_n": index,
+        "b": sersic_b(index),
+        "q": _column("axis ratio", axis_ratio, *AXIS_RATIO_RANGE, shape=radius.shape),
+        "theta": _column("angle of the major axis", theta, -np.inf, np.inf, shape=radius.shape),
+        "x": _column("x of the centre", x, -np.inf, np.inf, shape=radius.shape),
+        "y": _column("y of the centre", y, -np.inf, np.inf, shape=radius.shape),
+    }
+    _check_psf(psf, len(radius))
+    fwhm, beta = (psf.fwhm, psf.beta) if isinstance(psf, MoffatPsf) else (0.0, 2.0)
+    values["fwhm"] = np.zeros(len(radius)) + fwhm
+    values["beta"] = np.zeros(len(radius)) + beta
+    values["alpha"] = values["fwhm"] * moffat_alpha(values["beta"])
+    return Objects(**{name: torch.from_numpy(value) for name, value in values.items()})
+
+
+def _check_psf(psf: MoffatPsf | PixelPsf, n_objects: int) -> None:
+    n_psf = len(psf.fwhm) if isinstance(psf, MoffatPsf) else len(psf.images)
+    if n_psf not in (1, n_objects):
+        raise LumosShapeError("number of PSFs", n_psf, f"1 or the number of objects, {n_objects}")
+    if isinstance(psf, MoffatPsf) and np.any(psf.beta < MOFFAT_BETA_MIN):
+        raise LumosValueError("Moffat beta", float(np.nanmin(psf.beta)), f"at least {MOFFAT_BETA_MIN}")
+
+
+def _plain(value: Tensor | AnyArray, shape: tuple[int, ...] | None, what: str) -> AnyArray:
+    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if array.ndim != 1 or (shape is not None and array.shape != shape):
+        raise LumosShapeError(what, array.shape, "one dimension" if shape is None else shape)
+    return array.astype(np.float64)
+
+
+def _column(
+    what: str, value: Tensor | AnyArray, low: float, high: float, shape: tuple[int, ...] | None = None
+) -> AnyArray:
+    array = _plain(value, shape, what)
+    _check_range(what, array, low, high)
+    return array
+
+
+def _check_range(what: str, array: AnyArray, low: float, high: float) -> None:
+    bad = ~np.isfinite(array) | (array < low - _ROUNDING) | (array > high + _ROUNDING)
+    if bad.any():
+        allowed = f"finite, {low} to {high}" if np.isfinite([low, high]).any() else "finite"
+        raise LumosValueError(what, float(array[bad][0]), allowed)

@@ -1,0 +1,1 @@
+"""Pictures and pages. Functions draw on given axes and return them; nothing is computed here."""

@@ -1,0 +1,122 @@
+"""Pictures of a made catalogue and of a fitted PSF."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
+from matplotlib.figure import Figure
+
+from lumos.conventions import AnyArray, FloatArray
+
+__all__ = ["draw_catalog", "draw_psf", "show_image"]
+
+
+def show_image(data: AnyArray, axes: Axes) -> Axes:
+    """Draw an image with a stretch that shows both sky and cores.
+
+    Parameters
+    ----------
+    data : float array, shape (ny, nx)
+        The image.
+    axes : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same axes, in pixel coordinates.
+    """
+    sample = data[np.isfinite(data)]
+    low, middle, high = np.quantile(sample, [0.159, 0.5, 0.841])
+    sigma = max((high - low) / 2, 1e-30)
+    axes.imshow(np.arcsinh((data - middle) / (2 * sigma)), origin="lower", cmap="gray_r", vmin=-1, vmax=4)
+    return axes
+
+
+def draw_catalog(
+    path: Path,
+    data: AnyArray,
+    ellipses: tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray],
+    magnitude: FloatArray,
+    radius_arcsec: FloatArray,
+    snr: FloatArray,
+) -> None:
+    """Draw the detections on the image, and size against magnitude.
+
+    Parameters
+    ----------
+    path : Path
+        PNG file to write.
+    data : float array, shape (ny, nx)
+        The image.
+    ellipses : tuple of float arrays, shape (n,)
+        x, y, semi-major and semi-minor axis in pixels, angle in radians.
+    magnitude, radius_arcsec, snr : float array, shape (n,)
+        Of each object.
+    """
+    figure = Figure(figsize=(13, 6.2), layout="constrained")
+    image_axes, size_axes = figure.subplots(1, 2, width_ratios=[1.2, 1])
+    show_image(data, image_axes)
+    x, y, semi_major, semi_minor, theta = ellipses
+    image_axes.add_collection(
+        EllipseCollection(
+            4 * semi_major,
+            4 * semi_minor,
+            np.degrees(theta),
+            units="xy",
+            offsets=np.column_stack([x, y]),
+            offset_transform=image_axes.transData,
+            facecolors="none",
+            edgecolors="tab:red",
+            linewidths=0.6,
+        )
+    )
+    image_axes.set(xlabel="x (px)", ylabel="y (px)", title=f"{len(x)} objects (ellipses: 2 half-light radii)")
+    points = size_axes.scatter(magnitude, radius_arcsec, c=np.log10(np.maximum(snr, 1)), s=6, cmap="viridis")
+    figure.colorbar(points, ax=size_axes, label="log₁₀ signal-to-noise ratio")
+    size_axes.set(xlabel="magnitude", ylabel="half-light radius (arcsec)", yscale="log", title="deconvolved size")
+    figure.savefig(path, dpi=110)
+
+
+def draw_psf(
+    path: Path,
+    radius: FloatArray,
+    profile: FloatArray,
+    model_radius: FloatArray,
+    model_profile: FloatArray,
+    stars: tuple[FloatArray, FloatArray],
+    title: str,
+) -> None:
+    """Draw the stars' radial profile with the fitted Moffat, and their widths against brightness.
+
+    Parameters
+    ----------
+    path : Path
+        PNG file to write.
+    radius, profile : float array, shape (m,)
+        Distance from the centre in pixels and pixel value over flux, of all pixels of all stars.
+    model_radius, model_profile : float array, shape (k,)
+        The same of the fitted, pixel-integrated model.
+    stars : tuple of float arrays, shape (n,)
+        Signal-to-noise ratio and FWHM in arcsec of each star.
+    title : str
+        Title of the figure.
+    """
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    profile_axes, width_axes = figure.subplots(1, 2)
+    profile_axes.plot(radius, profile, ".", ms=2, color="0.6", label="pixels of the stars", rasterized=True)
+    profile_axes.plot(model_radius, model_profile, ".", ms=3, color="tab:red", label="fitted Moffat")
+    profile_axes.set(
+        xlabel="distance from the centre (px)",
+        ylabel="share of the flux per pixel",
+        yscale="log",
+        ylim=(1e-5, 1.5 * float(np.max(model_profile))),
+        xlim=(0, 15),
+    )
+    profile_axes.legend(frameon=False)
+    width_axes.plot(*stars, "o", ms=3)
+    width_axes.axhline(float(np.median(stars[1])), color="tab:red", lw=1)
+    width_axes.set(xlabel="signal-to-noise ratio", ylabel="FWHM (arcsec)", xscale="log")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)

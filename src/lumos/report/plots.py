@@ -1,0 +1,62 @@
+"""Figures of measurements: bias and scatter, repeats."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from lumos.validate.accuracy import Accuracy
+
+__all__ = ["plot_accuracy", "plot_pulls"]
+
+
+def plot_accuracy(results: Mapping[str, Accuracy], bias_axes: Axes, scatter_axes: Axes) -> None:
+    """Draw median and scatter of (f - f0) / f0 against magnitude.
+
+    Parameters
+    ----------
+    results : mapping
+        Accuracy by estimator.
+    bias_axes, scatter_axes : matplotlib Axes
+        Where the median and sigma68 go.
+    """
+    for shift, (name, result) in zip(_shifts(len(results)), results.items(), strict=True):
+        relative = result.relative
+        bias_axes.errorbar(
+            relative.centres + shift, relative.median, relative.median_err, fmt="o-", ms=4, lw=1, capsize=2, label=name
+        )
+        scatter_axes.plot(relative.centres, relative.sigma68, "o-", ms=4, lw=1, label=name)
+    bias_axes.axhline(0, color="0.5", lw=0.8)
+    bias_axes.set(xlabel="true AB magnitude", ylabel="median of (f − f₀) / f₀")
+    scatter_axes.set(xlabel="true AB magnitude", ylabel="σ68 of (f − f₀) / f₀", yscale="log")
+    bias_axes.legend(frameon=False, fontsize="small")
+
+
+def plot_pulls(results: Mapping[str, Accuracy], axes: Axes) -> Axes:
+    """Draw the scatter of the pulls against magnitude.
+
+    Parameters
+    ----------
+    results : mapping
+        Accuracy by estimator.
+    axes : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same axes.
+    """
+    for shift, (name, result) in zip(_shifts(len(results)), results.items(), strict=True):
+        error = result.pull.sigma68 / np.sqrt(np.maximum(result.pull.n, 1))
+        axes.errorbar(
+            result.pull.centres + shift, result.pull.sigma68, error, fmt="o-", ms=4, lw=1, capsize=2, label=name
+        )
+    axes.axhline(1, color="0.5", lw=0.8)
+    axes.set(xlabel="true AB magnitude", ylabel="σ68 of (f − f₀) / σ", ylim=(0, None))
+    return axes
+
+
+def _shifts(n: int) -> list[float]:
+    """Return small shifts along the axis, so that error bars do not hide each other."""
+    return [0.04 * (number - (n - 1) / 2) for number in range(n)]

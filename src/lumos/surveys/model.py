@@ -1,0 +1,294 @@
+"""What a survey is: bands, header map, image layout, mask planes, PSF source.
+
+Every class here is one level of a survey file (YAML). A key that is not a field is refused; see
+:func:`lumos.surveys.load_survey`.
+"""
+
+import re
+from datetime import date
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lumos.conventions import DEFAULT_MOFFAT_BETA
+from lumos.flags import MaskPlane
+
+__all__ = [
+    "Band",
+    "HeaderCondition",
+    "HeaderEntry",
+    "HeaderMap",
+    "ImageLayout",
+    "MaskSource",
+    "PsfSource",
+    "SkySource",
+    "StateRule",
+    "Substitution",
+    "Survey",
+    "VarianceSource",
+]
+
+
+class _Level(BaseModel):
+    """One level of a survey file: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Band(_Level):
+    """One band of a survey."""
+
+    wavelength: float | None = None
+    """Central wavelength, nm."""
+    exposure_time: float | None = Field(None, gt=0)
+    """Seconds; used where the header states none."""
+
+
+class HeaderEntry(_Level):
+    """Where one fact about an exposure stands: header keywords, the file name or a constant.
+
+    In YAML a plain list of keywords stands for ``{keys: [...]}``.
+    """
+
+    keys: tuple[str, ...] = ()
+    """Keywords tried in order, each in the image extension and then in the primary header."""
+    default: str | float | None = None
+    """Value where no keyword is found."""
+    file_stem: bool = False
+    """Take the file name without its suffixes where no keyword is found."""
+    pattern: str | None = None
+    """Regular expression searched in the value; its first group (or the whole match) is the result."""
+    aliases: dict[str, str] = {}
+    """Values that mean another value."""
+    combine: Literal["first", "mean"] = "first"
+    """``first`` keyword found, or the ``mean`` of all that are (one value per amplifier)."""
+    required: bool = False
+    """Refuse a file in which nothing is found."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keyword_list(cls, value: Any) -> Any:  # noqa: ANN401
+        return {"keys": value} if isinstance(value, list | tuple) else value
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        return _checked_regex(value)
+
+
+class HeaderMap(_Level):
+    """The facts read from headers, by name."""
+
+    band: HeaderEntry
+    """Name of a band of the survey."""
+    exposure_id: HeaderEntry = HeaderEntry(file_stem=True)
+    """Identifier of the exposure; the file stem unless the survey says otherwise."""
+    detector: HeaderEntry = HeaderEntry(default="0")
+    """Identifier of the CCD, different for each image of a file."""
+    exposure_time: HeaderEntry = HeaderEntry()
+    """Seconds."""
+    gain: HeaderEntry = HeaderEntry()
+    """Electrons per image unit."""
+    read_noise: HeaderEntry = HeaderEntry()
+    """Electrons per pixel."""
+    zeropoint: HeaderEntry = HeaderEntry()
+    """AB magnitude; see ``zeropoint_per_second``."""
+    zeropoint_err: HeaderEntry = HeaderEntry()
+    """Error of the zero point, magnitudes."""
+    psf_fwhm: HeaderEntry = HeaderEntry()
+    """FWHM of the PSF in the unit of ``psf.unit``."""
+    state: HeaderEntry = HeaderEntry()
+    """Camera state."""
+    date: HeaderEntry = HeaderEntry()
+    """Date of observation, beginning with YYYY-MM-DD."""
+    saturation: HeaderEntry = HeaderEntry()
+    """Level, in image units, from which a pixel is masked as saturated."""
+    sky_level: HeaderEntry = HeaderEntry()
+    """Level, in image units, of the sky that was subtracted."""
+
+
+class StateRule(_Level):
+    """The camera states of a survey and how an exposure tells its own."""
+
+    names: tuple[str, ...] = ()
+    """States, empty where the camera never changed."""
+    starts: dict[str, date] = {}
+    """First day of each state but the earliest; used where no header keyword tells."""
+
+    @model_validator(mode="after")
+    def _known(self) -> "StateRule":
+        unknown = sorted(set(self.starts) - set(self.names))
+        if unknown:
+            raise ValueError(f"starts names the states {unknown}, names has {list(self.names)}")
+        return self
+
+
+class Substitution(_Level):
+    """A file name made from another: ``re.sub(find, replace, name)``."""
+
+    find: str
+    """Regular expression; a file name without a match has no such companion."""
+    replace: str
+    """Replacement, with groups as ``\\1``."""
+
+    @field_validator("find")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        return str(_checked_regex(value))
+
+
+class HeaderCondition(_Level):
+    """A test on one header keyword."""
+
+    key: str
+    """Keyword, in the image extension or the primary header."""
+    pattern: str
+    """Regular expression that the value must match from its beginning."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        return str(_checked_regex(value))
+
+
+class _Companion(_Level):
+    """An image that belongs to a science image: another extension or another file."""
+
+    extension: tuple[str | int, ...] = ()
+    """Extensions tried in order; empty in a sidecar: the one with the image's own name or index."""
+    sidecar: tuple[Substitution, ...] = ()
+    """File names tried in order, beside the image; empty: the image's own file."""
+    required: bool = False
+    """Refuse an exposure without it."""
+
+
+class MaskSource(_Companion):
+    """A mask and the meaning of its values."""
+
+    kind: Literal["bits", "codes", "names", "nonzero", "sdss_spans"]
+    """``bits``: sums of bit values. ``codes``: one code per pixel, every code listed.
+    ``names``: bits whose numbers stand in ``MP_<NAME>`` cards. ``nonzero``: any other value than 0 is bad.
+    ``sdss_spans``: the tables of an fpM file, planes by name."""
+    planes: dict[str, tuple[int | str, ...]] = {}
+    """Bit values, codes or plane names for each canonical plane."""
+    ignore: tuple[int, ...] = ()
+    """Codes without a meaning for photometry (kind ``codes``; any other unlisted code is refused)."""
+    when: HeaderCondition | None = None
+    """Use this entry only where the header says so."""
+
+    @model_validator(mode="after")
+    def _check_planes(self) -> "MaskSource":
+        allowed = [plane.name for plane in MaskPlane]
+        for plane, values in self.planes.items():
+            if plane not in allowed:
+                raise ValueError(f"mask plane {plane!r} is unknown, allowed: {allowed}")
+            kind = str if self.kind in {"names", "sdss_spans"} else int
+            if not all(isinstance(value, kind) for value in values):
+                raise ValueError(f"mask plane {plane}: kind {self.kind!r} takes values of type {kind.__name__}")
+            if self.kind == "bits" and not all(int(value).bit_count() == 1 and int(value) > 0 for value in values):
+                raise ValueError(f"mask plane {plane}: bits must be powers of two, got {list(values)}")
+        return self
+
+
+class VarianceSource(_Companion):
+    """A variance or weight image; its kind is never guessed."""
+
+    kind: Literal["variance", "ivar", "relative_weight", "mask01", "sdss_sky"]
+    """``variance`` or inverse variance in image units. ``relative_weight``: inverse variance up to a factor,
+    which is taken from the scatter of the image. ``mask01``: 0 where a pixel is bad, no noise in it.
+    ``sdss_sky``: from the sky table of a frame and the gain and dark variance of the photoField sidecar."""
+    includes_sources: bool = False
+    """True where it holds the photon noise of the sources too."""
+
+
+class SkySource(_Companion):
+    """An image of the sky that was subtracted, image units."""
+
+
+class ImageLayout(_Level):
+    """Which images of a file are exposures."""
+
+    extensions: Literal["all"] | tuple[str | int, ...] = "all"
+    """Names or indices, or ``all``: every two-dimensional image that is no mask, variance or sky."""
+    exclude: tuple[str, ...] = ()
+    """Names of further extensions that are no exposures."""
+
+
+class PsfSource(_Level):
+    """Where the PSF comes from."""
+
+    kind: Literal["header", "psfex", "stamp", "sdss", "table", "none"] = "none"
+    """``header``: Moffat with the FWHM of the header. ``psfex``: a PSFEx model. ``stamp``: one image.
+    ``sdss``: psField. ``table``: the table that ``lumos psf`` writes (also used wherever it is given)."""
+    beta: float = Field(DEFAULT_MOFFAT_BETA, gt=1)
+    """Moffat exponent."""
+    unit: Literal["arcsec", "pixel"] = "arcsec"
+    """Unit of the header's FWHM."""
+    files: tuple[str, ...] = ()
+    """Glob patterns below the PSF folder (or the image's), tried in order, with ``{stem}``, ``{base}`` (the stem
+    without the detector at its end), ``{exposure_id}``, ``{detector}``, ``{band}``."""
+    sidecar: tuple[Substitution, ...] = ()
+    """The PSF's file name made from the image's (kinds psfex, stamp and sdss)."""
+    sampling: float = Field(1.0, gt=0)
+    """Size of a stamp's sample in image pixels."""
+    includes_pixel: bool = True
+    """True where a stamp holds the response of the pixel."""
+
+
+class Survey(_Level):
+    """A survey: everything that reading and calibrating its exposures needs.
+
+    Mirrors a survey file level by level; no code is needed for a new survey.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_+-]{1,40}$")
+    """Name in output files."""
+    text: str
+    """What it is, in a sentence."""
+    bands: dict[str, Band] = Field(min_length=1)
+    """Bands by name."""
+    states: StateRule = StateRule()
+    """Camera states."""
+    pixel_scale: float | None = Field(None, gt=0)
+    """Arcsec per pixel; null: not checked."""
+    pixel_scale_tolerance: float = Field(0.03, gt=0)
+    """Largest relative difference of the WCS from ``pixel_scale``."""
+    flux_unit: str
+    """Unit of a pixel, in words."""
+    sky_subtracted: bool
+    """True where the images no longer hold the sky."""
+    zeropoint_per_second: bool = False
+    """False: the zero point is the magnitude of 1 image unit. True: of 1 image unit per second, so that
+    2.5 log10(exposure time) is added."""
+    header: HeaderMap
+    """Where the facts stand."""
+    image: ImageLayout = ImageLayout()
+    """Which images of a file are exposures."""
+    mask: tuple[MaskSource, ...] = ()
+    """Masks tried in order; the first that exists (and whose ``when`` holds) is used."""
+    variance: tuple[VarianceSource, ...] = ()
+    """Variances tried in order; the first that exists is used."""
+    sky: tuple[SkySource, ...] = ()
+    """Sky images tried in order."""
+    psf: PsfSource = PsfSource()
+    """Where the PSF comes from."""
+
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _plain_bands(cls, value: Any) -> Any:  # noqa: ANN401
+        """Accept a list of names, or null for a band without details."""
+        if isinstance(value, list):
+            return {str(name): {} for name in value}
+        if isinstance(value, dict):
+            return {str(name): ({} if band is None else band) for name, band in value.items()}
+        return value
+
+
+def _checked_regex(value: str | None) -> str | None:
+    """Refuse a regular expression that does not compile."""
+    if value is not None:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+    return value

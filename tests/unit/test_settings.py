@@ -1,0 +1,51 @@
+"""Settings: YAML, overrides, and what is refused."""
+
+import pytest
+
+from lumos.errors import LumosConfigError
+from lumos.settings import Settings, load_settings
+
+
+def test_defaults():
+    assert load_settings() == Settings()
+
+
+def test_file_and_overrides(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("measure:\n  stamp_size: 80\n  noise: {correlation: none}\n")
+    settings = load_settings(path, ["measure.noise.seed=3", "measure.estimators=[aperture]", "psf.min_stars=2"])
+    assert settings.measure.stamp_size == 80
+    assert (settings.measure.noise.correlation, settings.measure.noise.seed) == ("none", 3)
+    assert settings.measure.estimators == ("aperture",)
+    assert settings.psf.min_stars == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("measure.stamp=80", r"measure\.stamp: .*allowed: .*stamp_size"),
+        ("nothing.a=1", r"nothing: .*allowed: catalog, measure, psf"),
+        ("measure.noise.sigma=1", r"measure\.noise\.sigma: .*allowed: correlation, seed, source"),
+        ("measure.stamp_size=big", r"measure\.stamp_size: .*integer"),
+        ("measure.stamp_size=61", "multiple of 2"),
+        ("measure.stamp_size", "allowed: stage.field=value"),
+        ("measure.stamp_size=[", "not YAML"),
+        ("measure.stamp_size.more=1", r"measure\.stamp_size: .*integer"),
+        ("measure.catalog.radius=minor", "'major' or 'circularised'"),
+    ],
+)
+def test_wrong_overrides(override, message):
+    with pytest.raises(LumosConfigError, match=message):
+        load_settings(None, [override])
+
+
+def test_wrong_files(tmp_path):
+    path = tmp_path / "a.yaml"
+    with pytest.raises(LumosConfigError, match=r"a\.yaml: cannot be read"):
+        load_settings(path)
+    path.write_text("- 1\n")
+    with pytest.raises(LumosConfigError, match="holds list"):
+        load_settings(path)
+    path.write_text("measure: [")
+    with pytest.raises(LumosConfigError, match="cannot be read"):
+        load_settings(path)
