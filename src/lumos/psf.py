@@ -23,7 +23,7 @@ class MoffatPsf:
     fwhm : float array, shape (n,) or (1,)
         Full width at half maximum, in pixels; NaN where the PSF is unknown.
     beta : float array, shape (n,) or (1,)
-        Moffat exponent, greater than 1.
+        Moffat exponent, at least 1.2.
     """
 
     fwhm: FloatArray
@@ -34,8 +34,8 @@ class MoffatPsf:
             raise LumosShapeError("Moffat fwhm and beta", (self.fwhm.shape, self.beta.shape), "two equal 1-D shapes")
         if np.any(self.fwhm <= 0):
             raise LumosValueError("PSF FWHM in pixels", float(np.nanmin(self.fwhm)), "> 0")
-        if np.any(self.beta <= 1):
-            raise LumosValueError("Moffat beta", float(np.nanmin(self.beta)), "> 1")
+        if np.any(self.beta < 1.2):
+            raise LumosValueError("Moffat beta", float(np.nanmin(self.beta)), ">= 1.2")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from matplotlib.figure import Figure
 
 from lumos.catalogs.parent import read_parent, write_parent
 from lumos.catalogs.tables import write_atomic
@@ -22,7 +21,7 @@ from lumos.measure.stars import StarPsf, fit_star_psf
 from lumos.profiles.sersic import render_sersic
 from lumos.psf import MoffatPsf
 from lumos.report.pictures import draw_catalog, draw_psf
-from lumos.report.plots import plot_accuracy, plot_pulls
+from lumos.report.plots import draw_accuracy
 from lumos.simulate.exposures import simulate_demo
 from lumos.surveys import Survey, load_survey
 from lumos.validate.accuracy import accuracy_table, run_accuracy
@@ -231,11 +230,7 @@ def run_demo(out: Path, *, workers: int = 2, progress: Progress | None = None) -
         raise LumosError("; ".join(report.failed.values()))
     edges = np.array([18.0, 19.5, 21.0, 22.0, 23.0, 24.0])
     results = run_accuracy(run, truth, settings.estimators, edges)
-    figure = Figure(figsize=(14, 4.4), layout="constrained")
-    bias, scatter, pulls = figure.subplots(1, 3)
-    plot_accuracy(results, bias, scatter)
-    plot_pulls(results, pulls)
-    figure.savefig(out / "accuracy.png", dpi=110)
+    draw_accuracy(out / "accuracy.png", results)
     table = accuracy_table(results)
     write_atomic(out / "accuracy.txt", table + "\n")
     return f"{table}\n\n{report.n_rows} rows in {run}, figures in {out / 'accuracy.png'} and {out / 'accuracy.txt'}"

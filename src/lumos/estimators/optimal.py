@@ -114,10 +114,20 @@ def optimal(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFAULT_M
     Returns
     -------
     FluxResult
-        Fluxes, the object's own light in the annulus corrected.
+        Fluxes, the object's own light in the annulus corrected. The weights use ``sky_variance`` and ``gain``
+        only: weights from a variance map that holds the sources would follow their noise and bias the flux.
 
     Notes
     -----
+    Weights that hold the measured flux depend on the data; the bias of that was measured on 40 000 galaxies
+    each, for signal-to-noise ratios of 1 to 100 on skies of 10 and 100 photons per pixel. Against fixed weights
+    (``n_iter`` 0) two updates move the mean flux by less than 0.002 of its error at any of them, and the scatter
+    stays within 0.4 % of the Fisher bound. One update moves it by 0.002. Weights of the sky alone lose nothing
+    below a ratio of 10, but 1.4 % at 30 and 6 % at 100 (6 % and 12 % on the fainter sky).
+
+    The error is evaluated at the measured flux, at least 0, so a low flux has a small error: the mean pull is
+    -1/(2 s), s the error in photons.
+
     Source: paper, eq. 5-6.
     """
     profile = batch.profile.flatten(1)

@@ -138,7 +138,7 @@ def _area_to_edge(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
     return 0.5 * (sectors + xa * yb - ya * xb)
 
 
-def elliptical_overlap(  # noqa: PLR0917 - the five numbers of an ellipse
+def elliptical_overlap(
     x: Tensor,
     y: Tensor,
     semi_major: Tensor,

@@ -14,12 +14,10 @@ from lumos.conventions import AnyArray, Float32Array
 from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane
 from lumos.images.fitsfile import open_fits
+from lumos.images.scatter import clipped_scatter
 from lumos.surveys import MaskSource, SkySource, Substitution, VarianceSource
 
 __all__ = ["Science", "canonical_mask", "find_sidecar", "open_companion", "to_variance"]
-
-#: Scatter of a Gaussian in units of its median absolute deviation.
-_MAD = 1.4826022185056018
 
 
 @dataclass(frozen=True)
@@ -245,10 +243,9 @@ def to_variance(
 def _weighted_scatter(weight: Float32Array, data: Float32Array, mask: NDArray[np.int32]) -> float:
     """Return the robust scatter of data times the root of its relative weight over good pixels.
 
-    It is 1 for a weight that is the inverse variance. Sources are outliers of the median.
+    It is 1 for a weight that is the inverse variance. Sources are clipped.
     """
     good = (mask & ~int(MaskPlane.SUSPECT)) == 0
     if not good.any():
-        return float("nan")
-    scaled = (data[good] - np.median(data[good])) * np.sqrt(weight[good])
-    return float(_MAD * np.median(np.abs(scaled)))
+        return 1.0
+    return clipped_scatter((data[good] - np.median(data[good])) * np.sqrt(weight[good]))

@@ -145,7 +145,7 @@ def open_fits(path: Path, *, verify_checksums: bool = True) -> Iterator[fits.HDU
     try:
         # One open tells the size before anything is allocated; only then are the pixels touched.
         with fits_context(path):
-            hdul = fits.open(path, memmap=True)
+            hdul = fits.open(path)
             has_checksums = _check_headers(hdul, path)
         if verify_checksums and has_checksums:
             status = path.stat()
@@ -177,7 +177,7 @@ def _check_headers(hdul: fits.HDUList, path: Path) -> bool:
 
 @lru_cache(maxsize=1024)
 def _verify_checksums(path: Path, size: int, mtime_ns: int) -> None:  # noqa: ARG001 (size and mtime are the cache key)
-    with fits_context(path), fits.open(path, memmap=True, checksum=True) as hdul:
+    with fits_context(path), fits.open(path, checksum=True) as hdul:
         len(hdul)  # loads, and so verifies, every HDU
 
 

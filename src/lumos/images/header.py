@@ -14,7 +14,7 @@ from lumos.errors import LumosDataError
 from lumos.images.fitsfile import file_stem
 from lumos.surveys import HeaderCondition, HeaderEntry, Survey
 
-__all__ = ["Facts", "HeaderLookup", "read_facts"]
+__all__ = ["Facts", "HeaderLookup", "identifier", "read_facts"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._+-]{1,80}")
 
@@ -291,7 +291,7 @@ def _state(lookup: HeaderLookup, survey: Survey) -> str:
 def _state_by_date(lookup: HeaderLookup, survey: Survey) -> str:
     text = lookup.text("date", survey.header.date)
     keys = ", ".join((*survey.header.state.keys, *survey.header.date.keys))
-    if text is None:
+    if text is None or not survey.states.starts:
         raise LumosDataError(f"{lookup.path}: no camera state in the header, keys tried: {keys}")
     try:
         day = date.fromisoformat(text[:10])

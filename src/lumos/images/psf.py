@@ -291,7 +291,7 @@ def image_fwhm(psf: PixelPsf) -> FloatArray:
         In image pixels; NaN where the image is NaN or never falls to half.
     """
     height, width = psf.images.shape[1:]
-    finite: BoolArray = np.isfinite(psf.images).all(axis=(1, 2))
+    finite: BoolArray = np.asarray(np.isfinite(psf.images).all(axis=(1, 2)), dtype=np.bool_)
     images = np.where(finite[:, None, None], psf.images, 0.0).astype(np.float64)
     coefficients = spline_filter1d(spline_filter1d(images, axis=1), axis=2).reshape(len(images), -1)
     profile = np.asarray((_ring_means(height, width) @ coefficients.T).T)

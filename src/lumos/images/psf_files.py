@@ -1,5 +1,6 @@
 """Find and read the PSF that belongs to an exposure, as the survey describes it."""
 
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,16 +104,23 @@ def _psf_file(survey: Survey, facts: Facts, image: Path, folder: Path) -> Path |
         return sidecar
     stem = file_stem(image)
     base = stem.removesuffix(facts.detector).rstrip("._-") if stem.endswith(facts.detector) else stem
-    known = {"exposure_id": facts.exposure_id, "detector": facts.detector, "band": facts.band}
+    known = {
+        "exposure_id": facts.exposure_id,
+        "detector": facts.detector,
+        "band": facts.band,
+        "stem": stem,
+        "base": base,
+    }
     for pattern in survey.psf.files:
         try:
-            name = pattern.format(stem=stem, base=base, **known)
-        except (KeyError, IndexError, ValueError) as error:
-            allowed = ", ".join(["stem", "base", *known])
+            # Only the pattern's own stars are wild, not brackets in a file name.
+            name = pattern.format(**{key: glob.escape(value) for key, value in known.items()})
+            found = sorted(folder.glob(name))
+        except (KeyError, IndexError, ValueError, AttributeError, NotImplementedError) as error:
+            allowed = ", ".join(known)
             raise LumosDataError(
                 f"survey {survey.name}: PSF pattern {pattern!r}: {error}, allowed: {allowed}"
             ) from error
-        found = sorted(folder.glob(name))
         if len(found) > 1:
             raise LumosDataError(f"{image}: {len(found)} PSF files match {name!r} below {folder}, allowed: 1")
         if found:

@@ -15,6 +15,7 @@ from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane
 from lumos.images.fitsfile import fits_context, open_fits
 from lumos.images.psf import image_fwhm
+from lumos.images.scatter import clipped_scatter
 from lumos.psf import PixelPsf
 
 __all__ = ["FrameNoise", "SdssKlModel", "load_psfield", "read_frame_noise", "read_span_mask"]
@@ -23,8 +24,6 @@ _BANDS = "ugriz"
 #: Scale of rows and columns in the KL coefficients' polynomials (RC_SCALE of the photo pipeline).
 _RC_SCALE = 0.001
 _MARGIN = 10.0
-#: Scatter of a Gaussian in units of its median absolute deviation.
-_MAD = 1.4826022185056018
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def read_frame_noise(hdul: Any, path: Path, photofield: Path, data: Float32Array
 def _match_scatter(variance: FloatArray, data: Float32Array) -> tuple[float, float]:
     """Scale the variance of the left and right half to the scatter of the pixels, in place.
 
-    Differences of pixels two columns apart hold no smooth background, and sources are outliers to the median.
+    Differences of pixels two columns apart hold no smooth background, and sources are clipped.
     A factor beyond 25 % tells of something else than a gain (a field full of light): it is not applied.
     """
     middle = data.shape[1] // 2
@@ -119,7 +118,7 @@ def _match_scatter(variance: FloatArray, data: Float32Array) -> tuple[float, flo
     for half in (np.s_[:, :middle], np.s_[:, middle:]):
         pixels, nominal = data[half], variance[half]
         pull = (pixels[:, 2:] - pixels[:, :-2]) / np.sqrt(nominal[:, 2:] + nominal[:, :-2])
-        factor = float(_MAD * np.median(np.abs(pull - np.median(pull)))) if pull.size else 1.0
+        factor = clipped_scatter(pull)
         factors.append(factor if 0.8 <= factor <= 1.25 else 1.0)
         variance[half] *= factors[-1] ** 2
     return factors[0], factors[1]

@@ -88,12 +88,14 @@ def cut_stamps(
     where = (rows[:, :, None], columns[:, None, :])
     stamp_mask = np.zeros(inside.shape, np.int32) if mask is None else np.asarray(mask)[where].astype(np.int32)
     stamp_variance = None if variance is None else np.where(inside, variance[where], 0.0).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as it should be
+        x_stamp, y_stamp = x - first_x, y - first_y
     return Stamps(
         data=np.where(inside, data[where], fill).astype(np.float32),
         mask=np.where(inside, stamp_mask, np.int32(MaskPlane.NO_DATA)),
         variance=stamp_variance,
-        x=x - first_x,
-        y=y - first_y,
+        x=x_stamp,
+        y=y_stamp,
     )
 
 

@@ -203,7 +203,8 @@ def _fit_chunk(
     scatter = stamps.variance
     assert scatter is not None
     own = (segments == 0) | (segments == found.segment[rows, None, None])
-    ivar = np.where((stamps.mask == 0) & own & (scatter > 0), 1 / np.maximum(scatter, 1e-30) ** 2, 0)
+    used = (stamps.mask == 0) & own & (scatter > 0)
+    ivar = np.where(used, 1 / np.where(used, scatter, 1) ** 2, 0)
     x, y = torch.from_numpy(stamps.x), torch.from_numpy(stamps.y)
 
     def model(point: Tensor, which: Tensor) -> Tensor:

@@ -148,8 +148,9 @@ def _measure_batch(
         result = estimator(batch)
         if noise.correlation is not None:
             result = apply_correlation(result, noise.correlation)
-        columns[f"{name}_flux"] = np.where(bad_noise, np.nan, result.flux.numpy())
-        columns[f"{name}_flux_err"] = np.where(bad_noise, np.nan, result.flux_err.numpy())
+        flux = np.where(bad_noise, np.nan, result.flux.numpy())
+        columns[f"{name}_flux"] = flux
+        columns[f"{name}_flux_err"] = np.hypot(result.flux_err.numpy(), settings.noise.relative_floor * flux)
         if name == settings.default:
             flags |= result.flags.numpy()
     columns["flags"] = flags

@@ -208,8 +208,14 @@ def _stamp_of(path: Path) -> dict[str, int]:
 def _execute(tasks: Sequence[_Task], catalog: ParentCatalog, workers: int) -> Iterator[tuple[_Task, Entry]]:
     """Run the tasks here or in worker processes, yielding each as it ends."""
     if workers == 1 or len(tasks) <= 1:
-        for task in tasks:
-            yield task, _measure_file(task, catalog)
+        # Batches this small lose by threads, and lose badly on a busy machine.
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for task in tasks:
+                yield task, _measure_file(task, catalog)
+        finally:
+            torch.set_num_threads(n_threads)
         return
     waiting = list(reversed(tasks))
     while waiting:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["CatalogColumns", "MeasureSettings", "NoiseSettings"]
+__all__ = ["CatalogColumns", "CatalogSettings", "MeasureSettings", "NoiseSettings", "PsfSettings"]
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -29,6 +29,8 @@ class NoiseSettings(_Settings):
     """Variance map, gain and sky, or the robust scatter around the object; auto takes the first that exists."""
     correlation: Literal["measured", "none"] = "measured"
     """Multiply errors by the excess scatter of blank apertures over that of independent pixels."""
+    relative_floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Error in units of the flux, added in quadrature: flat field, PSF model, and whatever repeats show."""
     seed: int = 0
     """Seed of the positions of the blank apertures."""
 

@@ -27,6 +27,8 @@ _CANDIDATES = 600
 _SIZE_TOLERANCE = 0.12
 #: A star's brightest pixel stays below this share of the brightest pixel in the image: no saturation.
 _FULL_SHARE = 0.6
+#: Relative error of the model, added to each pixel's noise.
+_MODEL_ERROR = 0.03
 #: Stars whose width is further than this many scatters from the median are dropped.
 _CLIP = 3.0
 
@@ -150,9 +152,11 @@ def _star_stamps(
     segments = cut_stamps(found.segmentation, x, y, size).data
     assert pixels.variance is not None
     own = (segments == 0) | (segments == found.segment[stars, None, None])
-    # Bright stars are limited by the model, not by photons: an error of 1 % of the peak is added.
-    variance = pixels.variance**2 + (0.01 * pixels.data.max(axis=(1, 2), keepdims=True)) ** 2
-    ivar = np.where((pixels.mask == 0) & own & (variance > 0), 1 / np.maximum(variance, 1e-30), 0)
+    # The cores of bright stars are limited by the model, not by photons. The error that stands for it
+    # must be small in the wings, which hold a tenth of the light.
+    variance = pixels.variance**2 + (_MODEL_ERROR * np.maximum(pixels.data, 0)) ** 2
+    used = (pixels.mask == 0) & own & (variance > 0)
+    ivar = np.where(used, 1 / np.where(used, variance, 1), 0)
     return torch.from_numpy(pixels.data), torch.from_numpy(ivar), torch.from_numpy(pixels.x), torch.from_numpy(pixels.y)
 
 

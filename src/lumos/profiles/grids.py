@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lumos.conventions import FloatArray
 from lumos.profiles.objects import Objects
-from lumos.profiles.transforms import lanczos_transform, moffat_cutoff
+from lumos.profiles.transforms import moffat_cutoff
 from lumos.profiles.wings import wing_brightness
 from lumos.psf import MoffatPsf, PixelPsf
 
@@ -32,10 +32,9 @@ _COPY_LIMIT = 1e-4
 _CORE = 5.0
 # Objects further than this from their stamp, in pixels, are all wings.
 _DISTANT = 160.0
-# Share for PSF images, whose noise never ends, largest wavenumber per sample, and steps up to there.
-_IMAGE_SHARE = 1e-3
-_IMAGE_LIMIT = 1.9 * math.pi
-_N_RINGS = 20
+# Share for PSF images, and steps up to the largest wavenumber of their samples.
+_IMAGE_SHARE = 2e-4
+_N_RINGS = 17
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Grid:
         float array, shape (n_waves,)
             In radians per pixel.
         """
-        return 2 * np.pi / self.period * np.arange(self.n_waves)
+        return np.arange(self.n_waves, dtype=np.float64) * (2 * np.pi / self.period)
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def plan_grids(objects: Objects, psf: MoffatPsf | PixelPsf, size: tuple[int, int
 
 
 def _choose_period(objects: Objects, reach: Tensor, extent: Tensor) -> Tensor:
-    """Number of the shortest period whose copies are far enough and faint enough to be taken away."""
+    """Find the number of the shortest period whose copies are far and faint enough to be taken away."""
     periods = _SHORTEST * _RATIO ** torch.arange(_N_PERIODS, dtype=torch.float64)
     distance = (periods - reach[:, None]).clamp(min=1.0)
     along_x, along_y = objects.theta.cos()[:, None], objects.theta.sin()[:, None]
@@ -144,7 +143,7 @@ def _peak_estimate(objects: Objects, extent: Tensor) -> Tensor:
     blur = 0.7 * torch.where(objects.fwhm > 0, objects.fwhm, extent / 5)
     trial = torch.stack([0.5 * blur, blur, 2 * blur, objects.radius], dim=1)
     n, b = objects.sersic_n[:, None].expand_as(trial), objects.b[:, None]
-    share = torch.special.gammainc(2 * n, b * (trial / objects.radius.clamp(min=1e-3)[:, None]) ** (1 / n))
+    share: Tensor = torch.special.gammainc(2 * n, b * (trial / objects.radius.clamp(min=1e-3)[:, None]) ** (1 / n))
     area = math.pi * (trial + blur[:, None]) * (objects.q[:, None] * trial + blur[:, None])
     return (0.7 * share / area).amax(1)
 
@@ -156,22 +155,21 @@ def _psf_ranges(psf: MoffatPsf | PixelPsf, n_objects: int) -> tuple[Tensor, Tens
         extent = _CORE * psf.fwhm
     else:
         cutoff = _image_cutoff(psf)
-        extent = np.full(len(psf.images), psf.sampling * (max(psf.images.shape[1:]) + 5) / 2)
+        extent = np.full(len(psf.images), psf.sampling * (max(psf.images.shape[1:]) + 1) / 2)
     cutoff = np.minimum(cutoff, _K_LIMIT)
     return torch.from_numpy(cutoff).expand(n_objects), torch.from_numpy(extent).expand(n_objects)
 
 
 def _image_cutoff(psf: PixelPsf) -> FloatArray:
     """Largest wavenumber that counts in each PSF image, NaN for images with NaN."""
-    k = torch.linspace(0, _IMAGE_LIMIT, _N_RINGS, dtype=torch.float64)
+    k = torch.linspace(0, math.pi, _N_RINGS, dtype=torch.float64)
     both = torch.cat([-k[1:].flip(0), k])
     height, width = psf.images.shape[1:]
-    blur = torch.from_numpy(lanczos_transform(both.numpy()))
-    along_y = torch.exp(1j * both[:, None] * torch.arange(height)) * blur[:, None]
-    along_x = torch.exp(1j * k * torch.arange(width)[:, None]) * blur[_N_RINGS - 1 :]
+    along_y = torch.exp(1j * both[:, None] * torch.arange(height))
+    along_x = torch.exp(1j * k * torch.arange(width)[:, None])
     ring = torch.maximum(both.abs()[:, None], k).div(k[1]).round().to(torch.int64).ravel()
     cutoff = []
-    for images in torch.from_numpy(psf.images).split(256):
+    for images in torch.split(torch.from_numpy(np.ascontiguousarray(psf.images)), 256):
         spectrum = (along_y.to(torch.complex64) @ images.to(torch.complex64) @ along_x.to(torch.complex64)).abs()
         rings = torch.zeros(len(images), _N_RINGS).index_add_(1, ring, spectrum.flatten(1)).double()
         beyond = rings.flip(1).cumsum(1).flip(1)

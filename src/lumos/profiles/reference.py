@@ -62,18 +62,15 @@ def render_galsim(
     Notes
     -----
     GalSim's accuracy parameters are tightened until its own errors are of the order of 1e-5 of the peak;
-    in exchange its grids grow to 4000 pixels a side for large galaxies of high index.
+    in exchange its grids grow to 2500 pixels a side for large galaxies of high index. PSF images are
+    interpolated with a Lanczos kernel of order 20: GalSim's usual order 3 is itself wrong by 0.3 % of the peak.
     """
     if galsim is None:
         raise LumosError("GalSim is not installed; it comes with: pip install lumos-photometry[sim]")
     height, width = check_size(size)
     objects = check_objects(half_light_radius, sersic_n, axis_ratio, theta, x, y, psf)
     params = galsim.GSParams(
-        folding_threshold=1e-3,
-        stepk_minimum_hlr=10,
-        maxk_threshold=1e-4,
-        kvalue_accuracy=1e-6,
-        maximum_fft_size=16384,
+        folding_threshold=2e-3, stepk_minimum_hlr=8, maxk_threshold=1e-4, kvalue_accuracy=1e-5, maximum_fft_size=16384
     )
     stamps = np.empty((len(objects), height, width))
     columns = (objects.radius, objects.sersic_n, objects.q, objects.theta, objects.x, objects.y)
@@ -96,5 +93,5 @@ def _galsim_psf(psf: MoffatPsf | PixelPsf, i: int, params: Any) -> tuple[Any, st
         return galsim.Moffat(beta, fwhm=fwhm, gsparams=params), "auto"
     pixels = np.ascontiguousarray(psf.images[i if len(psf.images) > 1 else 0], dtype=np.float64)
     image = galsim.Image(pixels, scale=psf.sampling)
-    model = galsim.InterpolatedImage(image, x_interpolant=galsim.Lanczos(3), gsparams=params)
+    model = galsim.InterpolatedImage(image, x_interpolant=galsim.Lanczos(20), gsparams=params)
     return model, "no_pixel" if psf.includes_pixel else "auto"

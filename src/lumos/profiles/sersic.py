@@ -20,7 +20,7 @@ from lumos.conventions import AnyArray
 from lumos.errors import LumosValueError
 from lumos.profiles.grids import Grid, plan_grids
 from lumos.profiles.objects import Objects, check_objects, check_size
-from lumos.profiles.transforms import lanczos_transform, lookup, moffat_table, sersic_table
+from lumos.profiles.transforms import lookup, moffat_table, sersic_table
 from lumos.profiles.wings import folded_light, light_beyond, wing_brightness
 from lumos.psf import MoffatPsf, PixelPsf
 
@@ -104,17 +104,17 @@ def render_sersic(
     stamps = torch.full((len(objects), *shape), torch.nan, dtype=dtype, device=device)
     for grid, members in plan.groups():
         painter = _Painter(grid, shape, psf, device, dtype)
-        for index in members.split(painter.chunk):
+        for index in torch.split(members, painter.chunk):
             stamps[index.to(device)] = painter.draw(objects.take(index, device), index)
-    for index in plan.distant.split(max(1, _CHUNK_POINTS_CPU // (shape[0] * shape[1]))):
+    for index in torch.split(plan.distant, max(1, _CHUNK_POINTS_CPU // (shape[0] * shape[1]))):
         stamps[index.to(device)] = _draw_distant(objects.take(index, device), shape, dtype)
     return stamps
 
 
 def _draw_distant(objects: Objects, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    height, width = (torch.arange(length, device=objects.x.device) for length in shape)
-    dx = width - objects.x[:, None, None]
-    dy = height[:, None] - objects.y[:, None, None]
+    rows, columns = (torch.arange(length, device=objects.x.device) for length in shape)
+    dx = columns - objects.x[:, None, None]
+    dy = rows[:, None] - objects.y[:, None, None]
     return wing_brightness(objects, dx, dy, dtype)
 
 
@@ -169,15 +169,13 @@ class _Painter:
         return image
 
     def _amplitude(self) -> AnyArray:
-        """Return what is separable and the same for all objects: the pixel's response and the PSF's kernel."""
+        """Return what is separable and the same for all objects: the weights and the pixel's response."""
         k = self.grid.wavenumbers()
         amplitude = np.full_like(k, np.sqrt(2) / self.grid.period)
         # The line k = 0 belongs to both of the quadrants that meet there.
         amplitude[0] *= 0.5
         if isinstance(self.psf, MoffatPsf) or not self.psf.includes_pixel:
             amplitude *= np.sinc(k / (2 * np.pi))
-        if isinstance(self.psf, PixelPsf):
-            amplitude *= lanczos_transform(k * self.psf.sampling)
         return amplitude
 
     def _centred_waves(self, length: int, spacing: float) -> tuple[Tensor, Tensor]:
@@ -206,14 +204,14 @@ class _Painter:
         return plus + minus, plus - minus
 
     def _psf_transform(self, index: Tensor) -> tuple[Tensor, ...]:
-        """Transforms of PSFs: one array for a Moffat, four for an image, each (n, n_waves, n_waves)."""
+        """Evaluate the PSFs' transforms: one array for a Moffat, four for an image, each (n, n_waves, n_waves)."""
         device = self.k.device
         if isinstance(self.psf, MoffatPsf):
             fwhm, beta = (torch.from_numpy(value)[index].to(device) for value in (self.psf.fwhm, self.psf.beta))
             k_squared = (self.k[:, None] ** 2 + self.k**2).flatten() * (fwhm**2)[:, None]
             transform = lookup(self.moffat.rows(1 / beta), k_squared.to(self.dtype))
             return (transform.view(len(index), *[self.grid.n_waves] * 2),)
-        images = torch.from_numpy(self.psf.images)[index].to(device, self.dtype)
+        images = torch.from_numpy(np.ascontiguousarray(self.psf.images[index.numpy()])).to(device, self.dtype)
         (cos_y, sin_y), (cos_x, sin_x) = (self._centred_waves(length, self.psf.sampling) for length in images.shape[1:])
         along_cos, along_sin = images @ cos_x.T, images @ sin_x.T
         return cos_y @ along_cos, sin_y @ along_sin, cos_y @ along_sin, sin_y @ along_cos

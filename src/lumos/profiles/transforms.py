@@ -18,7 +18,6 @@ __all__ = [
     "MOFFAT_BETA_MIN",
     "SERSIC_N_RANGE",
     "RadialTable",
-    "lanczos_transform",
     "lookup",
     "moffat_alpha",
     "moffat_cutoff",
@@ -44,7 +43,8 @@ _BESSEL_MAX = 600.0
 
 def _knots() -> FloatArray:
     u = _U_MIN + _U_STEP * np.arange(_N_KNOTS)
-    return np.sqrt(np.maximum(np.exp(2 * u) - _K_SOFT**2, 0.0))
+    k: FloatArray = np.sqrt(np.maximum(np.exp(2 * u) - _K_SOFT**2, 0.0))
+    return k
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,8 @@ def _cutoffs(share: float) -> tuple[FloatArray, FloatArray]:
     light = np.maximum(table.values.numpy()[1:], 0) * (k**2 + _K_SOFT**2)
     beyond = np.cumsum(light[:, ::-1], axis=1)[:, ::-1]
     first = np.argmax(beyond < share * beyond[:, :1], axis=1)
-    return table.step * np.arange(len(first)), k[first]
+    inverse_beta: FloatArray = table.step * np.arange(len(first), dtype=np.float64)
+    return inverse_beta, k[first]
 
 
 def moffat_cutoff(beta: FloatArray, share: float) -> FloatArray:
@@ -265,36 +266,5 @@ def moffat_cutoff(beta: FloatArray, share: float) -> FloatArray:
     float array, shape (n,)
         Wavenumber times FWHM.
     """
-    return np.interp(1 / beta, *_cutoffs(share))
-
-
-@functools.cache
-def _lanczos_kernel() -> tuple[FloatArray, FloatArray]:
-    """Quadrature nodes in (0, 3) and weighted Lanczos-3 kernel there, made to interpolate a constant exactly."""
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    x = ((nodes + 1) / 2 + np.arange(3)[:, None]).ravel()
-    weights = np.tile(weights / 2, 3)
-
-    def lanczos(t: FloatArray) -> FloatArray:
-        return np.where(np.abs(t) < 3, np.sinc(t) * np.sinc(t / 3), 0.0)
-
-    kernel = lanczos(x) / sum(lanczos(x % 1 + m) for m in range(-3, 4))
-    return x, kernel * weights
-
-
-def lanczos_transform(k: FloatArray) -> FloatArray:
-    """Return the Fourier transform of the Lanczos-3 interpolation between the samples of an image.
-
-    Parameters
-    ----------
-    k : float array
-        Wavenumber times the distance of the samples.
-
-    Returns
-    -------
-    float array
-        Of the same shape; 1 at 0.
-    """
-    x, kernel = _lanczos_kernel()
-    transform: FloatArray = 2 * np.cos(k[..., None] * x) @ kernel
-    return transform
+    cutoff: FloatArray = np.interp(1 / beta, *_cutoffs(share))
+    return cutoff

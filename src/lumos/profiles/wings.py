@@ -41,7 +41,7 @@ def wing_brightness(objects: Objects, dx: Tensor, dy: Tensor, dtype: torch.dtype
     tensor, shape (n, ...)
         Flux per pixel.
     """
-    shape = (-1, *[1] * (dx.ndim - 1))
+    shape = (len(objects), *[1] * (dx.ndim - 1))
 
     def column(value: Tensor) -> Tensor:
         return value.to(dtype).view(shape)
@@ -76,10 +76,11 @@ def light_beyond(objects: Objects, distance: Tensor) -> Tensor:
     tensor, shape (n, ...)
         Share in the galaxy's wings plus share in the PSF's wings.
     """
-    shape = (-1, *[1] * (distance.ndim - 1))
-    n, b, beta = (value.view(shape) for value in (objects.sersic_n, objects.b, objects.beta))
-    radius, alpha = objects.radius.clamp(min=_POINT).view(shape), objects.alpha.clamp(min=_POINT).view(shape)
-    galaxy = torch.special.gammaincc(2 * n.expand_as(distance), b * (distance / radius) ** (1 / n))
+    shape = (len(objects), *[1] * (distance.ndim - 1))
+    columns = (objects.sersic_n, objects.b, objects.beta, objects.radius, objects.alpha)
+    n, b, beta, radius, alpha = (value.view(shape) for value in columns)
+    radius, alpha = radius.clamp(min=_POINT), alpha.clamp(min=_POINT)
+    galaxy: Tensor = torch.special.gammaincc(2 * n.expand_as(distance), b * (distance / radius) ** (1 / n))
     return galaxy + (1 + (distance / alpha) ** 2) ** (1 - beta)
 
 
@@ -134,7 +135,7 @@ def _light_outside(objects: Objects, half_width: float) -> Tensor:
     reach = torch.maximum((major * along_x - minor * along_y).abs(), (major * along_y + minor * along_x).abs())
     n = objects.sersic_n[:, None].expand_as(reach)
     scaled = (half_width / (reach * objects.radius.clamp(min=_POINT)[:, None])) ** (1 / n)
-    galaxy = torch.special.gammaincc(2 * n, objects.b[:, None] * scaled).mean(1)
+    galaxy: Tensor = torch.special.gammaincc(2 * n, objects.b[:, None] * scaled).mean(1)
     # A circle of the square's area; the PSF's light out there is tiny.
     radius = half_width * 2 / math.sqrt(math.pi)
     return galaxy + (1 + (radius / objects.alpha.clamp(min=_POINT)) ** 2) ** (1 - objects.beta)

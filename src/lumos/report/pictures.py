@@ -105,8 +105,12 @@ def draw_psf(
     """
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     profile_axes, width_axes = figure.subplots(1, 2)
-    profile_axes.plot(radius, profile, ".", ms=2, color="0.6", label="pixels of the stars", rasterized=True)
+    profile_axes.plot(radius, profile, ".", ms=2, color="0.6", label="pixels of the stars")
     profile_axes.plot(model_radius, model_profile, ".", ms=3, color="tab:red", label="fitted Moffat")
+    edges = np.arange(0, 15.5, 0.5)
+    groups = [profile[(radius >= low) & (radius < low + 0.5)] for low in edges[:-1]]
+    medians = [np.median(group) if len(group) else np.nan for group in groups]
+    profile_axes.plot(edges[:-1] + 0.25, medians, "o", ms=4, color="black", label="median")
     profile_axes.set(
         xlabel="distance from the centre (px)",
         ylabel="share of the flux per pixel",

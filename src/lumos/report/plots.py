@@ -1,13 +1,32 @@
 """Figures of measurements: bias and scatter, repeats."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lumos.validate.accuracy import Accuracy
 
-__all__ = ["plot_accuracy", "plot_pulls"]
+__all__ = ["draw_accuracy", "plot_accuracy", "plot_pulls"]
+
+
+def draw_accuracy(path: Path, results: Mapping[str, Accuracy]) -> None:
+    """Draw bias, scatter and pulls side by side.
+
+    Parameters
+    ----------
+    path : Path
+        PNG file to write.
+    results : mapping
+        Accuracy by estimator.
+    """
+    figure = Figure(figsize=(14, 4.4), layout="constrained")
+    bias, scatter, pulls = figure.subplots(1, 3)
+    plot_accuracy(results, bias, scatter)
+    plot_pulls(results, pulls)
+    figure.savefig(path, dpi=110)
 
 
 def plot_accuracy(results: Mapping[str, Accuracy], bias_axes: Axes, scatter_axes: Axes) -> None:

@@ -120,6 +120,8 @@ class StateRule(_Level):
         unknown = sorted(set(self.starts) - set(self.names))
         if unknown:
             raise ValueError(f"starts names the states {unknown}, names has {list(self.names)}")
+        if self.starts and len(self.starts) != len(self.names) - 1:
+            raise ValueError(f"starts must date every state but the earliest of {list(self.names)}")
         return self
 
 
