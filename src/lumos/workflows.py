@@ -71,21 +71,22 @@ def make_catalog(
             "object_id": made.catalog.object_id,
             "x": made.x,
             "y": made.y,
-            "snr": made.snr,
+            "flux": made.flux,
+            "flux_err": made.flux_err,
             "reduced_chi2": made.reduced_chi2,
             "fitted_index": made.fitted_index,
         }
     )
     pq.write_table(quality, out.with_suffix(".quality.parquet"), write_page_checksum=True)
     radius = made.catalog.half_light_radius / exposure.pixel_scale
-    theta = made.theta
+    zeropoint = exposure.zeropoint if np.isfinite(exposure.zeropoint) else 0.0
     draw_catalog(
         out.with_suffix(".png"),
         exposure.data,
-        (made.x, made.y, radius, radius * made.catalog.axis_ratio, theta),
-        made.catalog.ref_mag,
+        (made.x, made.y, radius, radius * made.catalog.axis_ratio, made.theta),
+        zeropoint - 2.5 * np.log10(np.where(made.flux > 0, made.flux, np.nan)),
         made.catalog.half_light_radius,
-        made.snr,
+        made.flux / made.flux_err,
     )
     n = len(made.catalog)
     return f"{out}: {n} objects, {int(made.fitted_index.sum())} with a fitted Sérsic index"

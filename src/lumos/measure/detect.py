@@ -78,8 +78,8 @@ class DetectedCatalog:
     ----------
     catalog : ParentCatalog
         The objects.
-    snr : float array, shape (n,)
-        Flux of the fit over its error.
+    flux, flux_err : float array, shape (n,)
+        Of the fit, image units; the error is for independent pixels and a known shape.
     reduced_chi2 : float array, shape (n,)
         Chi-square of the fit per pixel.
     fitted_index : bool array, shape (n,)
@@ -89,7 +89,8 @@ class DetectedCatalog:
     """
 
     catalog: ParentCatalog
-    snr: FloatArray
+    flux: FloatArray
+    flux_err: FloatArray
     reduced_chi2: FloatArray
     fitted_index: BoolArray
     x: FloatArray
@@ -278,9 +279,9 @@ def _assemble(
         ra=ra,
         dec=dec,
         half_light_radius=radius * np.sqrt(np.abs(np.linalg.det(jacobian))),
-        sersic_n=index,
+        sersic_n=np.clip(index, *SERSIC_N_RANGE),
         axis_ratio=ratio,
         position_angle=np.degrees(np.arctan2(east, north)) % 180,
         ref_mag=magnitude,
     )
-    return DetectedCatalog(catalog, flux / flux_err, chi2, free_index, x, y, theta)
+    return DetectedCatalog(catalog, flux, flux_err, chi2, free_index, x, y, theta)

@@ -1,0 +1,90 @@
+"""Five VISTA exposures of one sky: make PSFs and a catalogue, measure, and compare the exposures with each other.
+
+Usage: ``python examples/vista_repeats.py DATA OUT``, where DATA holds ``image_1.fits`` … ``image_5.fits``.
+Nothing but the images is needed: PSFs come from their stars, the catalogue from the sharpest of them.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lumos.catalogs.parent import ParentCatalog, read_parent, write_parent
+from lumos.measure.run import measure_run
+from lumos.measure.settings import CatalogSettings, MeasureSettings, NoiseSettings, PsfSettings
+from lumos.surveys import load_survey
+from lumos.validate.repeats import Repeats, fit_relative_floor, run_repeats
+from lumos.workflows import make_catalog, make_psfs
+
+EDGES = np.array([15.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.0, 23.0])
+#: Brighter than this the sky's noise is not what limits a measurement.
+BRIGHT = 19.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Repeats of the objects of one half of the sky, with errors of three kinds."""
+
+    white: Repeats
+    correlated: Repeats
+    full: Repeats
+    floor: float
+    """Relative error in ``full``, found on the other half."""
+
+
+def half(catalog: ParentCatalog, *, east: bool) -> ParentCatalog:
+    """Return the objects of one half of the sky."""
+    return catalog[(catalog.ra >= np.median(catalog.ra)) == east]
+
+
+def compare(data: Path, out: Path) -> dict[str, Comparison]:
+    """Measure each half of the sky with the relative error found on the other."""
+    images, survey = sorted(data.glob("image_*.fits")), load_survey("vircam")
+    if not (out / "parent.parquet").exists():
+        make_psfs(images, out / "psf", survey, PsfSettings())
+        make_catalog(images[2], out / "parent.parquet", survey, CatalogSettings(), psf_dir=out / "psf")
+    whole = read_parent(out / "parent.parquet")
+
+    def repeats(side: str, kind: str, **noise: object) -> Repeats:
+        parent, run = out / f"{side}.parquet", out / f"{side}_{kind}"
+        if not parent.exists():
+            write_parent(half(whole, east=side == "east"), parent)
+        settings = MeasureSettings(estimators=("optimal",), noise=NoiseSettings.model_validate(noise))
+        report = measure_run(images, parent, run, survey, settings, psf_dir=out / "psf", workers=2)
+        assert not report.failed, report.failed
+        return run_repeats(run, "optimal", "H", EDGES)
+
+    sides = ("east", "west")
+    white = {side: repeats(side, "white", correlation="none") for side in sides}
+    correlated = {side: repeats(side, "correlated") for side in sides}
+    floors = {
+        side: round(fit_relative_floor(correlated[other], BRIGHT), 4)
+        for side, other in zip(sides, reversed(sides), strict=True)
+    }
+    full = {side: repeats(side, "full", relative_floor=floors[side]) for side in sides}
+    return {side: Comparison(white[side], correlated[side], full[side], floors[side]) for side in sides}
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    for side, result in compare(arguments.data, arguments.out).items():
+        print(f"\n{side}ern half of the sky; relative error found on the other half: {result.floor:.4f}")
+        scales = zip(result.full.exposures, result.full.scales, result.full.scales_err, strict=True)
+        print("flux scales:", ", ".join(f"{name} {scale:.4f} ± {error:.4f}" for name, scale, error in scales))
+        print(f"{'magnitude':>10}{'pairs':>7}{'scatter':>9}{'white':>8}{'correl.':>9}{'+ floor':>9}   (σ68 of D)")
+        for number, n in enumerate(result.full.difference.n):
+            low, high = EDGES[number : number + 2]
+            spreads = [kind.difference.sigma68[number] for kind in (result.white, result.correlated, result.full)]
+            columns = (
+                f"{result.full.relative.sigma68[number]:>9.3f}{spreads[0]:>8.2f}{spreads[1]:>9.2f}{spreads[2]:>9.2f}"
+            )
+            print(f"{f'{low:.0f}-{high:.0f}':>10}{n:>7}{columns}")
+
+
+if __name__ == "__main__":
+    main()
