@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumos.catalogs.parent import read_parent, write_parent
-from lumos.catalogs.tables import write_atomic
 from lumos.errors import LumosDataError, LumosError
+from lumos.files import write_atomic
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
 from lumos.images.stamps import cut_stamps

@@ -8,7 +8,7 @@ import lumos
 
 PACKAGE = Path(lumos.__file__).parent
 LAYERS = {
-    **dict.fromkeys(["errors", "conventions", "flags", "psf", "__init__"], 0),
+    **dict.fromkeys(["errors", "conventions", "files", "flags", "psf", "__init__"], 0),
     **dict.fromkeys(["surveys", "images", "catalogs", "profiles"], 1),
     **dict.fromkeys(["estimators", "simulate"], 2),
     "measure": 4,
@@ -17,7 +17,7 @@ LAYERS = {
     **dict.fromkeys(["settings", "workflows", "cli"], 7),
 }
 #: Folders of one layer do not import each other, except these.
-SIDEWAYS = {("images", "surveys"), ("psf", "conventions"), ("psf", "errors")}
+SIDEWAYS = {("images", "surveys"), ("psf", "conventions"), ("psf", "errors"), ("files", "errors")}
 ONLY_IN = {
     "torch": {"profiles", "estimators", "simulate", "measure"},
     "galsim": {"profiles"},

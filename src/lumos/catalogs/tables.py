@@ -1,6 +1,5 @@
 """Flux tables on disk: the schema, shards written atomically and verified when read, the manifest."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,24 +7,20 @@ from functools import cache
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from lumos.errors import LumosDataError
+from lumos.files import file_sha256, read_json
 from lumos.flags import flag_metadata
 
 __all__ = [
     "SCHEMA_VERSION",
-    "file_sha256",
     "measure_schema",
-    "read_json",
     "read_shard",
     "read_shards",
-    "write_atomic",
-    "write_json",
     "write_shard",
 ]
 
@@ -186,86 +181,3 @@ def read_shards(run: Path, columns: Sequence[str] | None = None) -> pa.Table:
     if not tables:
         raise LumosDataError(f"{run}: no finished exposure in manifest.json")
     return pa.concat_tables(tables, promote_options="permissive")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    str
-        Hexadecimal digest.
-
-    Raises
-    ------
-    LumosDataError
-        If the file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise LumosDataError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        Output file.
-    text : str
-        Its content.
-    """
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-
-
-def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write plain data as JSON, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        Output file.
-    content : mapping
-        Plain data.
-    """
-    write_atomic(path, json.dumps(content, indent=1, default=str) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds a mapping.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict
-        Its content.
-
-    Raises
-    ------
-    LumosDataError
-        If it is missing, damaged, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LumosDataError(f"{path}: missing or damaged ({error})") from error
-    if not isinstance(content, dict):
-        raise LumosDataError(f"{path}: holds {type(content).__name__}, allowed: a mapping")
-    return content

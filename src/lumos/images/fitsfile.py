@@ -1,6 +1,5 @@
 """Open FITS files and read their images, refusing damaged ones by name."""
 
-import hashlib
 import logging
 import re
 import warnings
@@ -17,7 +16,7 @@ from astropy.io import fits
 from lumos.conventions import AnyArray, Float32Array
 from lumos.errors import LumosDataError
 
-__all__ = ["file_sha256", "file_stem", "fits_context", "open_fits", "read_float_image", "read_integer_image"]
+__all__ = ["file_stem", "fits_context", "open_fits", "read_float_image", "read_integer_image"]
 
 _LOGGER = logging.getLogger(__name__)
 #: More than the largest CCD or coadd tile in use (4 GiB as float32): a larger header is damaged or hostile.
@@ -52,32 +51,6 @@ def file_stem(path: Path) -> str:
         E.g. ``frame-g-000094-1-0012``.
     """
     return re.sub(r"(\.(fits|fit|fts))?(\.(gz|bz2|fz|Z))?$", "", path.name, flags=re.IGNORECASE)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file; read once per process as long as the file does not change.
-
-    Parameters
-    ----------
-    path : Path
-        Any file.
-
-    Returns
-    -------
-    str
-        Hexadecimal digest.
-    """
-    status = path.stat()
-    return _sha256(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=1024)
-def _sha256(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 (size and mtime are the cache key)
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from lumos.conventions import Float32Array
 from lumos.errors import LumosDataError
+from lumos.files import file_sha256
 from lumos.flags import MaskPlane
 from lumos.images.companions import Science, canonical_mask, open_companion, to_variance
 from lumos.images.exposure import Exposure
-from lumos.images.fitsfile import file_sha256, open_fits, read_float_image, read_integer_image
+from lumos.images.fitsfile import open_fits, read_float_image, read_integer_image
 from lumos.images.header import HeaderLookup, identifier, read_facts
 from lumos.images.psf_files import find_psf
 from lumos.images.sdss import read_frame_noise, read_span_mask

@@ -82,18 +82,28 @@ def cut_stamps(
     _check(data, x, y, size, {"mask": mask, "variance": variance})
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     first_x, first_y = _first_pixels(x, size), _first_pixels(y, size)
-    columns, inside_x = _indices(first_x, size, data.shape[1])
-    rows, inside_y = _indices(first_y, size, data.shape[0])
-    inside = inside_y[:, :, None] & inside_x[:, None, :]
-    where = (rows[:, :, None], columns[:, None, :])
-    stamp_mask = np.zeros(inside.shape, np.int32) if mask is None else np.asarray(mask)[where].astype(np.int32)
-    stamp_variance = None if variance is None else np.where(inside, variance[where], 0.0).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # a position that is not finite is never clear of the edges
+        clear = (first_x >= 0) & (first_x + size <= data.shape[1]) & (first_y >= 0) & (first_y + size <= data.shape[0])
+
+    def cut(image: AnyArray, outside: float, dtype: type[np.generic]) -> AnyArray:
+        stamps = np.empty((len(x), size, size), dtype=dtype)
+        if clear.any():
+            # Whole rows at a time: several times faster than an index for every pixel.
+            windows = np.lib.stride_tricks.sliding_window_view(image, (size, size))
+            stamps[clear] = windows[first_y[clear].astype(np.int64), first_x[clear].astype(np.int64)]
+        columns, inside_x = _indices(first_x[~clear], size, image.shape[1])
+        rows, inside_y = _indices(first_y[~clear], size, image.shape[0])
+        inside = inside_y[:, :, None] & inside_x[:, None, :]
+        stamps[~clear] = np.where(inside, image[rows[:, :, None], columns[:, None, :]], outside)
+        return stamps
+
+    planes = np.broadcast_to(np.int32(0), data.shape) if mask is None else np.asarray(mask)
     with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as it should be
         x_stamp, y_stamp = x - first_x, y - first_y
     return Stamps(
-        data=np.where(inside, data[where], fill).astype(np.float32),
-        mask=np.where(inside, stamp_mask, np.int32(MaskPlane.NO_DATA)),
-        variance=stamp_variance,
+        data=cut(np.asarray(data), fill, np.float32),
+        mask=cut(planes, int(MaskPlane.NO_DATA), np.int32),
+        variance=None if variance is None else cut(np.asarray(variance), 0.0, np.float32),
         x=x_stamp,
         y=y_stamp,
     )

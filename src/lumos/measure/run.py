@@ -16,8 +16,9 @@ import yaml
 
 from lumos import __version__
 from lumos.catalogs.parent import ParentCatalog, read_parent
-from lumos.catalogs.tables import SCHEMA_VERSION, file_sha256, read_json, write_atomic, write_json, write_shard
+from lumos.catalogs.tables import SCHEMA_VERSION, write_shard
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
+from lumos.files import file_sha256, read_json, write_atomic, write_json
 from lumos.images.reader import read_exposure, read_exposure_id
 from lumos.measure.exposure import estimators_of, measure_exposure
 from lumos.measure.settings import MeasureSettings

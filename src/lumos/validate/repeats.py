@@ -130,7 +130,8 @@ def relative_scales(flux: FloatArray, flux_err: FloatArray, min_snr: float = 20.
         If an exposure shares fewer than three bright objects with the others.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        bright = (np.where(np.isfinite(flux), flux / flux_err, np.inf) > min_snr).all(axis=1)
+        snr = np.where(np.isfinite(flux), flux / flux_err, np.inf)
+        bright: BoolArray = np.all(snr > min_snr, axis=1)
         logs = np.log(np.where(bright[:, None] & (flux > 0), flux, np.nan))
     logs = logs[np.isfinite(logs).sum(axis=1) >= 2]
     counts: AnyArray = np.isfinite(logs).sum(axis=0)
