@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 __all__ = [
     "AB_ZEROPOINT_NJY",
+    "AXIS_RATIO_RANGE",
     "DEFAULT_MOFFAT_BETA",
-    "FWHM_PER_SIGMA",
+    "MOFFAT_BETA_MIN",
+    "SERSIC_N_RANGE",
     "AnyArray",
     "BoolArray",
     "Float32Array",
@@ -31,5 +33,8 @@ AnyArray = NDArray[Any]
 AB_ZEROPOINT_NJY = 31.4
 #: Moffat beta of a Kolmogorov-like ground-based PSF, used where a survey states none.
 DEFAULT_MOFFAT_BETA = 4.765
-#: FWHM of a Gaussian in units of its sigma.
-FWHM_PER_SIGMA = 2.3548200450309493
+#: Smallest Moffat beta that can be drawn; nearer to 1 the total flux lies in the far wings.
+MOFFAT_BETA_MIN = 1.2
+#: Sérsic indices and axis ratios that can be drawn; an object outside is flagged ``BAD_SHAPE``.
+SERSIC_N_RANGE = (0.3, 6.2)
+AXIS_RATIO_RANGE = (0.05, 1.0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lumos.conventions import AnyArray, FloatArray
+from lumos.conventions import MOFFAT_BETA_MIN, AnyArray, FloatArray
 from lumos.errors import LumosShapeError, LumosValueError
 
 __all__ = ["MoffatPsf", "PixelPsf", "Psf"]
@@ -23,7 +23,7 @@ class MoffatPsf:
     fwhm : float array, shape (n,) or (1,)
         Full width at half maximum, in pixels; NaN where the PSF is unknown.
     beta : float array, shape (n,) or (1,)
-        Moffat exponent, at least 1.2.
+        Moffat exponent, at least ``MOFFAT_BETA_MIN``.
     """
 
     fwhm: FloatArray
@@ -34,8 +34,8 @@ class MoffatPsf:
             raise LumosShapeError("Moffat fwhm and beta", (self.fwhm.shape, self.beta.shape), "two equal 1-D shapes")
         if np.any(self.fwhm <= 0):
             raise LumosValueError("PSF FWHM in pixels", float(np.nanmin(self.fwhm)), "> 0")
-        if np.any(self.beta < 1.2):
-            raise LumosValueError("Moffat beta", float(np.nanmin(self.beta)), ">= 1.2")
+        if np.any(self.beta < MOFFAT_BETA_MIN):
+            raise LumosValueError("Moffat beta", float(np.nanmin(self.beta)), f">= {MOFFAT_BETA_MIN}")
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,6 @@ def test_types_sizes_and_inputs():
         ({"y": np.nan}, "y of the centre"),
         ({"size": 0}, "stamp size"),
         ({"dtype": torch.float16}, "type of the stamps"),
-        ({"psf": moffat(4, 1.1)}, "beta"),
     ],
 )
 def test_bad_values_are_refused(change, message):

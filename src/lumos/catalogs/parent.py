@@ -11,16 +11,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
+from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 
-__all__ = ["AXIS_RATIO_RANGE", "COLUMNS", "SERSIC_N_RANGE", "ParentCatalog", "read_parent", "write_parent"]
+__all__ = ["COLUMNS", "ParentCatalog", "read_parent", "write_parent"]
 
 logger = logging.getLogger(__name__)
-
-#: What the renderer can draw; an object outside is flagged ``BAD_SHAPE``.
-SERSIC_N_RANGE = (0.3, 6.2)
-AXIS_RATIO_RANGE = (0.05, 1.0)
 
 #: Columns of a parent catalogue with their units; all are needed except ``ref_mag``.
 COLUMNS: dict[str, str] = {

@@ -7,8 +7,8 @@ import sep
 import torch
 from torch import Tensor
 
-from lumos.catalogs.parent import SERSIC_N_RANGE, ParentCatalog
-from lumos.conventions import AnyArray, BoolArray, Float32Array, FloatArray
+from lumos.catalogs.parent import ParentCatalog
+from lumos.conventions import SERSIC_N_RANGE, AnyArray, BoolArray, Float32Array, FloatArray
 from lumos.errors import LumosDataError
 from lumos.images.exposure import Exposure
 from lumos.images.stamps import cut_stamps

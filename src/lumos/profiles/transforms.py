@@ -12,11 +12,9 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from lumos.conventions import FloatArray
+from lumos.conventions import MOFFAT_BETA_MIN, FloatArray
 
 __all__ = [
-    "MOFFAT_BETA_MIN",
-    "SERSIC_N_RANGE",
     "RadialTable",
     "lookup",
     "moffat_alpha",
@@ -25,11 +23,6 @@ __all__ = [
     "sersic_b",
     "sersic_table",
 ]
-
-#: Sérsic indices that the table covers.
-SERSIC_N_RANGE = (0.3, 6.2)
-#: Smallest Moffat exponent that the table covers; nearer to 1 the total flux lies in the far wings.
-MOFFAT_BETA_MIN = 1.2
 
 # The abscissa is log(k^2 + K_SOFT^2) / 2: finite at k = 0, logarithmic where the profiles fall.
 _K_SOFT = 0.02

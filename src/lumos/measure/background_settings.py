@@ -1,0 +1,56 @@
+"""Settings of ``lumos backgrounds``."""
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lumos.measure.settings import NoiseSettings
+
+__all__ = ["BackgroundSettings"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class BackgroundSettings(BaseModel):
+    """Settings of ``lumos backgrounds``: which stamps a pool gets, and which CCDs are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    n_per_exposure: Annotated[int, Field(ge=1)] = 200
+    """Stamps of each CCD."""
+    side: Annotated[int, Field(ge=20, le=1000, multiple_of=2)] = 96
+    """Side of the stored stamps in pixels; holds the annulus."""
+    stamp_size: Annotated[int, Field(ge=20, le=1000, multiple_of=2)] = 60
+    """Side in pixels of the middle part that galaxies are put on; its masked pixels count."""
+    annulus_inner: Annotated[float, Field(gt=0)] = 30.0
+    """Inner radius of the background annulus in pixels."""
+    annulus_outer: Annotated[float, Field(gt=0)] = 45.0
+    """Outer radius of the background annulus in pixels."""
+    max_masked: Share = 0.2
+    """Largest share of masked pixels of a stamp's middle part; a stamp with more is drawn again."""
+    source_free_radius: Annotated[float, Field(ge=0)] = 0.0
+    """No detected source within this many pixels of a stamp's middle; 0 takes whatever lies there."""
+    max_masked_exposure: Share = 0.5
+    """A CCD with a larger share of masked pixels is refused."""
+    max_scatter_ratio: Annotated[float, Field(gt=1)] = 3.0
+    """A CCD whose pixel scatter is this many times above or below the median of its band is refused; compared in nJy
+    where the zero point is known."""
+    min_psf_fwhm: Annotated[float, Field(ge=0)] = 0.1
+    """A CCD with a narrower PSF is refused; arcsec."""
+    max_psf_fwhm: Annotated[float, Field(gt=0)] = 4.0
+    """A CCD with a wider PSF is refused; arcsec."""
+    noise: NoiseSettings = NoiseSettings()
+    """Where the noise comes from."""
+    seed: int = 0
+    """Seed of the positions."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.annulus_inner >= self.annulus_outer:
+            raise ValueError(f"annulus_inner={self.annulus_inner:g} must be less than annulus_outer")
+        needed = max(self.stamp_size, 2 * self.annulus_outer + 2)
+        if self.side < needed:
+            raise ValueError(f"side={self.side} does not hold stamp and annulus, allowed: {needed:g} or more")
+        if self.min_psf_fwhm >= self.max_psf_fwhm:
+            raise ValueError(f"min_psf_fwhm={self.min_psf_fwhm:g} must be less than max_psf_fwhm")
+        return self
