@@ -38,7 +38,7 @@ def main() -> None:
     """Run the command line; errors that the package foresees end with one line and exit code 1."""
     try:
         app()
-    except LumosError as error:
+    except (LumosError, OSError) as error:
         if "--debug" in sys.argv:
             raise
         typer.echo(f"lumos: error: {error}", err=True)
@@ -160,6 +160,50 @@ def psf(
                 progress=progress,
             )
         )
+
+
+@app.command()
+def simulate(
+    survey: Annotated[str, typer.Argument(help="Name of a preset, or a YAML file that describes the survey.")],
+    out: Out,
+    workers: Annotated[int, typer.Option("--workers", help="Number of processes.")] = 1,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: group.field=value.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Simulate a survey: exposures, parent catalogue and truth."""
+    _start_logging(debug)
+    from lumos.settings import load_simulation  # noqa: PLC0415
+    from lumos.simulate.exposures import simulate_survey  # noqa: PLC0415
+
+    settings = load_simulation(survey, set_ or [])
+    with _progress("simulate") as progress:
+        report = simulate_survey(settings, out, workers=workers, progress=progress)
+    typer.echo(
+        f"{out}: {len(report.done)} exposures simulated, {len(report.skipped)} finished before, "
+        f"{report.n_galaxies} galaxies in the catalogue; read with --survey {settings.survey}, --psf {out / 'psf'}"
+    )
+
+
+@app.command()
+def backgrounds(
+    exposures: Images,
+    out: Out,
+    survey: SurveyName = "generic",
+    psf: Annotated[Path | None, typer.Option("--psf", help="Folder with PSF models.")] = None,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Cut random background stamps from exposures into a pool, to put simulated galaxies on."""
+    _start_logging(debug)
+    from lumos.measure.backgrounds import make_backgrounds  # noqa: PLC0415
+    from lumos.settings import load_settings  # noqa: PLC0415
+    from lumos.surveys import load_survey  # noqa: PLC0415
+
+    settings = load_settings(config, set_ or []).backgrounds
+    with _progress("backgrounds") as progress:
+        report = make_backgrounds(exposures, out, load_survey(survey), settings, psf_dir=psf, progress=progress)
+    typer.echo(f"{out}: {report.n_stamps} stamps of {report.n_used} CCDs, {len(report.refused)} refused")
 
 
 @app.command()

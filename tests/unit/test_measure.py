@@ -241,12 +241,16 @@ def test_a_failing_exposure_does_not_stop_the_others(tmp_path, rng):
     assert sorted(path.name for path in (tmp_path / "run" / "shards").iterdir()) == ["good.parquet"]
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert sum(entry["status"] == "failed" for entry in manifest["exposures"].values()) == 6
-    # Mended, the failed one is measured and no longer counts as failed.
+    # Mended, the failed one is measured, and what failed before no longer counts.
     paths[1].unlink()
     write_exposure(paths[1], rng)
     report = run(tmp_path, paths[1:2], catalog_at([100], [100]))
     assert report.done == ("band",)
-    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["exposures"]["band"]["status"] == "done"
+    entries = json.loads((tmp_path / "run" / "manifest.json").read_text())["exposures"]
+    assert {name: entry["status"] for name, entry in entries.items()} == {"good": "done", "band": "done"}
+    (tmp_path / "run" / "settings.yaml").write_text("- [")
+    with pytest.raises(LumosConfigError, match=r"settings\.yaml: damaged"):
+        run(tmp_path, paths[1:2], catalog_at([100], [100]))
 
 
 def test_workers_give_the_same_shards(tmp_path, rng):

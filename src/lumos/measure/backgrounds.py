@@ -169,15 +169,17 @@ def _cut_file(
     try:
         return [_cut_ccd(exposure, survey, settings) for exposure in read_exposure(path, survey, psf_dir=psf_dir)]
     except LumosError as error:
-        facts = dict.fromkeys(("detector", "band", "state", "noise_source"), "")
+        facts = dict.fromkeys(("detector", "survey", "band", "state", "noise_source"), "")
         return [({**facts, **_refusal(str(error)), "exposure_id": path.stem, "file": path.name}, None)]
 
 
 def _refusal(reason: str) -> dict[str, Any]:
-    return {"status": "refused", "reason": reason, "correlation": None, "n_stamps": 0, "survey": ""}
+    return {"status": "refused", "reason": reason, "correlation": None, "n_stamps": 0}
 
 
-def _cut_ccd(exposure: Exposure, survey: Survey, settings: BackgroundSettings) -> tuple[dict[str, Any], NewStamps | None]:
+def _cut_ccd(
+    exposure: Exposure, survey: Survey, settings: BackgroundSettings
+) -> tuple[dict[str, Any], NewStamps | None]:
     """Cut the stamps of one CCD and gather what is known of it."""
     facts: dict[str, Any] = {
         "exposure_id": exposure.exposure_id,
@@ -224,8 +226,9 @@ def _check_psf(exposure: Exposure, settings: BackgroundSettings, facts: dict[str
         limits = f"{settings.min_psf_fwhm:g} to {settings.max_psf_fwhm:g}"
         raise _RefusedError(f"the PSF's FWHM is {facts['psf_fwhm']:.3g} arcsec, allowed: {limits}")
     if 2 * pixels > settings.stamp_size:
-        raise _RefusedError(f"the PSF's FWHM is {pixels:.3g} px, allowed: up to half of the stamp's side, "
-                       f"{settings.stamp_size} px")
+        raise _RefusedError(
+            f"the PSF's FWHM is {pixels:.3g} px, allowed: up to half of the stamp's side, {settings.stamp_size} px"
+        )
 
 
 def _cut(exposure: Exposure, source: str, settings: BackgroundSettings) -> tuple[NewStamps, float]:
@@ -286,9 +289,7 @@ def _allowed(exposure: Exposure, settings: BackgroundSettings) -> np.ndarray[Any
     return np.flatnonzero(ndimage.distance_transform_edt(blank) > settings.source_free_radius)
 
 
-def _is_fit(
-    exposure: Exposure, source: str, settings: BackgroundSettings, x: FloatArray, y: FloatArray
-) -> BoolArray:
+def _is_fit(exposure: Exposure, source: str, settings: BackgroundSettings, x: FloatArray, y: FloatArray) -> BoolArray:
     """Tell at which places a stamp may be cut, bool array of shape (n,)."""
     assert exposure.psf is not None
     cutout, sky_variance = _look(exposure, source, settings, x, y)

@@ -118,7 +118,14 @@ def measure_run(
     estimators_of(settings)
     catalog = read_parent(catalog_path, settings.catalog.columns, settings.catalog.radius)
     (out / "shards").mkdir(parents=True, exist_ok=True)
-    _settle_settings(out, catalog_path, survey, settings)
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "survey": survey.model_dump(mode="json"),
+        "catalog": {"path": str(catalog_path), "sha256": file_sha256(catalog_path)},
+        "psf": None if psf_dir is None else str(psf_dir.resolve()),
+        "measure": settings.model_dump(mode="json"),
+    }
+    _settle_settings(out, content)
     manifest = _read_manifest(out)
     tasks, failed = _tasks(exposures, out, survey, psf_dir, settings)
     todo = [task for task in tasks if not _is_finished(manifest["exposures"].get(task.exposure_id), task, out)]
@@ -143,17 +150,14 @@ def measure_run(
     return RunReport(n_rows, tuple(done), skipped, failed)
 
 
-def _settle_settings(out: Path, catalog_path: Path, survey: Survey, settings: MeasureSettings) -> None:
+def _settle_settings(out: Path, content: Mapping[str, object]) -> None:
     """Write the resolved settings, or check that those of an earlier start are the same."""
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "survey": survey.model_dump(mode="json"),
-        "catalog": {"path": str(catalog_path), "sha256": file_sha256(catalog_path)},
-        "measure": settings.model_dump(mode="json"),
-    }
     path = out / "settings.yaml"
     if path.exists():
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            before = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, TypeError, ValueError) as error:
+            raise LumosConfigError(f"{path}: damaged; remove it or give a new --out") from error
         changed = sorted(key for key in content if _identity(before.get(key)) != _identity(content[key]))
         if changed:
             raise LumosConfigError(
@@ -161,7 +165,7 @@ def _settle_settings(out: Path, catalog_path: Path, survey: Survey, settings: Me
             )
     else:
         header = "# The resolved settings of this run, written by `lumos measure`.\n"
-        write_atomic(path, header + yaml.safe_dump(content, sort_keys=False))
+        write_atomic(path, header + yaml.safe_dump(dict(content), sort_keys=False))
 
 
 def _identity(section: object) -> object:
@@ -171,7 +175,10 @@ def _identity(section: object) -> object:
 
 def _read_manifest(out: Path) -> dict[str, Any]:
     path = out / "manifest.json"
-    return read_json(path) if path.exists() else {"version": __version__, "exposures": {}}
+    manifest = read_json(path) if path.exists() else {"version": __version__, "exposures": {}}
+    # What failed before is tried again; if it fails again it is entered again.
+    manifest["exposures"] = {key: entry for key, entry in manifest["exposures"].items() if entry["status"] == "done"}
+    return manifest
 
 
 def _tasks(
