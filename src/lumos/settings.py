@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lumos.errors import LumosConfigError
+from lumos.measure.background_settings import BackgroundSettings
 from lumos.measure.settings import CatalogSettings, MeasureSettings, PsfSettings
+from lumos.simulate.settings import SurveySimulation, read_simulation
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["Settings", "load_settings", "load_simulation"]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -21,6 +25,7 @@ class Settings(BaseModel):
     measure: MeasureSettings = MeasureSettings()
     catalog: CatalogSettings = CatalogSettings()
     psf: PsfSettings = PsfSettings()
+    backgrounds: BackgroundSettings = BackgroundSettings()
 
 
 def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
@@ -56,12 +61,44 @@ def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> 
         content = loaded or {}
     for override in overrides:
         _apply(content, override)
+    return _validated(Settings, content, source)
+
+
+def load_simulation(name_or_path: str, overrides: Sequence[str] = ()) -> SurveySimulation:
+    """Read the description of a simulated survey and apply overrides.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name of a preset, or the path of a YAML file.
+    overrides : sequence of str, optional
+        Each ``field=value`` or ``group.field=value``, the value in YAML.
+
+    Returns
+    -------
+    SurveySimulation
+        Defaults where nothing is given.
+
+    Raises
+    ------
+    LumosConfigError
+        If there is no such preset or file, or a key or value is not allowed; the message lists what is.
+    """
+    content = read_simulation(name_or_path)
+    for override in overrides:
+        _apply(content, override)
+    return _validated(SurveySimulation, content, name_or_path)
+
+
+def _validated(model: type[Model], content: dict[str, Any], source: str) -> Model:
+    """Check content against a model; the first problem becomes one line."""
     try:
-        return Settings.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        allowed = f"; allowed: {', '.join(_allowed_keys(first['loc']))}" if first["type"] == "extra_forbidden" else ""
+        keys = _allowed_keys(model, first["loc"]) if first["type"] == "extra_forbidden" else []
+        allowed = f"; allowed: {', '.join(keys)}" if keys else ""
         raise LumosConfigError(f"{source}: {where}: {first['msg']}{allowed}") from error
 
 
@@ -81,9 +118,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise LumosConfigError(f"--set {override!r}: the value is not YAML") from error
 
 
-def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+def _allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that are allowed beside the one at ``location``."""
-    model: type[BaseModel] = Settings
     for name in location[:-1]:
         model = get_type_hints(model)[str(name)]
     return sorted(model.model_fields)

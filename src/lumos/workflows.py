@@ -22,7 +22,8 @@ from lumos.profiles.sersic import render_sersic
 from lumos.psf import MoffatPsf
 from lumos.report.pictures import draw_catalog, draw_psf
 from lumos.report.plots import draw_accuracy
-from lumos.simulate.exposures import simulate_demo
+from lumos.settings import load_simulation
+from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import Survey, load_survey
 from lumos.validate.accuracy import accuracy_table, run_accuracy
 
@@ -225,8 +226,10 @@ def run_demo(out: Path, *, workers: int = 2, progress: Progress | None = None) -
     """
     settings = MeasureSettings()
     parent, truth, run = out / "parent.parquet", out / "truth.parquet", out / "run"
-    exposures = sorted((out / "exposures").glob("*.fits")) if truth.exists() else simulate_demo(out)
-    report = measure_run(exposures, parent, run, load_survey("generic"), settings, workers=workers, progress=progress)
+    simulation = load_simulation("paucam-mini")
+    exposures = simulate_survey(simulation, out, workers=workers, progress=progress).exposures
+    survey = load_survey(simulation.survey)
+    report = measure_run(exposures, parent, run, survey, settings, workers=workers, progress=progress)
     if report.failed:
         raise LumosError("; ".join(report.failed.values()))
     edges = np.array([18.0, 19.5, 21.0, 22.0, 23.0, 24.0])

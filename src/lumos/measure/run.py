@@ -175,7 +175,7 @@ def _identity(section: object) -> object:
 
 def _read_manifest(out: Path) -> dict[str, Any]:
     path = out / "manifest.json"
-    manifest = read_json(path) if path.exists() else {"version": __version__, "exposures": {}}
+    manifest: dict[str, Any] = read_json(path) if path.exists() else {"version": __version__, "exposures": {}}
     # What failed before is tried again; if it fails again it is entered again.
     manifest["exposures"] = {key: entry for key, entry in manifest["exposures"].items() if entry["status"] == "done"}
     return manifest

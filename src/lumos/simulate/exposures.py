@@ -1,232 +1,268 @@
-"""A small set of simulated exposures with truth: galaxies, stars, sky, noise, masks, written as FITS."""
+"""Simulated exposures of a whole survey, with truth: ``lumos simulate``.
 
+An exposure is the light of a field and the sky, both with Poisson noise, read noise, and what spoils pixels. It is
+written as one FITS file with an image and a mask per detector, readable through a shipped survey.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import torch
+import yaml
 from astropy.io import fits
-from astropy.wcs import WCS
 
-from lumos.catalogs.parent import ParentCatalog, write_parent
-from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, Float32Array, FloatArray
-from lumos.flags import MaskPlane
-from lumos.profiles.sersic import render_sersic
-from lumos.psf import MoffatPsf
+from lumos import __version__
+from lumos.conventions import Float32Array, FloatArray
+from lumos.errors import LumosConfigError, LumosValueError
+from lumos.files import write_atomic
+from lumos.simulate.artefacts import (
+    Mask,
+    add_cosmic_rays,
+    add_defects,
+    correlate_noise,
+    crosstalk_ghosts,
+    satellite_trail,
+    saturate,
+    scattered_light,
+    sky_shape,
+)
+from lumos.simulate.plan import PlannedExposure, detector_wcs, plan_exposures, random_stream
+from lumos.simulate.scene import Field, draw_field, field_light
+from lumos.simulate.settings import SurveySimulation
+from lumos.simulate.truth import header_zeropoint, write_tables
 
-__all__ = ["DemoSurvey", "simulate_demo"]
+__all__ = ["SimulationReport", "expose", "simulate_survey"]
 
-#: Reference magnitudes of the galaxies and the slope of their counts per magnitude (dex).
-_MAG_RANGE = (17.5, 23.0)
-_COUNT_SLOPE = 0.3
-#: Side of the image of a galaxy, large enough for the wings of the largest.
-_DRAWN = 192
-_SATURATION = 60_000.0
+logger = logging.getLogger(__name__)
+
+#: What a progress display is told: exposures finished, exposures in all, the last one's name.
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class DemoSurvey:
-    """What the demonstration exposures look like.
+class SimulationReport:
+    """What a simulation did.
 
     Parameters
     ----------
-    n_exposures, n_galaxies, n_stars : int
-        How many.
-    side : int
-        Pixels along each side of an exposure.
-    pixel_scale : float
-        Arcsec per pixel.
-    zeropoint : float
-        AB magnitude of one electron per second.
-    exposure_time : float
-        Seconds.
-    gain, read_noise : float
-        Electrons per image unit; electrons per pixel.
-    sky : float
-        Image units per pixel.
-    beta : float
-        Moffat exponent of the PSF.
+    exposures : tuple of Path
+        All exposures of the survey.
+    done, skipped : tuple of str
+        Exposures made now, and those that were there before.
+    n_galaxies : int
+        Galaxies in the parent catalogue.
     """
 
-    n_exposures: int = 3
-    n_galaxies: int = 600
-    n_stars: int = 40
-    side: int = 1024
-    pixel_scale: float = 0.263
-    zeropoint: float = 23.6
-    exposure_time: float = 100.0
-    gain: float = 2.0
-    read_noise: float = 6.0
-    sky: float = 60.0
-    beta: float = 4.765
+    exposures: tuple[Path, ...]
+    done: tuple[str, ...]
+    skipped: tuple[str, ...]
+    n_galaxies: int
 
 
-def simulate_demo(out: Path, *, seed: int = 1, survey: DemoSurvey | None = None) -> list[Path]:
-    """Write simulated exposures, their parent catalogue and the truth.
+def simulate_survey(
+    settings: SurveySimulation, out: Path, *, workers: int = 1, progress: Progress | None = None
+) -> SimulationReport:
+    """Write the exposures of a simulated survey, its parent catalogue and the truth.
 
     Parameters
     ----------
+    settings : SurveySimulation
+        Description of the survey.
     out : Path
-        Folder; gets ``exposures/*.fits``, ``parent.parquet`` and ``truth.parquet``.
-    seed : int, optional
-        The same seed gives the same files.
-    survey : DemoSurvey, optional
-        What the exposures look like.
+        Folder; gets ``exposures/*.fits``, ``parent.parquet``, ``truth.parquet``, ``exposures.parquet``,
+        ``psf/psf.parquet`` and ``settings.yaml``. A simulation of the same settings is continued.
+    workers : int, optional
+        Number of processes; the files do not depend on it.
+    progress : callable, optional
+        Called after each exposure with the number finished, the number in all, and the name.
 
     Returns
     -------
-    list of Path
-        The exposures.
+    SimulationReport
+        What was done.
+
+    Raises
+    ------
+    LumosConfigError
+        If ``out`` holds a simulation of other settings, or a band is unknown.
+    LumosValueError
+        If there is no worker, or a PSF is wider than the stamps that galaxies are drawn on.
     """
-    survey = survey or DemoSurvey()
-    rng = np.random.default_rng(seed)
-    (out / "exposures").mkdir(parents=True, exist_ok=True)
-    wcs = _wcs(survey, (0.0, 0.0))
-    galaxies, flux = _draw_galaxies(survey, wcs, rng)
-    stars = rng.uniform(0, survey.side, (survey.n_stars, 2)), 10 ** rng.uniform(2.5, 5.7, survey.n_stars)
-    write_parent(galaxies, out / "parent.parquet")
-    paths = []
-    for number in range(survey.n_exposures):
-        offset = rng.uniform(-20, 20, 2)
-        hdus = _expose(survey, galaxies, flux, wcs.wcs_pix2world(stars[0], 0), stars[1], offset, rng)
-        paths.append(out / "exposures" / f"demo_{number + 1}.fits")
-        hdus[0].header["EXPOSURE"] = paths[-1].stem
-        hdus.writeto(paths[-1], overwrite=True, checksum=True)
-    truth = pa.table({"object_id": galaxies.object_id, "flux": flux, "ref_mag": galaxies.ref_mag})
-    pq.write_table(truth, out / "truth.parquet", write_page_checksum=True)
-    return paths
+    if workers < 1:
+        raise LumosValueError("workers", workers, ">= 1")
+    plan = plan_exposures(settings)
+    _settle_settings(out, settings)
+    (out / "exposures").mkdir(exist_ok=True)
+    n_galaxies = write_tables(out, settings, plan)
+    paths = {exposure.exposure_id: out / "exposures" / f"{exposure.exposure_id}.fits" for exposure in plan}
+    # A file appears under its name only when it is whole.
+    todo = [exposure for exposure in plan if not paths[exposure.exposure_id].exists()]
+    done: list[str] = []
+    for name in _execute(settings, todo, paths, workers):
+        done.append(name)
+        if progress is not None:
+            progress(len(plan) - len(todo) + len(done), len(plan), name)
+    skipped = tuple(exposure.exposure_id for exposure in plan if exposure not in todo)
+    return SimulationReport(tuple(paths.values()), tuple(sorted(done)), skipped, n_galaxies)
 
 
-def _wcs(survey: DemoSurvey, offset: FloatArray | tuple[float, float]) -> WCS:
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [150.1, 2.2]
-    wcs.wcs.crpix = [(survey.side + 1) / 2 + offset[0], (survey.side + 1) / 2 + offset[1]]
-    angle = np.deg2rad(12.0)
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    wcs.wcs.cd = survey.pixel_scale / 3600 * np.diag([-1.0, 1.0]) @ rotation
-    wcs.wcs.set()
-    return wcs
+def _settle_settings(out: Path, settings: SurveySimulation) -> None:
+    """Write the resolved settings, or check that those of an earlier start are the same."""
+    content = {"version": __version__, "simulate": settings.model_dump(mode="json")}
+    path = out / "settings.yaml"
+    if path.exists():
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if before.get("simulate") != content["simulate"]:
+            raise LumosConfigError(f"{out}: holds a simulation of other settings; give a new --out")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    header = "# The resolved settings of this simulation, written by `lumos simulate`.\n"
+    write_atomic(path, header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def _draw_galaxies(survey: DemoSurvey, wcs: WCS, rng: np.random.Generator) -> tuple[ParentCatalog, FloatArray]:
-    """Draw a parent catalogue with COSMOS-like sizes, and fluxes in nJy that scatter about the reference band."""
-    n = survey.n_galaxies
-    bright, faint = (10 ** (_COUNT_SLOPE * magnitude) for magnitude in _MAG_RANGE)
-    mag = np.log10(rng.uniform(bright, faint, n)) / _COUNT_SLOPE
-    ra, dec = wcs.wcs_pix2world(rng.uniform(0, survey.side, (n, 2)), 0).T
-    spheroid = rng.uniform(size=n) < 0.25
-    catalog = ParentCatalog(
-        object_id=np.arange(1, n + 1),
-        ra=ra,
-        dec=dec,
-        half_light_radius=np.clip(10 ** (-0.16 - 0.11 * (mag - 21) + rng.normal(0, 0.2, n)), 0.05, 4),
-        sersic_n=np.clip(np.where(spheroid, 3.5, 1.1) * 10 ** rng.normal(0, 0.12, n), 0.35, 6),
-        axis_ratio=np.clip(rng.beta(3, 2, n), 0.12, 1),
-        position_angle=rng.uniform(0, 180, n),
-        ref_mag=mag,
+def _execute(
+    settings: SurveySimulation, todo: Sequence[PlannedExposure], paths: dict[str, Path], workers: int
+) -> Iterator[str]:
+    """Make exposures here or in worker processes, yielding the name of each as it ends."""
+    if workers == 1 or len(todo) <= 1:
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in a worker: sums in another order would change the last digit
+        try:
+            for exposure in todo:
+                yield _make(settings, exposure, paths[exposure.exposure_id])
+        finally:
+            torch.set_num_threads(n_threads)
+        return
+    with ProcessPoolExecutor(min(workers, len(todo)), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        futures = [pool.submit(_make, settings, exposure, paths[exposure.exposure_id]) for exposure in todo]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _make(settings: SurveySimulation, exposure: PlannedExposure, path: Path) -> str:
+    """Make one exposure and write it, whole or not at all."""
+    field = draw_field(settings, exposure)
+    hdus = fits.HDUList([fits.PrimaryHDU(header=_primary_header(exposure))])
+    for detector in range(settings.camera.detectors):
+        image, mask = expose(settings, exposure, detector, field)
+        header = _image_header(settings, exposure, detector)
+        hdus.append(fits.ImageHDU(image, header, name="SCI", ver=detector + 1))
+        hdus.append(fits.ImageHDU(mask, name="MASK", ver=detector + 1))
+    temporary = path.with_name(path.name + ".part")
+    hdus.writeto(temporary, overwrite=True, checksum=True)
+    temporary.replace(path)
+    return exposure.exposure_id
+
+
+def expose(
+    settings: SurveySimulation, exposure: PlannedExposure, detector: int, field: Field
+) -> tuple[Float32Array, Mask]:
+    """Make the image and the mask of one detector.
+
+    Parameters
+    ----------
+    settings : SurveySimulation
+        Description of the survey.
+    exposure : PlannedExposure
+        What to make.
+    detector : int
+        Number of the detector, 0 or more.
+    field : Field
+        What lies on the sky.
+
+    Returns
+    -------
+    image : float32 array, shape (ny, nx)
+        Image units, sky included.
+    mask : uint8 array, shape (ny, nx)
+        Bits of :class:`lumos.flags.MaskPlane`.
+    """
+    rng = random_stream(settings.seed, "pixels", exposure.number, detector)
+    artefacts = settings.artefacts
+    light, star_x, star_y = field_light(settings, exposure, detector, field)
+    crosstalk_ghosts(
+        light,
+        star_x,
+        star_y,
+        share=artefacts.ghosts,
+        level=artefacts.ghost_level,
+        saturation=exposure.saturation,
+        rng=rng,
     )
-    colour = 0.6 + rng.normal(0, 0.3, n)
-    return catalog, 10 ** (0.4 * (AB_ZEROPOINT_NJY - mag - colour))
-
-
-def _expose(
-    survey: DemoSurvey,
-    galaxies: ParentCatalog,
-    flux: FloatArray,
-    stars_sky: FloatArray,
-    stars_counts: FloatArray,
-    offset: FloatArray,
-    rng: np.random.Generator,
-) -> fits.HDUList:
-    """Take one exposure."""
-    wcs = _wcs(survey, offset)
-    fwhm = float(np.clip(rng.lognormal(np.log(0.95), 0.15), 0.7, 1.6)) / survey.pixel_scale
-    zeropoint = survey.zeropoint + 2.5 * np.log10(survey.exposure_time / survey.gain) + rng.normal(0, 0.03)
-    electrons = _scene(survey, galaxies, flux, zeropoint, wcs, fwhm)
-    x, y = wcs.wcs_world2pix(stars_sky, 0).T
-    electrons += _points(survey, x, y, stars_counts, fwhm)
-    counted = rng.poisson(electrons * survey.gain + survey.sky * survey.gain * _gradient(survey, rng))
-    image = (counted + rng.normal(0, survey.read_noise, counted.shape)) / survey.gain
-    mask = _spoil(image, rng)
-    header = wcs.to_header()
-    header["FILTER"] = "r"
-    header["EXPTIME"] = survey.exposure_time
-    header["GAIN"] = survey.gain
-    header["RDNOISE"] = survey.read_noise
-    header["MAGZERO"] = round(zeropoint, 5)
-    header["MAGZERR"] = 0.005
-    header["SEEING"] = round(fwhm * survey.pixel_scale, 5)
-    return fits.HDUList(
-        [
-            fits.PrimaryHDU(),
-            fits.ImageHDU(image.astype(np.float32), header, name="SCI"),
-            fits.ImageHDU(mask, name="MASK"),
-        ]
+    light += _background(settings, exposure, detector, rng)
+    # Rounding in the renderer leaves -1e-6 here and there where the sky is dark.
+    np.maximum(light, 0, out=light)
+    noise = rng.poisson(light) - light + exposure.read_noise * rng.standard_normal(light.shape)
+    electrons = light + correlate_noise(noise, exposure.noise_correlation)
+    mask = np.zeros(electrons.shape, dtype=np.uint8)
+    mean = artefacts.cosmic_rays * electrons.size / 1e6 * exposure.exposure_time / 100
+    add_cosmic_rays(electrons, mask, mean, artefacts.cosmic_rays_unmasked, rng)
+    add_defects(
+        electrons, mask, artefacts.hot_pixels, artefacts.dead_columns, _defects_stream(settings, exposure, detector)
     )
+    saturate(electrons, mask, exposure.saturation, artefacts.max_bleed)
+    return (electrons / exposure.gain).astype(np.float32), mask
 
 
-def _scene(
-    survey: DemoSurvey, galaxies: ParentCatalog, flux: FloatArray, zeropoint: float, wcs: WCS, fwhm: float
+def _background(
+    settings: SurveySimulation, exposure: PlannedExposure, detector: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Return the galaxies' light in image units."""
-    x, y = wcs.wcs_world2pix(np.column_stack([galaxies.ra, galaxies.dec]), 0).T
-    # North is 12 degrees from +y, and east lies to the left: see _wcs.
-    theta = np.deg2rad(galaxies.position_angle + 90.0 - 12.0)
-    counts = flux * 10 ** (0.4 * (zeropoint - AB_ZEROPOINT_NJY))
-    column, row = np.rint(x).astype(int) - _DRAWN // 2, np.rint(y).astype(int) - _DRAWN // 2
-    images = render_sersic(
-        galaxies.half_light_radius / survey.pixel_scale,
-        galaxies.sersic_n,
-        galaxies.axis_ratio,
-        theta,
-        x - column,
-        y - row,
-        MoffatPsf(np.array([fwhm]), np.array([survey.beta])),
-        size=_DRAWN,
-    ).numpy()
-    return _add(survey.side, images, column, row, counts)
+    """Return the light that is neither galaxy nor star, electrons."""
+    shape = settings.camera.shape
+    background = exposure.sky * sky_shape(shape, settings.background.gradient, exposure.structure, rng)
+    if exposure.scattered_light > 0:
+        # Exposures of separate fields stand for separate cameras: each has its own pattern.
+        camera = f"{exposure.field}." if settings.fields == "separate" else ""
+        pattern = scattered_light(shape, exposure.band, exposure.state, f"{camera}{detector + 1}")
+        background += exposure.sky * exposure.scattered_light * pattern
+    if rng.uniform() < settings.artefacts.satellites:
+        background += satellite_trail(shape, exposure.sky, exposure.fwhm / exposure.pixel_scale, rng)
+    return background
 
 
-def _points(survey: DemoSurvey, x: FloatArray, y: FloatArray, counts: FloatArray, fwhm: float) -> FloatArray:
-    """Return the stars' light in image units."""
-    one, zero = np.ones(len(x)), np.zeros(len(x))
-    column, row = np.rint(x).astype(int) - _DRAWN // 2, np.rint(y).astype(int) - _DRAWN // 2
-    psf = MoffatPsf(np.array([fwhm]), np.array([survey.beta]))
-    images = render_sersic(zero, one, one, zero, x - column, y - row, psf, size=_DRAWN).numpy()
-    return _add(survey.side, images, column, row, counts)
+def _defects_stream(settings: SurveySimulation, exposure: PlannedExposure, detector: int) -> np.random.Generator:
+    return random_stream(settings.seed, "defects", exposure.field, detector)
 
 
-def _add(side: int, images: Float32Array, column: AnyArray, row: AnyArray, counts: FloatArray) -> FloatArray:
-    """Add stamps into an image of ``side`` pixels."""
-    total = np.zeros((side + 2 * _DRAWN, side + 2 * _DRAWN))
-    for image, x0, y0, count in zip(images, column + _DRAWN, row + _DRAWN, counts, strict=True):
-        if 0 <= x0 <= side + _DRAWN and 0 <= y0 <= side + _DRAWN:
-            total[y0 : y0 + _DRAWN, x0 : x0 + _DRAWN] += count * np.maximum(image, 0)
-    return total[_DRAWN:-_DRAWN, _DRAWN:-_DRAWN]
+def _primary_header(exposure: PlannedExposure) -> fits.Header:
+    header = fits.Header()
+    header["EXPID"] = exposure.exposure_id
+    header["FILTER"] = exposure.band
+    header["EXPTIME"] = (exposure.exposure_time, "seconds")
+    header["DATE-OBS"] = exposure.day.isoformat()
+    if exposure.state:
+        header["CAMSTATE"] = exposure.state
+    header["MASKTYPE"] = ("LUMOS", "MASK holds the canonical planes")
+    return header
 
 
-def _gradient(survey: DemoSurvey, rng: np.random.Generator) -> FloatArray:
-    """Return the sky relative to its mean: a slope of a few per cent over the CCD."""
-    y, x = np.mgrid[: survey.side, : survey.side] / survey.side - 0.5
-    slope_x, slope_y = rng.normal(0, 0.03, 2)
-    return np.asarray(1 + slope_x * x + slope_y * y)
+def _per_second(settings: SurveySimulation) -> str:
+    return " per second" if settings.survey == "paucam" else ""
 
 
-def _spoil(image: FloatArray, rng: np.random.Generator) -> AnyArray:
-    """Saturate, kill a column and add cosmic rays in place; return the mask."""
-    mask = np.zeros(image.shape, dtype=np.int32)
-    saturated = image > _SATURATION
-    image[saturated] = _SATURATION
-    mask[saturated] |= int(MaskPlane.SATURATED)
-    column = int(rng.integers(image.shape[1]))
-    image[:, column] = 0
-    mask[:, column] |= int(MaskPlane.BAD)
-    for y, x, angle in zip(*rng.uniform(0, image.shape[0], (2, 40)), rng.uniform(0, np.pi, 40), strict=True):
-        steps = np.arange(int(rng.integers(2, 14)))
-        rows = np.clip((y + steps * np.sin(angle)).astype(int), 0, image.shape[0] - 1)
-        columns = np.clip((x + steps * np.cos(angle)).astype(int), 0, image.shape[1] - 1)
-        image[rows, columns] += rng.uniform(200, 3000)
-        mask[rows, columns] |= int(MaskPlane.COSMIC_RAY)
-    return mask
+def _image_header(settings: SurveySimulation, exposure: PlannedExposure, detector: int) -> fits.Header:
+    header = detector_wcs(settings, exposure, detector).to_header()
+    for key, value, text in (
+        ("FILTER", exposure.band, ""),
+        ("EXPTIME", exposure.exposure_time, "seconds"),
+        ("CCDNUM", detector + 1, "detector"),
+        ("DETECTOR", str(detector + 1), "detector"),
+        ("GAIN", exposure.gain, "electrons per image unit"),
+        ("RDNOISE", exposure.read_noise, "electrons per pixel"),
+        ("ZEROPT", header_zeropoint(settings, exposure), "AB mag of 1 image unit" + _per_second(settings)),
+        ("ZPERR", exposure.zeropoint_err, "its error"),
+        ("PSF_FWHM", exposure.fwhm, "arcsec, Moffat, at the centre"),
+        ("PSFBETA", exposure.beta, "Moffat exponent"),
+        # A full pixel is exactly at this level, rounded as the pixels are.
+        ("SATURATE", float(np.float32(exposure.saturation / exposure.gain)), "image units"),
+    ):
+        header[key] = (value, text)
+    return header

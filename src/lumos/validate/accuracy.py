@@ -68,7 +68,7 @@ def run_accuracy(run: Path, truth_path: Path, estimators: tuple[str, ...], edges
     run : Path
         Folder that ``lumos measure`` wrote.
     truth_path : Path
-        Parquet with ``object_id``, ``flux`` (nJy) and, optionally, ``band``.
+        Parquet with ``object_id``, ``flux`` (nJy) and, where it differs between bands, ``band``.
     estimators : tuple of str
         Which estimators.
     edges : float array, shape (n_bins + 1,)
@@ -84,18 +84,28 @@ def run_accuracy(run: Path, truth_path: Path, estimators: tuple[str, ...], edges
     LumosDataError
         If the truth lacks an object of the run.
     """
-    columns = ["object_id", "flags", *(f"{name}_{part}" for name in estimators for part in ("flux", "flux_err"))]
+    columns = ["object_id", "band", "flags", *(f"{name}_{part}" for name in estimators for part in ("flux", "flux_err"))]
     table = read_shards(run, columns)
     truth = pq.read_table(truth_path)
-    order = np.argsort(truth["object_id"].to_numpy())
-    known = truth["object_id"].to_numpy()[order]
-    wanted = table["object_id"].to_numpy()
-    position = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    if not np.array_equal(known[position], wanted):
-        raise LumosDataError(f"{truth_path}: lacks object {wanted[known[position] != wanted][0]} of {run}")
-    flux_true = truth["flux"].to_numpy()[order][position]
+    keys = ["object_id", "band"] if "band" in truth.column_names else ["object_id"]
+    flux_true = _look_up(truth, table, keys, truth_path, run)
     usable = (table["flags"].to_numpy() & int(UNUSABLE)) == 0
     return {name: _of_estimator(table, name, flux_true, usable, edges) for name in estimators}
+
+
+def _look_up(truth: pa.Table, table: pa.Table, keys: list[str], truth_path: Path, run: Path) -> FloatArray:
+    """Return the true flux of every row of a run, joined on the keys."""
+    wanted = table.select(keys).append_column("row", pa.array(np.arange(len(table))))
+    # The first where a row stands twice, so that the join never multiplies rows.
+    known = truth.select([*keys, "flux"]).group_by(keys, use_threads=False).aggregate([("flux", "first")])
+    joined = wanted.join(known, keys, use_threads=False).sort_by("row")
+    flux: FloatArray = joined["flux_first"].to_numpy().astype(np.float64)
+    lost = np.flatnonzero(np.isnan(flux))
+    if len(lost):
+        row = joined.slice(int(lost[0]), 1).to_pylist()[0]
+        named = " ".join(f"{key} {row[key]}" for key in keys)
+        raise LumosDataError(f"{truth_path}: lacks {named} of {run}")
+    return flux
 
 
 def _of_estimator(table: pa.Table, name: str, truth: FloatArray, usable: FloatArray, edges: FloatArray) -> Accuracy:
