@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bench_render import draw_shapes, render_oversampled
 from lumos.measure.run import measure_run
 from lumos.measure.settings import MeasureSettings
-from lumos.simulate.exposures import DemoSurvey, simulate_demo
+from lumos.settings import load_simulation
+from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
 
 
@@ -34,7 +35,7 @@ def measure_in_process(folder: Path, n_exposures: int, result) -> None:
     exposures = sorted((folder / "exposures").glob("*.fits"))[:n_exposures]
     out = folder / f"run_{n_exposures}"
     start = time.perf_counter()
-    report = measure_run(exposures, folder / "parent.parquet", out, load_survey("generic"), MeasureSettings())
+    report = measure_run(exposures, folder / "parent.parquet", out, load_survey("paucam"), MeasureSettings())
     seconds = time.perf_counter() - start
     # The peak that getrusage reports begins with the parent's; this one with the process's own start.
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -81,8 +82,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        survey = DemoSurvey(n_exposures=4, side=2048, n_galaxies=arguments.n_galaxies, n_stars=100)
-        exposures = simulate_demo(folder, survey=survey)
+        density = arguments.n_galaxies / 2048**2 * 1e6
+        overrides = ["camera.shape=[2048,2048]", f"sky.galaxies={density}", "bands=[NB685]", "exposures_per_band=4"]
+        exposures = simulate_survey(load_simulation("paucam-mini", overrides), folder).exposures
         torch.set_num_threads(1)
         with fits.open(exposures[0]) as hdul:
             paper = measure_as_paper(np.asarray(hdul["SCI"].data, dtype=np.float32), arguments.n_paper)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,16 +15,18 @@ from lumos.catalogs.parent import read_parent
 from lumos.catalogs.tables import read_shards
 from lumos.cli import app, main
 from lumos.images import read_exposure, sky_to_pixel
-from lumos.simulate.exposures import DemoSurvey, simulate_demo
+from lumos.settings import load_simulation
+from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
 
-COMMANDS = ("measure", "catalog", "psf", "demo")
+COMMANDS = ("measure", "catalog", "psf", "simulate", "demo")
+SMALL = Path(__file__).parents[1] / "small_survey.yaml"
 
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory):
     folder = tmp_path_factory.mktemp("survey")
-    simulate_demo(folder, seed=5, survey=DemoSurvey(n_exposures=2, side=512, n_galaxies=120, n_stars=25))
+    simulate_survey(load_simulation(str(SMALL)), folder)
     return folder
 
 
@@ -66,15 +69,17 @@ def test_measure(monkeypatch, capsys, tmp_path, survey):
     table = read_shards(tmp_path / "run")
     assert {"aperture_flux", "optimal_flux"} <= set(table.column_names)
     assert "profile_fit_flux" not in table.column_names
-    # Each exposure is dithered by up to 20 pixels, so that a few galaxies of the edge are lost.
-    assert 200 < table.num_rows <= 240
+    truth = read_parent(survey / "parent.parquet")
+    images = [next(read_exposure(exposure, load_survey("generic"))) for exposure in exposures]
+    on = [sky_to_pixel(image.wcs, truth.ra, truth.dec, image.shape)[2].sum() for image in images]
+    assert table.num_rows == sum(on) > 200
     code, out, _ = lumos(monkeypatch, capsys, *arguments, *options)
     assert code == 0
     assert "0 exposures measured, 2 finished before" in out
 
 
 def test_measure_reports_a_failing_exposure(monkeypatch, capsys, tmp_path, survey):
-    good = survey / "exposures" / "demo_1.fits"
+    good = survey / "exposures" / "r_001.fits"
     arguments = ("--catalog", survey / "parent.parquet", "--out", tmp_path / "run")
     code, out, err = lumos(monkeypatch, capsys, "measure", good, tmp_path / "no.fits", *arguments)
     assert code == 1
@@ -95,7 +100,7 @@ def test_measure_reports_a_failing_exposure(monkeypatch, capsys, tmp_path, surve
     ],
 )
 def test_bad_calls_end_with_one_line(monkeypatch, capsys, tmp_path, survey, options, message):
-    exposure = survey / "exposures" / "demo_1.fits"
+    exposure = survey / "exposures" / "r_001.fits"
     arguments = ("measure", exposure, "--catalog", survey / "parent.parquet", "--out", tmp_path / "run", *options)
     code, _, err = lumos(monkeypatch, capsys, *arguments)
     assert code == 1
@@ -105,7 +110,7 @@ def test_bad_calls_end_with_one_line(monkeypatch, capsys, tmp_path, survey, opti
 
 
 def test_debug_shows_the_traceback(monkeypatch, tmp_path, survey):
-    exposure = survey / "exposures" / "demo_1.fits"
+    exposure = survey / "exposures" / "r_001.fits"
     arguments = ["measure", str(exposure), "--catalog", "none.csv", "--out", str(tmp_path), "--debug"]
     monkeypatch.setattr(sys, "argv", ["lumos", *arguments])
     with pytest.raises(ValueError, match=r"none\.csv: no such parent catalogue"):
@@ -116,7 +121,7 @@ def test_objects_on_no_exposure(monkeypatch, capsys, tmp_path, survey):
     (tmp_path / "far.csv").write_text(
         "object_id,ra,dec,half_light_radius,sersic_n,axis_ratio,position_angle\n1,10,10,1,1,1,0\n"
     )
-    exposure = survey / "exposures" / "demo_1.fits"
+    exposure = survey / "exposures" / "r_001.fits"
     arguments = ("measure", exposure, "--catalog", tmp_path / "far.csv", "--out", tmp_path / "run")
     code, _, err = lumos(monkeypatch, capsys, *arguments)
     assert code == 1
@@ -124,12 +129,12 @@ def test_objects_on_no_exposure(monkeypatch, capsys, tmp_path, survey):
 
 
 def test_psf_then_catalog(monkeypatch, capsys, tmp_path, survey):
-    exposure = survey / "exposures" / "demo_1.fits"
+    exposure = survey / "exposures" / "r_001.fits"
     code, _, err = lumos(monkeypatch, capsys, "psf", exposure, "--out", tmp_path / "psf")
     assert code == 0, err
     row = pq.read_table(tmp_path / "psf" / "psf.parquet").to_pylist()[0]
-    assert row["exposure_id"] == "demo_1"
-    assert (tmp_path / "psf" / "demo_1_0.png").read_bytes()[1:4] == b"PNG"
+    assert row["exposure_id"] == "r_001"
+    assert (tmp_path / "psf" / "r_001_1.png").read_bytes()[1:4] == b"PNG"
     assert pq.read_table(tmp_path / "psf" / "psf.quality.parquet").num_rows == row["n_stars"]
     code, out, err = lumos(
         monkeypatch, capsys, "catalog", exposure, "--psf", tmp_path / "psf", "--out", tmp_path / "made.parquet"
@@ -141,21 +146,56 @@ def test_psf_then_catalog(monkeypatch, capsys, tmp_path, survey):
     assert (tmp_path / "made.png").read_bytes()[1:4] == b"PNG"
     assert pq.read_table(tmp_path / "made.quality.parquet").num_rows == len(made)
     # The bright galaxies of the truth are found where they are: the faintest of these has a signal-to-noise
-    # ratio of 15, good for 0.1 arcsec.
+    # ratio of 15, good for 0.1 arcsec. One or two lie before a brighter star or galaxy.
     truth = read_parent(survey / "parent.parquet")
     image = next(read_exposure(exposure, load_survey("generic")))
     inside = sky_to_pixel(image.wcs, truth.ra, truth.dec, image.shape)[2]
-    bright = truth[inside & (truth.ref_mag < 19.6)]
+    bright = truth[inside & (truth.ref_mag < 20.5)]
     gap = np.hypot((made.ra[:, None] - bright.ra) * np.cos(np.deg2rad(2.2)), made.dec[:, None] - bright.dec) * 3600
-    assert len(bright) >= 8
-    assert gap.min(axis=0).max() < 0.5
+    assert len(bright) >= 5
+    assert np.mean(gap.min(axis=0) < 0.5) > 0.75
 
 
 def test_psf_without_stars(monkeypatch, capsys, tmp_path, survey):
-    exposure = survey / "exposures" / "demo_1.fits"
+    exposure = survey / "exposures" / "r_001.fits"
     code, _, err = lumos(monkeypatch, capsys, "psf", exposure, "--out", tmp_path, "--set", "psf.min_snr=1e9")
     assert code == 1
-    assert "demo_1.fits: 0 usable stars, allowed: at least 5" in err
+    assert "r_001.fits: 0 usable stars, allowed: at least 5" in err
+
+
+def test_simulate(monkeypatch, capsys, tmp_path):
+    options = ("simulate", SMALL, "--out", tmp_path / "mock", "--set", "camera.shape=[128, 128]", "--workers", 2)
+    code, out, err = lumos(monkeypatch, capsys, *options)
+    assert code == 0, err
+    assert "2 exposures simulated, 0 finished before" in out
+    assert "--survey generic" in out
+    assert "INFO simulate 2/2" in err
+    code, out, _ = lumos(monkeypatch, capsys, *options)
+    assert code == 0
+    assert "0 exposures simulated, 2 finished before" in out
+    code, _, err = lumos(monkeypatch, capsys, *options, "--set", "seed=2")
+    assert code == 1
+    assert "holds a simulation of other settings; give a new --out" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "unknown preset 'nothing', allowed: paucam-field, paucam-mini, wide, or the path of a YAML file"),
+        (["none.yaml"], "none.yaml: cannot be read"),
+        (["wide", "--set", "camera.depth=3"], "camera.depth: Extra inputs are not permitted; allowed: detectors"),
+        (["wide", "--set", "bands=[NB455]"], "unknown band 'NB455' for survey generic"),
+        (["wide", "--workers", "0"], "workers: got 0, allowed: >= 1"),
+        (["paucam-mini", "--set", "seeing.fwhm_limits=[0.7, 9]", "--set", "seeing.fwhm=8"], "PSF FWHM of NB455_before"),
+    ],
+)
+def test_bad_simulations_end_with_one_line(monkeypatch, capsys, tmp_path, arguments, message):
+    code, _, err = lumos(monkeypatch, capsys, "simulate", *arguments, "--out", tmp_path / "mock")
+    assert code == 1
+    assert "Traceback" not in err
+    assert err.strip().splitlines()[-1].startswith("lumos: error: ")
+    assert message in err.strip().splitlines()[-1]
+    assert not (tmp_path / "mock").exists()
 
 
 def test_demo(monkeypatch, capsys, tmp_path):
@@ -168,10 +208,10 @@ def test_demo(monkeypatch, capsys, tmp_path):
     assert len(rows) == 10
     for row in rows:
         n, bias, scatter, spread = int(row[2]), float(row[3]), float(row[4]), float(row[6])
-        # Neighbours widen the pulls by up to 25 % here and never narrow them; the bias is below the noise.
+        # Blends widen the pulls, most among the few bright galaxies, each of which counts a dozen times.
         assert n > 40
         assert abs(bias) < 5 * scatter / np.sqrt(n)
-        assert 0.85 < spread < 1.4
+        assert 0.8 < spread < 1.9
     code, again, _ = lumos(monkeypatch, capsys, "demo", "--out", tmp_path / "demo")
     assert code == 0
     assert again == out

@@ -17,7 +17,13 @@ LAYERS = {
     **dict.fromkeys(["settings", "workflows", "cli"], 7),
 }
 #: Folders of one layer do not import each other, except these.
-SIDEWAYS = {("images", "surveys"), ("psf", "conventions"), ("psf", "errors"), ("files", "errors"), ("simulate", "estimators")}
+SIDEWAYS = {
+    ("images", "surveys"),
+    ("psf", "conventions"),
+    ("psf", "errors"),
+    ("files", "errors"),
+    ("simulate", "estimators"),
+}
 ONLY_IN = {
     "torch": {"profiles", "estimators", "simulate", "measure"},
     "galsim": {"profiles"},

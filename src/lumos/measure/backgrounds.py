@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 #: Rounds of drawing positions, and positions of a round, before a CCD is left with fewer stamps.
 _ROUNDS, _CANDIDATES = 20, 500
+#: One pixel in so many tells an image that is filled with a constant.
+_STRIDE = 17
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,9 @@ def _cut_ccd(
         if facts["masked"] > settings.max_masked_exposure:
             limit = settings.max_masked_exposure
             raise _RefusedError(f"{facts['masked']:.1%} of the pixels are masked, allowed: up to {limit:.1%}")
+        low, high = np.percentile(exposure.data[good_pixels(exposure.mask)][::_STRIDE], [16, 84])
+        if low == high:
+            raise _RefusedError(f"the pixels have no scatter (most are {low:g})")
         noise = exposure_noise(exposure, settings.noise)
         facts["noise_source"] = noise.source
         stamps, facts["scatter"] = _cut(exposure, noise.source, settings)

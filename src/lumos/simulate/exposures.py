@@ -7,6 +7,7 @@ written as one FITS file with an image and a mask per detector, readable through
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,7 +19,7 @@ from astropy.io import fits
 
 from lumos import __version__
 from lumos.conventions import Float32Array, FloatArray
-from lumos.errors import LumosConfigError, LumosValueError
+from lumos.errors import LumosConfigError, LumosError, LumosValueError
 from lumos.files import write_atomic
 from lumos.simulate.artefacts import (
     Mask,
@@ -92,6 +93,8 @@ def simulate_survey(
         If ``out`` holds a simulation of other settings, or a band is unknown.
     LumosValueError
         If there is no worker, or a PSF is wider than the stamps that galaxies are drawn on.
+    LumosError
+        If a worker process dies.
     """
     if workers < 1:
         raise LumosValueError("workers", workers, ">= 1")
@@ -143,6 +146,10 @@ def _execute(
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise LumosError(
+                "a worker process died, out of memory most likely; run again with fewer --workers"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -156,8 +163,11 @@ def _make(settings: SurveySimulation, exposure: PlannedExposure, path: Path) -> 
         header = _image_header(settings, exposure, detector)
         hdus.append(fits.ImageHDU(image, header, name="SCI", ver=detector + 1))
         hdus.append(fits.ImageHDU(mask, name="MASK", ver=detector + 1))
+    for hdu in hdus:
+        # The comment of a checksum holds the time, and two runs shall give the same bytes.
+        hdu.add_checksum(when="of the simulation")
     temporary = path.with_name(path.name + ".part")
-    hdus.writeto(temporary, overwrite=True, checksum=True)
+    hdus.writeto(temporary, overwrite=True)
     temporary.replace(path)
     return exposure.exposure_id
 

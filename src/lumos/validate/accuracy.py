@@ -84,7 +84,12 @@ def run_accuracy(run: Path, truth_path: Path, estimators: tuple[str, ...], edges
     LumosDataError
         If the truth lacks an object of the run.
     """
-    columns = ["object_id", "band", "flags", *(f"{name}_{part}" for name in estimators for part in ("flux", "flux_err"))]
+    columns = [
+        "object_id",
+        "band",
+        "flags",
+        *(f"{name}_{part}" for name in estimators for part in ("flux", "flux_err")),
+    ]
     table = read_shards(run, columns)
     truth = pq.read_table(truth_path)
     keys = ["object_id", "band"] if "band" in truth.column_names else ["object_id"]

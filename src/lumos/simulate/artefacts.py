@@ -1,0 +1,289 @@
+"""What spoils pixels: scattered light, cosmic rays, satellites, ghosts, defects, saturation, correlated noise.
+
+All in electrons. Light is added before noise is drawn; what strikes the detector or its electronics comes after.
+"""
+
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from lumos.conventions import AnyArray, FloatArray
+from lumos.flags import MaskPlane
+
+__all__ = [
+    "Mask",
+    "add_cosmic_rays",
+    "add_defects",
+    "correlate_noise",
+    "crosstalk_ghosts",
+    "satellite_trail",
+    "saturate",
+    "scattered_light",
+    "sky_shape",
+]
+
+#: Bits of :class:`lumos.flags.MaskPlane`, shape (ny, nx).
+Mask = NDArray[np.uint8]
+
+#: Half-side in pixels of the neighbourhood of a star that is copied into its ghost.
+_GHOST_HALF = 40
+#: Longest track of a cosmic ray, pixels.
+_LONGEST_RAY = 60
+
+
+def scattered_light(shape: tuple[int, int], band: str, state: str, detector: str) -> FloatArray:
+    """Return the pattern of scattered light: bright along two edges of the detector, with fronts that wave.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the image, (ny, nx).
+    band, state, detector : str
+        The pattern depends on these and on nothing else, so that it is the same in every exposure and every survey.
+
+    Returns
+    -------
+    float array, shape (ny, nx)
+        About 1 at the brightest edge, near 0 in the middle.
+    """
+    rng = np.random.default_rng(crc32(f"{band}/{state}/{detector}".encode()))
+    v, u = ((np.arange(n) + 0.5) / n for n in shape)
+    u, v = u[None, :], v[:, None]
+    edges = [(u, v), (1 - u, v), (v, u), (1 - v, u)]
+    pattern = np.zeros(shape)
+    first, second = rng.permutation(4)[:2]
+    for edge, strength in ((first, 1.0), (second, rng.uniform(0.5, 1.0))):
+        distance, along = edges[edge]
+        waves, phase, tilt = rng.uniform(0.5, 1.5, 2), rng.uniform(0, 2 * np.pi, 2), rng.uniform(0.04, 0.09)
+        width = tilt * (1 + 0.4 * np.sin(2 * np.pi * waves[0] * along + phase[0]))
+        brightness = strength * (0.75 + 0.25 * np.cos(2 * np.pi * waves[1] * along + phase[1]))
+        pattern += brightness * np.exp(-distance / width)
+    return pattern
+
+
+def sky_shape(shape: tuple[int, int], gradient: float, structure: float, rng: np.random.Generator) -> FloatArray:
+    """Return the sky relative to its mean: a tilt, and smooth structure.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the image, (ny, nx).
+    gradient : float
+        Scatter of the change from edge to edge, along x and y.
+    structure : float
+        Root mean square of the structure, a few waves of 200 to 1000 pixels.
+    rng : numpy.random.Generator
+        Of this exposure and detector.
+
+    Returns
+    -------
+    float array, shape (ny, nx)
+        Positive, its mean about 1.
+    """
+    slope_x, slope_y = gradient * rng.standard_normal(2)
+    y, x = (np.arange(n, dtype=np.float64) for n in shape)
+    sky = 1 + slope_x * (x / shape[1] - 0.5)[None, :] + slope_y * (y / shape[0] - 0.5)[:, None]
+    directions, phases = rng.uniform(0, 2 * np.pi, (2, 6))
+    wavelengths = 200.0 * 5.0 ** rng.uniform(size=6)
+    if structure > 0:
+        for direction, phase, length in zip(directions, phases, wavelengths, strict=True):
+            k_x, k_y = 2 * np.pi / length * np.array([np.cos(direction), np.sin(direction)])
+            # The real part of a product of two phases: no cosine per pixel.
+            wave = np.exp(1j * (k_y * y + phase))[:, None] * np.exp(1j * k_x * x)[None, :]
+            sky += structure * np.sqrt(2 / 6) * wave.real
+    return np.asarray(np.maximum(sky, 0.05))
+
+
+def crosstalk_ghosts(
+    light: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    *,
+    share: float,
+    level: float,
+    saturation: float,
+    rng: np.random.Generator,
+) -> int:
+    """Add ghosts of saturated stars, mirrored in x as by the amplifier on the other side, in place.
+
+    Parameters
+    ----------
+    light : float array, shape (ny, nx)
+        Expected electrons without sky; gets the ghosts.
+    x, y : float array, shape (n,)
+        Stars on the detector, pixels.
+    share : float
+        Share of the saturated stars that leave a ghost.
+    level : float
+        Brightness of the ghost relative to the star's.
+    saturation : float
+        Electrons of a full pixel, the most that the electronics see.
+    rng : numpy.random.Generator
+        Of this exposure and detector.
+
+    Returns
+    -------
+    int
+        Number of ghosts.
+    """
+    chosen = rng.uniform(size=len(x)) < share
+    column, row = (np.clip(np.rint(p).astype(int), 0, n - 1) for p, n in zip((x, y), light.shape[::-1], strict=True))
+    bright = chosen & (light[row, column] > saturation)
+    ghosts = np.zeros_like(light) if bright.any() else light
+    for x0, y0 in zip(column[bright], row[bright], strict=True):
+        rows = slice(max(y0 - _GHOST_HALF, 0), y0 + _GHOST_HALF + 1)
+        columns = slice(max(x0 - _GHOST_HALF, 0), x0 + _GHOST_HALF + 1)
+        ghosts[:, ::-1][rows, columns] += level * np.minimum(light[rows, columns], saturation)
+    if bright.any():
+        light += ghosts
+    return int(bright.sum())
+
+
+def satellite_trail(shape: tuple[int, int], sky: float, fwhm: float, rng: np.random.Generator) -> FloatArray:
+    """Return the light of a satellite that crosses the detector.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the image, (ny, nx).
+    sky : float
+        Electrons per pixel; the trail's peak is 0.3 to 3 times as bright.
+    fwhm : float
+        Width of the trail in pixels.
+    rng : numpy.random.Generator
+        Of this exposure and detector.
+
+    Returns
+    -------
+    float array, shape (ny, nx)
+        Expected electrons.
+    """
+    angle, peak = rng.uniform(0, np.pi), sky * np.exp(rng.uniform(*np.log([0.3, 3.0])))
+    y0, x0 = rng.uniform(0.1, 0.9, 2) * shape
+    y, x = np.arange(shape[0])[:, None] - y0, np.arange(shape[1])[None, :] - x0
+    distance = x * np.sin(angle) - y * np.cos(angle)
+    return np.asarray(peak * np.exp(-4 * np.log(2) * (distance / fwhm) ** 2))
+
+
+def correlate_noise(noise: FloatArray, sigma: float) -> FloatArray:
+    """Smooth noise with a Gaussian, as resampling onto another grid does.
+
+    Only the noise is smoothed, never the light: the PSF stays what the header says, and fluxes what the truth says.
+    The variance falls by the sum of the squared weights; neighbouring pixels correlate by exp(-1 / (4 sigma^2)) for
+    a large sigma, by 0.25 for 0.5 and 0.44 for 0.6 pixels.
+
+    Parameters
+    ----------
+    noise : float array, shape (ny, nx)
+        Electrons minus their expectation.
+    sigma : float
+        Pixels; 0 leaves the noise as it is.
+
+    Returns
+    -------
+    float array, shape (ny, nx)
+        Smoothed noise.
+    """
+    return np.asarray(gaussian_filter(noise, sigma, mode="wrap")) if sigma > 0 else noise
+
+
+def add_cosmic_rays(electrons: FloatArray, mask: Mask, mean: float, unmasked: float, rng: np.random.Generator) -> int:
+    """Add cosmic rays, straight tracks one pixel wide, in place.
+
+    Parameters
+    ----------
+    electrons : float array, shape (ny, nx)
+        Image.
+    mask : uint8 array, shape (ny, nx)
+        Gets ``COSMIC_RAY``.
+    mean : float
+        Mean number of rays.
+    unmasked : float
+        Share of the rays that the mask misses.
+    rng : numpy.random.Generator
+        Of this exposure and detector.
+
+    Returns
+    -------
+    int
+        Number of rays.
+    """
+    n = int(rng.poisson(mean))
+    start = rng.uniform(size=(2, n)) * np.array(electrons.shape)[:, None] - 0.5
+    angle, seen = rng.uniform(0, 2 * np.pi, n), rng.uniform(size=n) >= unmasked
+    length = np.minimum(1 + rng.geometric(0.12, n), _LONGEST_RAY)
+    charge = np.exp(rng.normal(np.log(800.0), 1.0, n))
+    ray = np.repeat(np.arange(n), length)
+    step = np.arange(len(ray)) - np.repeat(np.cumsum(length) - length, length)
+    row = np.rint(start[0, ray] + step * np.sin(angle[ray])).astype(int)
+    column = np.rint(start[1, ray] + step * np.cos(angle[ray])).astype(int)
+    deposit = charge[ray] * rng.uniform(0.5, 1.5, len(ray))
+    on = (row >= 0) & (row < electrons.shape[0]) & (column >= 0) & (column < electrons.shape[1])
+    np.add.at(electrons, (row[on], column[on]), deposit[on])
+    found = on & seen[ray]
+    mask[row[found], column[found]] |= int(MaskPlane.COSMIC_RAY)
+    return n
+
+
+def saturate(electrons: FloatArray, mask: Mask, level: float, max_bleed: int) -> None:
+    """Cut pixels at the full well and let the charge beyond it run along their columns, in place.
+
+    Parameters
+    ----------
+    electrons : float array, shape (ny, nx)
+        Image.
+    mask : uint8 array, shape (ny, nx)
+        Gets ``SATURATED`` where a pixel was full, ``BLEED`` where charge ran to.
+    level : float
+        Electrons of a full pixel.
+    max_bleed : int
+        Longest trail, pixels.
+    """
+    columns, rows = np.nonzero(level <= electrons.T)
+    if len(rows) == 0:
+        return
+    excess = electrons[rows, columns] - level
+    electrons[rows, columns] = level
+    mask[rows, columns] |= int(MaskPlane.SATURATED)
+    starts = np.flatnonzero(np.concatenate([[True], (np.diff(columns) != 0) | (np.diff(rows) > 1)]))
+    ends = np.append(starts[1:], len(rows)) - 1
+    trails = np.minimum(np.ceil(np.add.reduceat(excess, starts) / level), max_bleed).astype(int)
+    for column, top, bottom, trail in zip(columns[starts], rows[starts], rows[ends], trails, strict=True):
+        below = slice(max(top - trail // 2, 0), top)
+        above = slice(bottom + 1, bottom + 1 + trail - trail // 2)
+        for run in (below, above):
+            electrons[run, column] = level
+            mask[run, column] |= int(MaskPlane.BLEED)
+
+
+def add_defects(
+    electrons: FloatArray, mask: Mask, hot_per_million: float, dead_columns: float, rng: np.random.Generator
+) -> None:
+    """Add hot pixels and dead columns, in place and masked as ``BAD``.
+
+    Parameters
+    ----------
+    electrons : float array, shape (ny, nx)
+        Image; dead columns read 0.
+    mask : uint8 array, shape (ny, nx)
+        Gets ``BAD``.
+    hot_per_million : float
+        Hot pixels per million.
+    dead_columns : float
+        Mean number of dead columns.
+    rng : numpy.random.Generator
+        Of this detector: the defects are the same in all its exposures.
+    """
+    rows, columns = electrons.shape
+    hot = rng.integers(electrons.size, size=int(rng.poisson(hot_per_million * electrons.size / 1e6)))
+    dead = rng.integers(columns, size=int(rng.poisson(dead_columns)))
+    first = rng.integers(rows, size=len(dead))
+    flat: AnyArray = electrons.reshape(-1)
+    flat[hot] += 500.0 * 100.0 ** rng.uniform(size=len(hot))
+    mask.reshape(-1)[hot] |= int(MaskPlane.BAD)
+    for column, row in zip(dead, first, strict=True):
+        # A trap blocks the column on the far side of the read-out.
+        electrons[row:, column] = 0
+        mask[row:, column] |= int(MaskPlane.BAD)

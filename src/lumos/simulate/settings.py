@@ -1,0 +1,281 @@
+"""The description of a simulated survey: what ``lumos simulate`` reads, and the presets that come with it."""
+
+import math
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from lumos.errors import LumosConfigError
+
+__all__ = [
+    "ArtefactSettings",
+    "BackgroundSettings",
+    "CameraSettings",
+    "FieldSettings",
+    "SeeingSettings",
+    "SurveySimulation",
+    "read_simulation",
+    "shipped_presets",
+]
+
+
+def _as_pair(value: Any) -> Any:  # noqa: ANN401
+    """Take one number for the range that holds only it."""
+    # YAML reads 1e-6 as a string; the validation that follows turns it into the number.
+    return (value, value) if isinstance(value, int | float | str) else value
+
+
+def _check_span(value: tuple[float, float]) -> tuple[float, float]:
+    if not (math.isfinite(value[0]) and math.isfinite(value[1]) and value[0] <= value[1]):
+        raise ValueError(f"range {list(value)} is not two finite numbers, the smaller first")
+    return value
+
+
+def _check_positive(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] <= 0:
+        raise ValueError(f"range {list(value)} must be positive")
+    return value
+
+
+def _check_not_negative(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] < 0:
+        raise ValueError(f"range {list(value)} must not be negative")
+    return value
+
+
+def _check_beta(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] < 1.2:
+        raise ValueError(f"range {list(value)} of the Moffat exponent must be at least 1.2")
+    return value
+
+
+#: A range from which each exposure draws uniformly; one number stands for the range that holds only it.
+Span = Annotated[tuple[float, float], BeforeValidator(_as_pair), AfterValidator(_check_span)]
+#: A positive range from which each exposure draws uniformly in the logarithm.
+PositiveSpan = Annotated[Span, AfterValidator(_check_positive)]
+NotNegativeSpan = Annotated[Span, AfterValidator(_check_not_negative)]
+BetaSpan = Annotated[Span, AfterValidator(_check_beta)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class FieldSettings(_Settings):
+    """What lies on the sky."""
+
+    centre: tuple[float, float] = (150.1, 2.2)
+    """Right ascension and declination of the first field, degrees."""
+    galaxies: PositiveSpan = (300.0, 300.0)
+    """Galaxies brighter than ``catalog_limit`` per million pixels; each field draws its own density."""
+    mag_range: Span = (17.5, 23.5)
+    """Reference magnitudes of the galaxies."""
+    catalog_limit: float = 23.0
+    """Galaxies fainter than this reference magnitude are in the images and the truth, not in the catalogue."""
+    clustered: Share = 0.4
+    """Share of the galaxies that lie in groups; the others lie anywhere. The defaults give 2.2 times as many pairs
+    within 4 arcsec and 1.6 times as many within 10 as no groups; a real PAUS source list has 2.3 and 1.6."""
+    group_size: Annotated[float, Field(ge=1)] = 10.0
+    """Mean number of galaxies of a group."""
+    group_radius: Positive = 6.0
+    """Mean distance of a group's galaxies from its centre, arcsec; their surface density is exponential."""
+    stars: NotNegativeSpan = (60.0, 60.0)
+    """Stars per million pixels; each field draws its own density."""
+    star_mag_range: Span = (11.0, 22.0)
+    """Reference magnitudes of the stars."""
+    star_count_slope: NotNegative = 0.12
+    """Counts of stars go as 10^(slope × magnitude)."""
+
+    @model_validator(mode="after")
+    def _galaxies_exist(self) -> "FieldSettings":
+        if not self.mag_range[0] < min(self.mag_range[1], self.catalog_limit):
+            limits = f"mag_range {list(self.mag_range)} and catalog_limit {self.catalog_limit}"
+            raise ValueError(f"{limits}: the range must not be empty and the limit not brighter than it")
+        return self
+
+
+class CameraSettings(_Settings):
+    """Detectors and throughput; what is null follows from the PAUCam noise model and the survey's bands."""
+
+    shape: tuple[Annotated[int, Field(ge=64)], Annotated[int, Field(ge=64)]] = (4096, 2048)
+    """Rows and columns of a detector."""
+    detectors: Annotated[int, Field(ge=1, le=64)] = 1
+    """Detectors, side by side along x."""
+    gap: Annotated[int, Field(ge=0)] = 60
+    """Pixels between two detectors."""
+    pixel_scale: PositiveSpan = (0.263, 0.263)
+    """Arcsec per pixel."""
+    exposure_time: PositiveSpan | None = None
+    """Seconds; less where the sky would take a fifth of a full pixel."""
+    gain: PositiveSpan = (1.0, 1.0)
+    """Electrons per image unit."""
+    read_noise: NotNegativeSpan = (8.0, 8.0)
+    """Electrons per pixel."""
+    saturation: PositiveSpan = (90_000.0, 90_000.0)
+    """Electrons at which a pixel is full."""
+    zeropoint: Span | None = None
+    """AB magnitude of 1 electron per second."""
+    zeropoint_scatter: NotNegative = 0.05
+    """Scatter of the true zero point between exposures, magnitudes."""
+    zeropoint_err: NotNegative = 0.01
+    """Error of the zero point in the header, magnitudes; it is drawn, and stated."""
+
+
+class SeeingSettings(_Settings):
+    """The point-spread function: a Moffat per exposure."""
+
+    unit: Literal["arcsec", "pixel"] = "arcsec"
+    """Unit of the FWHM here."""
+    fwhm: Positive = 1.0
+    """Median FWHM."""
+    fwhm_scatter: NotNegative = 0.2
+    """Scatter of the natural logarithm of the FWHM between exposures."""
+    fwhm_limits: PositiveSpan = (0.7, 2.0)
+    """An FWHM outside is drawn again."""
+    beta: BetaSpan = (4.765, 4.765)
+    """Moffat exponent."""
+    variation: Annotated[float, Field(ge=0, le=0.3)] = 0.0
+    """Scatter of the relative change of the FWHM from edge to edge of a detector, along x and y."""
+
+    @model_validator(mode="after")
+    def _median_within(self) -> "SeeingSettings":
+        low, high = self.fwhm_limits
+        if not low <= self.fwhm <= high:
+            raise ValueError(f"median fwhm {self.fwhm} is outside fwhm_limits {[low, high]}")
+        return self
+
+
+class BackgroundSettings(_Settings):
+    """Light that is neither galaxy nor star."""
+
+    sky_brightness: Span | None = None
+    """AB magnitude per square arcsec; null: the PAUCam noise model, by wavelength."""
+    sky_scatter: NotNegative = 0.1
+    """Scatter of the sky's brightness between exposures, magnitudes."""
+    gradient: NotNegative = 0.02
+    """Scatter of the relative change of the sky from edge to edge of a detector, along x and y."""
+    structure: NotNegativeSpan = (0.0, 0.0)
+    """Amplitude of smooth structure over a few hundred pixels, relative to the sky."""
+    scattered_light: dict[str, NotNegativeSpan] = {}
+    """Scattered light at the edges of a detector relative to the sky, by camera state."""
+
+
+class ArtefactSettings(_Settings):
+    """What spoils pixels."""
+
+    cosmic_rays: NotNegative = 15.0
+    """Cosmic rays per million pixels and 100 s."""
+    cosmic_rays_unmasked: Share = 0.2
+    """Share of them that the mask misses."""
+    satellites: Share = 0.03
+    """Probability of a satellite trail on a detector; the mask never has it."""
+    ghosts: Share = 0.2
+    """Share of the saturated stars that leave a crosstalk ghost on the other side of the detector, unmasked."""
+    ghost_level: NotNegative = 2e-3
+    """Brightness of a ghost relative to its star's, of which a full pixel is the most."""
+    hot_pixels: NotNegative = 40.0
+    """Hot pixels per million, the same in all exposures of a detector."""
+    dead_columns: NotNegative = 1.0
+    """Mean number of dead columns of a detector, the same in all exposures."""
+    max_bleed: Annotated[int, Field(ge=0)] = 300
+    """Longest bleed trail, pixels."""
+    noise_correlation: NotNegativeSpan = (0.0, 0.0)
+    """Sigma in pixels of the Gaussian that the noise, not the light, is smoothed with, as resampling does."""
+
+
+class SurveySimulation(_Settings):
+    """A simulated survey."""
+
+    text: str = ""
+    """What it is, in a sentence."""
+    survey: Literal["paucam", "generic"] = "generic"
+    """Shipped survey through which the exposures can be read."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    """The same seed gives the same files."""
+    fields: Literal["shared", "separate"] = "shared"
+    """One field for all exposures, or one for each, with its own galaxies."""
+    bands: tuple[str, ...] = Field(min_length=1)
+    """Bands, narrow ones of PAUCam or broad ones."""
+    states: tuple[str, ...] = ("",)
+    """Camera states; the exposures of a band are shared out among them in this order."""
+    exposures_per_band: Annotated[int, Field(ge=1)] = 2
+    """Exposures in each band."""
+    dither: NotNegative = 30.0
+    """Largest offset between the exposures of a field along x and y, pixels."""
+    sky: FieldSettings = FieldSettings()
+    """What lies on the sky."""
+    camera: CameraSettings = CameraSettings()
+    """Detectors and throughput."""
+    seeing: SeeingSettings = SeeingSettings()
+    """The point-spread function."""
+    background: BackgroundSettings = BackgroundSettings()
+    """Sky, scattered light."""
+    artefacts: ArtefactSettings = ArtefactSettings()
+    """What spoils pixels."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SurveySimulation":
+        if self.survey == "paucam" and self.camera.gain != (1.0, 1.0):
+            raise ValueError(f"camera.gain {list(self.camera.gain)}: the pixels of survey paucam are electrons, gain 1")
+        if self.survey == "paucam" and not set(self.states) <= {"before", "after"}:
+            raise ValueError(f"states {list(self.states)}: survey paucam has before and after")
+        if len(set(self.bands)) < len(self.bands) or len(set(self.states)) < len(self.states) or not self.states:
+            raise ValueError("bands and states must each be named, once")
+        if self.fields == "shared" and self.camera.pixel_scale[0] != self.camera.pixel_scale[1]:
+            raise ValueError(f"camera.pixel_scale {list(self.camera.pixel_scale)}: one number where fields are shared")
+        unknown = sorted(set(self.background.scattered_light) - set(self.states))
+        if unknown:
+            raise ValueError(f"background.scattered_light names state {unknown[0]!r}, states has {list(self.states)}")
+        return self
+
+
+def shipped_presets() -> tuple[str, ...]:
+    """Return the names of the simulated surveys that come with the package.
+
+    Returns
+    -------
+    tuple of str
+        Sorted names.
+    """
+    folder = resources.files("lumos.simulate").joinpath("presets")
+    return tuple(sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")))
+
+
+def read_simulation(name_or_path: str) -> dict[str, Any]:
+    """Read the description of a simulated survey, unchecked.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name of a preset, or the path of a YAML file (ending in ``.yaml`` or ``.yml``).
+
+    Returns
+    -------
+    dict
+        Content of the file.
+
+    Raises
+    ------
+    LumosConfigError
+        If there is no such preset (the presets are listed) or the file cannot be read or holds no mapping.
+    """
+    if name_or_path in shipped_presets():
+        source: Any = resources.files("lumos.simulate").joinpath("presets", f"{name_or_path}.yaml")
+    elif name_or_path.endswith((".yaml", ".yml")):
+        source = Path(name_or_path)
+    else:
+        allowed = ", ".join(shipped_presets())
+        raise LumosConfigError(f"unknown preset {name_or_path!r}, allowed: {allowed}, or the path of a YAML file")
+    try:
+        content = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise LumosConfigError(f"{name_or_path}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise LumosConfigError(f"{name_or_path}: holds {type(content).__name__}, allowed: a mapping")
+    return content

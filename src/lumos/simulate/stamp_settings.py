@@ -1,0 +1,83 @@
+"""Settings of simulated stamps."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["CatalogScatter", "ProposalSettings", "StampSettings"]
+
+Scatter = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class CatalogScatter(_Settings):
+    """Gaussian scatter of the catalogue's parameters about the true ones."""
+
+    half_light_radius: Scatter = 0.0
+    """Of the natural logarithm."""
+    sersic_n: Scatter = 0.0
+    """Of the natural logarithm."""
+    axis_ratio: Scatter = 0.0
+    """Of the ratio itself."""
+    angle: Scatter = 0.0
+    """Degrees."""
+    centre: Scatter = 0.0
+    """Pixels, along each axis."""
+    psf_fwhm: Scatter = 0.0
+    """Of the natural logarithm."""
+
+
+class ProposalSettings(_Settings):
+    """Density of the flux over its closed-form error, see :class:`lumos.simulate.draws.FluxProposal`."""
+
+    low: float = -10.0
+    """Lower end of the plateau."""
+    high: float = 2000.0
+    """Upper end of the plateau."""
+    softening: Positive = 5.0
+    """Where the density turns from constant to 1/flux."""
+    edge: Positive = 0.1
+    """Width of the ends, in asinh(flux / softening)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low={self.low:g} must be less than high={self.high:g}")
+        return self
+
+
+class StampSettings(_Settings):
+    """Settings of simulated stamps."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 1024
+    """Stamps of a batch; 1024 are drawn at 1.5 times the rate of 512."""
+    stamp_size: Annotated[int, Field(ge=20, le=1000, multiple_of=2)] = 60
+    """Side of a stamp in pixels."""
+    annulus_inner: Positive = 30.0
+    """Inner radius of the background annulus in pixels."""
+    annulus_outer: Positive = 45.0
+    """Outer radius of the background annulus in pixels."""
+    mag_range: tuple[float, float] = (17.5, 23.0)
+    """Reference magnitudes of the galaxies."""
+    flux_from: Literal["population", "proposal"] = "population"
+    """Fluxes of the galaxies' spectra in the stamp's band, or of a broad density that knows no magnitude."""
+    flux_clip: tuple[float, float] | None = None
+    """Electrons per second: fluxes of the population outside are set to the limit. The paper has 0 and 1000."""
+    proposal: ProposalSettings = ProposalSettings()
+    """The broad density."""
+    catalog_scatter: CatalogScatter = CatalogScatter()
+    """How wrong the catalogue is."""
+    passbands: dict[str, tuple[float, float]] = {}
+    """Centre and width in nm of bands, where the common ones of that name do not fit."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.annulus_inner >= self.annulus_outer:
+            raise ValueError(f"annulus_inner={self.annulus_inner:g} must be less than annulus_outer")
+        if self.flux_clip is not None and not 0 <= self.flux_clip[0] < self.flux_clip[1]:
+            raise ValueError(f"flux_clip={self.flux_clip} must be two increasing numbers, the first 0 or more")
+        return self

@@ -1,0 +1,237 @@
+"""An endless stream of labelled stamps: any batch of it, by its number, the same in every process."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from lumos.conventions import AB_ZEROPOINT_NJY, AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, FloatArray, IntArray
+from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
+from lumos.simulate.backgrounds import BackgroundPool, BackgroundStamps
+from lumos.simulate.draws import FluxProposal
+from lumos.simulate.population import Galaxies, Population
+from lumos.simulate.sed import PAUCAM_PASSBANDS, Passband
+from lumos.simulate.stamp_settings import CatalogScatter, StampSettings
+from lumos.simulate.stamps import GalaxyProfiles, SimulatedStamps, simulate_stamps
+
+__all__ = ["StampSimulator", "find_passbands", "perturb_catalog"]
+
+#: Centre and width in nm of bands that surveys know by these names; any survey's own differ by a few per cent.
+_COMMON = {
+    "u": (356, 60),
+    "g": (475, 135),
+    "r": (622, 135),
+    "i": (763, 140),
+    "z": (905, 140),
+    "y": (1000, 100),
+    "Z": (877, 97),
+    "Y": (1020, 93),
+    "J": (1252, 172),
+    "H": (1645, 291),
+    "K": (2147, 309),
+    "Ks": (2147, 309),
+    "U": (366, 65),
+    "B": (436, 89),
+    "V": (545, 84),
+    "R": (641, 158),
+    "I": (798, 154),
+}
+
+
+def find_passbands(
+    bands: tuple[str, ...], given: Mapping[str, tuple[float, float]] | None = None
+) -> dict[str, Passband]:
+    """Return the passband of each band.
+
+    Parameters
+    ----------
+    bands : tuple of str
+        Names.
+    given : mapping, optional
+        Centre and width in nm by name; these come before the common ones.
+
+    Returns
+    -------
+    dict of Passband
+        By name.
+
+    Raises
+    ------
+    LumosConfigError
+        If a band is neither given nor a common one.
+    """
+    known = PAUCAM_PASSBANDS | {name: Passband(*map(float, values)) for name, values in _COMMON.items()}
+    known |= {name: Passband(*values) for name, values in (given or {}).items()}
+    missing = sorted(set(bands) - set(known))
+    if missing:
+        raise LumosConfigError(
+            f"no passband of {missing} is known; give stamps.passbands: {{NAME: [centre, width]}}, nm"
+        )
+    return {name: known[name] for name in bands}
+
+
+def perturb_catalog(
+    truth: GalaxyProfiles, scatter: CatalogScatter, rng: np.random.Generator
+) -> tuple[GalaxyProfiles, FloatArray]:
+    """Return what a catalogue with errors says.
+
+    Parameters
+    ----------
+    truth : GalaxyProfiles
+        n galaxies.
+    scatter : CatalogScatter
+        Gaussian scatter of each parameter; index and axis ratio stay inside the renderer's range.
+    rng : numpy.random.Generator
+        Draws six numbers per galaxy.
+
+    Returns
+    -------
+    catalog : GalaxyProfiles
+        Shapes and centres.
+    psf_scale : float array, shape (n,)
+        Width of the PSF over the true one.
+    """
+    deviates = rng.standard_normal((7, len(truth)))
+    catalog = GalaxyProfiles(
+        half_light_radius=truth.half_light_radius * np.exp(scatter.half_light_radius * deviates[0]),
+        sersic_n=np.clip(truth.sersic_n * np.exp(scatter.sersic_n * deviates[1]), *SERSIC_N_RANGE),
+        axis_ratio=np.clip(truth.axis_ratio + scatter.axis_ratio * deviates[2], *AXIS_RATIO_RANGE),
+        theta=truth.theta + np.deg2rad(scatter.angle) * deviates[3],
+        x=truth.x + scatter.centre * deviates[4],
+        y=truth.y + scatter.centre * deviates[5],
+    )
+    return catalog, np.exp(scatter.psf_fwhm * deviates[6])
+
+
+class StampSimulator:
+    """Simulated stamps by batch number.
+
+    Parameters
+    ----------
+    pool : BackgroundPool
+        Backgrounds.
+    population : Population
+        Galaxies.
+    settings : StampSettings
+        Sizes, fluxes, errors of the catalogue.
+    seed : int
+        A batch depends on this and its number alone, whichever process makes it.
+    rows : int array, optional
+        Stamps of the pool to draw from; by default all.
+    device : torch.device or str, optional
+        Where to compute. Catalogues are the same on every device, photons differ.
+
+    Raises
+    ------
+    LumosValueError
+        If ``seed`` is negative or ``rows`` is empty.
+    LumosConfigError
+        If no passband of a band is known.
+    LumosDataError
+        If the pool's stamps are too small or a PSF too wide for the settings; or fluxes need a zero point, gain or
+        exposure time that an exposure lacks.
+    """
+
+    def __init__(
+        self,
+        pool: BackgroundPool,
+        population: Population,
+        settings: StampSettings,
+        seed: int,
+        *,
+        rows: IntArray | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if seed < 0:
+            raise LumosValueError("seed", seed, "0 or more")
+        if rows is not None and len(rows) == 0:
+            raise LumosValueError("background stamps to draw from", 0, "at least one")
+        self.pool, self.population, self.settings, self.seed = pool, population, settings, seed
+        self._rows, self._device = rows, device
+        self._scattered = any(value > 0 for value in settings.catalog_scatter.model_dump().values())
+        self._proposal = FluxProposal(**settings.proposal.model_dump())
+        needed = max(settings.stamp_size, int(np.ceil(2 * settings.annulus_outer + 2)))
+        if pool.side < needed:
+            raise LumosDataError(f"pool of stamps of side {pool.side} px, stamp and annulus need {needed}")
+        chosen = slice(None) if rows is None else rows
+        widest = float(pool.psf_fwhm[chosen].max())
+        if 2 * widest > settings.stamp_size:
+            allowed = f"up to half of the stamp's side, {settings.stamp_size} px"
+            raise LumosDataError(f"pool with a PSF of FWHM {widest:.3g} px, allowed: {allowed}")
+        if settings.flux_from == "population":
+            self._passbands = find_passbands(pool.bands, settings.passbands)
+            self._check_calibration(np.unique(pool.exposure[chosen]))
+
+    def _check_calibration(self, exposures: AnyArray) -> None:
+        """Refuse exposures that lack what the population's fluxes need."""
+        needed = ["zeropoint"] if self.settings.flux_clip is None else ["zeropoint", "gain", "exposure_time"]
+        for exposure in (self.pool.exposures[number] for number in exposures):
+            missing = [name for name in needed if not np.isfinite(getattr(exposure, name))]
+            if missing:
+                where = f"exposure {exposure.exposure_id} detector {exposure.detector}"
+                raise LumosDataError(f"{where}: no {', '.join(missing)}, which flux_from=population needs")
+
+    def batch(self, index: int) -> SimulatedStamps:
+        """Make one batch.
+
+        Parameters
+        ----------
+        index : int
+            Its number, 0 or more.
+
+        Returns
+        -------
+        SimulatedStamps
+            ``settings.batch_size`` stamps.
+
+        Raises
+        ------
+        LumosValueError
+            If the number is negative.
+        """
+        if index < 0:
+            raise LumosValueError("number of the batch", index, "0 or more")
+        settings = self.settings
+        rng = np.random.default_rng([self.seed, index])
+        backgrounds = self.pool.sample(rng, settings.batch_size, self._rows)
+        galaxies = self.population.draw(settings.batch_size, rng, settings.mag_range)
+        truth = self._place(galaxies, backgrounds, rng)
+        catalog, psf_scale = perturb_catalog(truth, settings.catalog_scatter, rng)
+        psf_scattered = settings.catalog_scatter.psf_fwhm > 0
+        proposed = settings.flux_from == "proposal"
+        return simulate_stamps(
+            backgrounds,
+            truth,
+            self._proposal if proposed else self._population_flux(galaxies, backgrounds),
+            rng,
+            catalog=catalog if self._scattered else None,
+            psf_scale=psf_scale if psf_scattered else None,
+            ref_mag=galaxies.ref_mag,
+            stamp_size=settings.stamp_size,
+            annulus=(settings.annulus_inner, settings.annulus_outer),
+            device=self._device,
+        )
+
+    def _place(self, galaxies: Galaxies, backgrounds: BackgroundStamps, rng: np.random.Generator) -> GalaxyProfiles:
+        """Return shapes in pixels, centred on the middle pixel up to a random part of a pixel."""
+        x, y = self.settings.stamp_size // 2 + rng.uniform(-0.5, 0.5, (2, len(galaxies)))
+        return GalaxyProfiles(
+            half_light_radius=galaxies.half_light_radius / backgrounds.pixel_scale,
+            sersic_n=galaxies.sersic_n,
+            axis_ratio=galaxies.axis_ratio,
+            theta=np.deg2rad(galaxies.position_angle),
+            x=x,
+            y=y,
+        )
+
+    def _population_flux(self, galaxies: Galaxies, backgrounds: BackgroundStamps) -> FloatArray:
+        """Return the galaxies' fluxes in the band of their background, image units."""
+        flux = np.empty(len(galaxies))
+        for number in np.unique(backgrounds.band):
+            here = np.flatnonzero(backgrounds.band == number)
+            flux[here] = galaxies[here].band_flux([self._passbands[self.pool.bands[number]]])[:, 0]
+        flux *= 10 ** (0.4 * (backgrounds.zeropoint - AB_ZEROPOINT_NJY))
+        if self.settings.flux_clip is not None:
+            units = backgrounds.exposure_time / backgrounds.gain
+            flux = np.clip(flux, *(limit * units for limit in self.settings.flux_clip))
+        return flux
