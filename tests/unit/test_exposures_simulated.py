@@ -45,7 +45,7 @@ def simulate(tmp_path, preset, *overrides, **options):
     settings = load_simulation(preset, overrides)
     report = simulate_survey(settings, tmp_path, **options)
     survey = load_survey(settings.survey)
-    images = [image for path in report.exposures for image in read_exposure(path, survey, psf_dir=tmp_path / "psf")]
+    images = [image for path in report.exposures for image in read_exposure(path, survey)]
     return settings, report, {f"{image.exposure_id}/{image.detector}": image for image in images}
 
 
@@ -87,15 +87,6 @@ def test_what_is_written_is_what_is_read(tmp_path, preset):
     assert set(states) == set(settings.states)
     assert all(row["date"] < "2016-05-01" for row in truth.values() if row["state"] == "before")
     assert all(row["date"] > "2016-05-01" for row in truth.values() if row["state"] == "after")
-
-
-def test_headers_alone_give_the_psf(tmp_path):
-    report = simulate_survey(load_simulation("paucam-mini", TINY["paucam-mini"]), tmp_path)
-    fwhm = {row["exposure_id"]: row["fwhm"] for row in pq.read_table(tmp_path / "exposures.parquet").to_pylist()}
-    for path in report.exposures[:3]:
-        image = next(read_exposure(path, load_survey("paucam")))
-        psf = image.psf.at(np.zeros(1), np.zeros(1))
-        assert (psf.fwhm[0] * 0.263, psf.beta[0]) == pytest.approx((fwhm[image.exposure_id], 4.765), rel=1e-5)
 
 
 def test_seeing_and_zero_points_scatter_as_described():

@@ -37,6 +37,8 @@ class Facts:
         AB magnitude of 1 image unit and its error; NaN where unknown.
     psf_fwhm : float
         In the survey's ``psf.unit``; NaN where unknown.
+    psf_beta : float
+        Moffat exponent; NaN where the header states none.
     saturation, sky_level : float
         Image units; NaN where unknown.
     """
@@ -51,6 +53,7 @@ class Facts:
     zeropoint: float
     zeropoint_err: float
     psf_fwhm: float
+    psf_beta: float
     saturation: float
     sky_level: float
 
@@ -227,6 +230,7 @@ def read_facts(lookup: HeaderLookup, survey: Survey) -> Facts:
         zeropoint=_zeropoint(lookup, survey, exposure_time),
         zeropoint_err=lookup.number("zero-point error", entries.zeropoint_err),
         psf_fwhm=lookup.number("PSF FWHM", entries.psf_fwhm),
+        psf_beta=lookup.number("Moffat beta", entries.psf_beta),
         saturation=lookup.number("saturation", entries.saturation),
         sky_level=lookup.number("sky level", entries.sky_level),
     )

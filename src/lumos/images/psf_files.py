@@ -94,7 +94,8 @@ def _from_header(survey: Survey, facts: Facts, pixel_scale: float) -> FoundPsf:
         return FoundPsf(
             None, f"none: header FWHM {facts.psf_fwhm}, keys tried: {', '.join(survey.header.psf_fwhm.keys)}"
         )
-    return FoundPsf(MoffatModel(fwhm, survey.psf.beta), f"header FWHM, Moffat beta {survey.psf.beta:g}")
+    beta = facts.psf_beta if np.isfinite(facts.psf_beta) else survey.psf.beta
+    return FoundPsf(MoffatModel(fwhm, beta), f"header FWHM, Moffat beta {beta:g}")
 
 
 def _psf_file(survey: Survey, facts: Facts, image: Path, folder: Path) -> Path | None:

@@ -75,8 +75,8 @@ def simulate_survey(
     settings : SurveySimulation
         Description of the survey.
     out : Path
-        Folder; gets ``exposures/*.fits``, ``parent.parquet``, ``truth.parquet``, ``exposures.parquet``,
-        ``psf/psf.parquet`` and ``settings.yaml``. A simulation of the same settings is continued.
+        Folder; gets ``exposures/*.fits``, ``parent.parquet``, ``truth.parquet``, ``exposures.parquet``
+        and ``settings.yaml``. A simulation of the same settings is continued.
     workers : int, optional
         Number of processes; the files do not depend on it.
     progress : callable, optional

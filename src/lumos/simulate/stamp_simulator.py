@@ -82,7 +82,7 @@ def perturb_catalog(
     scatter : CatalogScatter
         Gaussian scatter of each parameter; index and axis ratio stay inside the renderer's range.
     rng : numpy.random.Generator
-        Draws six numbers per galaxy.
+        Draws seven numbers per galaxy.
 
     Returns
     -------

@@ -69,7 +69,7 @@ def write_tables(out: Path, settings: SurveySimulation, plan: Sequence[PlannedEx
     int
         Galaxies in the parent catalogue.
     """
-    names = ["parent.parquet", "truth.parquet", "exposures.parquet", "psf/psf.parquet"]
+    names = ["parent.parquet", "truth.parquet", "exposures.parquet"]
     if not all((out / name).exists() for name in names):
         fields = {exposure.field: exposure for exposure in reversed(plan)}
         drawn = {number: draw_field(settings, fields[number]) for number in sorted(fields)}
@@ -77,8 +77,6 @@ def write_tables(out: Path, settings: SurveySimulation, plan: Sequence[PlannedEx
         _write_whole(out / names[0], lambda path: write_parent(parent, path))
         _write_table(out / names[1], truth_table(plan, drawn))
         _write_table(out / names[2], exposure_table(settings, plan))
-        (out / "psf").mkdir(exist_ok=True)
-        _write_table(out / names[3], _psf_table(settings, plan))
     return int(pq.read_metadata(out / names[0]).num_rows)
 
 
@@ -153,21 +151,6 @@ def exposure_table(settings: SurveySimulation, plan: Sequence[PlannedExposure]) 
             "file": f"exposures/{exposure.exposure_id}.fits",
         }
         for exposure in plan
-    ]
-    return pa.Table.from_pylist(rows)
-
-
-def _psf_table(settings: SurveySimulation, plan: Sequence[PlannedExposure]) -> pa.Table:
-    """Return the true PSFs in the form that ``lumos measure --psf`` reads."""
-    rows = [
-        {
-            "exposure_id": exposure.exposure_id,
-            "detector": str(detector + 1),
-            "fwhm_arcsec": exposure.fwhm,
-            "beta": exposure.beta,
-        }
-        for exposure in plan
-        for detector in range(settings.camera.detectors)
     ]
     return pa.Table.from_pylist(rows)
 

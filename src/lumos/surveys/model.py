@@ -95,6 +95,8 @@ class HeaderMap(_Level):
     """AB magnitude; see ``zeropoint_per_second``."""
     zeropoint_err: HeaderEntry = HeaderEntry()
     """Error of the zero point, magnitudes."""
+    psf_beta: HeaderEntry = HeaderEntry()
+    """Moffat exponent of the PSF; ``psf.beta`` where no keyword is found."""
     psf_fwhm: HeaderEntry = HeaderEntry()
     """FWHM of the PSF in the unit of ``psf.unit``."""
     state: HeaderEntry = HeaderEntry()
