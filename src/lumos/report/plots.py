@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lumos.validate.accuracy import Accuracy
+from lumos.validate.twins import Twins, central_rows
 
-__all__ = ["draw_accuracy", "plot_accuracy", "plot_pulls"]
+__all__ = ["draw_accuracy", "draw_twins", "plot_accuracy", "plot_pulls"]
 
 
 def draw_accuracy(path: Path, results: Mapping[str, Accuracy]) -> None:
@@ -26,6 +27,33 @@ def draw_accuracy(path: Path, results: Mapping[str, Accuracy]) -> None:
     bias, scatter, pulls = figure.subplots(1, 3)
     plot_accuracy(results, bias, scatter)
     plot_pulls(results, pulls)
+    figure.savefig(path, dpi=110)
+
+
+def draw_twins(path: Path, twins: Mapping[str, Twins], n_pairs: int = 4) -> None:
+    """Draw the central rows of real galaxies and their twins (the paper's Fig. 3).
+
+    Parameters
+    ----------
+    path : Path
+        PNG file to write.
+    twins : mapping
+        Pairs by the name of their images.
+    n_pairs : int, optional
+        Pairs of each that are drawn, evenly spaced in brightness.
+    """
+    figure = Figure(figsize=(3.4 * n_pairs, 2.6 * len(twins)), layout="constrained")
+    grid = figure.subplots(len(twins), n_pairs, squeeze=False, sharex=True)
+    for line, (name, pairs) in zip(grid, twins.items(), strict=True):
+        real, twin = central_rows(pairs)
+        order = np.argsort(-real.max(axis=1))
+        chosen = order[np.linspace(0, len(order) - 1, n_pairs + 1).astype(int)[:-1]]
+        for axes, number in zip(line, chosen, strict=True):
+            axes.plot(real[number], drawstyle="steps-mid", lw=1.2, color="black", label="real")
+            axes.plot(twin[number], drawstyle="steps-mid", lw=1.2, color="tab:red", label="twin")
+            axes.set(xlabel="x (px)")
+        line[0].set(ylabel=f"{name}: row over sky scatter")
+        line[0].legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=110)
 
 
