@@ -49,7 +49,13 @@ def twins_of(path: Path, survey: Survey, catalog: ParentCatalog, out: Path, psf_
 
 def mock_twins(out: Path) -> Twins:
     """Return twins of a simulated exposure: the yardstick, since there the recipe is exact."""
-    overrides = ["bands=[NB785]", "states=[after]", "exposures_per_band=1", "camera.shape=[2048, 2048]"]
+    overrides = [
+        "bands=[NB785]",
+        "states=[after]",
+        "exposures_per_band=1",
+        "background.scattered_light={after: 0.01}",
+        "camera.shape=[2048, 2048]",
+    ]
     overrides += ["sky.mag_range=[17.5, 22.0]", "sky.galaxies=500", "sky.clustered=0"]
     report = simulate_survey(load_simulation("paucam-mini", overrides), out)
     return twins_of(report.exposures[0], load_survey("paucam"), read_parent(out / "parent.parquet"), out)

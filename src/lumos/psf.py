@@ -11,7 +11,10 @@ import numpy as np
 from lumos.conventions import MOFFAT_BETA_MIN, AnyArray, FloatArray
 from lumos.errors import LumosShapeError, LumosValueError
 
-__all__ = ["MoffatPsf", "PixelPsf", "Psf"]
+__all__ = ["PSF_HALF_LIGHT", "MoffatPsf", "PixelPsf", "Psf"]
+
+#: Half-light radius of a Moffat profile of beta 4.765 in units of its FWHM; good enough to shape apertures.
+PSF_HALF_LIGHT = 0.57
 
 
 @dataclass(frozen=True)

@@ -303,3 +303,37 @@ def test_exposure_without_objects_has_an_empty_shard(tmp_path, rng, caplog):
     assert (report.n_rows, report.done) == (0, ("a",))
     assert "no object of the catalogue lies on this exposure" in caplog.text
     assert read_shards(tmp_path / "run").num_rows == 0
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e9])
+def test_fluxes_do_not_depend_on_the_image_unit(tmp_path, unit):
+    def spoil(data):
+        data[100, 100] += 2000
+
+    def scale(data):
+        spoil(data)
+        data *= unit
+
+    variance = np.full(SHAPE, 25.0, dtype=np.float32)
+    plain = write_exposure(tmp_path / "a.fits", np.random.default_rng(1), spoil=spoil, extensions={"VAR": variance})
+    # The zero point in the header moves with the unit.
+    cards = {"MAGZPT": 27.0 + 2.5 * np.log10(unit), "GAIN": 2.0 / unit}
+    other = {"VAR": (variance * unit**2).astype(np.float32)}
+    scaled = write_exposure(tmp_path / "b.fits", np.random.default_rng(1), spoil=scale, extensions=other, **cards)
+    run(tmp_path, [plain], catalog_at([100], [100]))
+    run(tmp_path, [scaled], catalog_at([100], [100]), out="scaled")
+    one, two = read_shards(tmp_path / "run"), read_shards(tmp_path / "scaled")
+    for name in ("flux", "flux_err", "aperture_flux", "profile_fit_flux", "optimal_free_flux", "background"):
+        assert two[name][0].as_py() == pytest.approx(one[name][0].as_py(), rel=1e-3), name
+    assert two["zeropoint"][0].as_py() == pytest.approx(27.0 + 2.5 * np.log10(unit), abs=1e-4)
+
+
+def test_constant_image(tmp_path, rng):
+    def spoil(data):
+        data[:] = 100.0
+
+    path = write_exposure(tmp_path / "a.fits", rng, spoil=spoil)
+    run(tmp_path, [path], catalog_at([100], [100]))
+    table = read_shards(tmp_path / "run")
+    assert np.isnan(table["flux"][0].as_py())
+    assert table["flags"][0].as_py() & int(Flag.BAD_NOISE | Flag.BAD_BACKGROUND)

@@ -17,7 +17,7 @@ from lumos.measure.fitting import ModelFit, Parameters, fit_models
 from lumos.measure.noise import good_pixels
 from lumos.measure.settings import CatalogSettings
 from lumos.profiles.sersic import render_sersic
-from lumos.psf import Psf
+from lumos.psf import PSF_HALF_LIGHT, Psf
 
 __all__ = ["DetectedCatalog", "Detections", "detect", "make_parent_catalog"]
 
@@ -230,7 +230,7 @@ def _shape_of(point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _start(found: Detections, rows: AnyArray, fwhm: FloatArray, free_index: BoolArray, default_n: float) -> Parameters:
     """Return where the fits start: the detection's moments less the PSF's."""
-    psf_radius = 0.57 * fwhm
+    psf_radius = PSF_HALF_LIGHT * fwhm
     radius = np.sqrt(np.maximum(found.half_light_radius[rows] ** 2 - psf_radius**2, (0.3 * psf_radius) ** 2))
     ratio = np.clip(found.semi_minor[rows] / np.maximum(found.semi_major[rows], 1e-3), 0.3, 1)
     ellipticity = (1 - ratio) / (1 + ratio)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from lumos.catalogs.parent import ParentCatalog
 from lumos.catalogs.tables import measure_schema
-from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, FloatArray
+from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, Float32Array, FloatArray
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.estimators import ESTIMATORS, Ellipses, Estimator, StampBatch
 from lumos.estimators.background import own_light_per_pixel
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Pixels of the large stamps that are held at once; sets the memory of a batch (about 50 bytes each).
 _BATCH_PIXELS = 2_000_000
+#: Pixel scatters that need no other unit.
+_HANDY = (1e-4, 1e6)
 #: Pixels brighter than this share of the profile's peak are the object's footprint.
 _FOOTPRINT = 0.01
 
@@ -90,6 +93,8 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
         If an estimator is unknown.
     """
     estimators = estimators_of(settings)
+    zeropoint = exposure.zeropoint
+    exposure, unit = _in_handy_units(exposure)
     if exposure.psf is None:
         raise LumosDataError(f"{exposure.path}: no PSF is known (the survey names none; `lumos psf` makes one)")
     objects = place_objects(exposure, catalog, settings)
@@ -102,7 +107,23 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
                 columns["flags"][rows] |= values
             else:
                 columns[name][rows] = values
-    return _table(exposure, noise, objects, columns, settings)
+    columns |= {name: values * unit for name, values in columns.items() if name != "flags"}
+    return _table(replace(exposure, zeropoint=zeropoint), noise, objects, columns, settings)
+
+
+def _in_handy_units(exposure: Exposure) -> tuple[Exposure, float]:
+    """Return the exposure in units in which its squares fit into single precision, and the new unit in old ones."""
+    scatter = float(np.std(exposure.data[good_pixels(exposure.mask)])) if exposure.data.size else 1.0
+    if not np.isfinite(scatter) or scatter == 0 or _HANDY[0] < scatter < _HANDY[1]:
+        return exposure, 1.0
+
+    def scaled(values: Float32Array | None, factor: float) -> Float32Array | None:
+        return None if values is None else (values.astype(np.float64) / factor).astype(np.float32)
+
+    data = scaled(exposure.data, scatter)
+    assert data is not None
+    variance, sky = scaled(exposure.variance, scatter**2), scaled(exposure.sky, scatter)
+    return replace(exposure, data=data, variance=variance, sky=sky, gain=exposure.gain * scatter), scatter
 
 
 def _empty_columns(n: int, settings: MeasureSettings) -> Columns:

@@ -141,7 +141,8 @@ def exposure_noise(exposure: Exposure, settings: NoiseSettings) -> ExposureNoise
     variance = _white_variance(exposure, good, source)
     if settings.source == "auto" and source == "gain":
         seen = _white_variance(exposure, good, "scatter")
-        ratio = float(np.median(variance[good]) / np.median(seen[good])) if good.any() else 1.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = float(np.median(variance[good]) / np.median(seen[good])) if good.any() else 1.0
         if not 1 / _TRUSTED < ratio < _TRUSTED:
             text = "%s: gain and sky give %.3g times the variance of the pixels; their scatter is used instead"
             logger.warning(text, exposure.path, ratio)

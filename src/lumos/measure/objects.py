@@ -11,11 +11,10 @@ from lumos.flags import Flag
 from lumos.images.exposure import Exposure
 from lumos.images.wcs import pixel_jacobian, position_angle_to_pixel, sky_to_pixel
 from lumos.measure.settings import MeasureSettings
+from lumos.psf import PSF_HALF_LIGHT
 
 __all__ = ["PlacedObjects", "place_objects"]
 
-#: Half-light radius of a Moffat profile of beta 4.765 in units of its FWHM; sets the shape of apertures only.
-_PSF_HALF_LIGHT = 0.57
 #: A stamp reaches this many half-light radii of the convolved profile from the centre, at least.
 _STAMP_RADII = 2.0
 #: Two half-light radii: an object this close is likely to add light to the aperture.
@@ -96,7 +95,7 @@ def place_objects(exposure: Exposure, catalog: ParentCatalog, settings: MeasureS
     angle = np.where(ok, here.position_angle, 0.0)
     psf_fwhm = exposure.psf.fwhm_at(x, y)
     has_psf = np.isfinite(psf_fwhm)
-    psf_radius = _PSF_HALF_LIGHT * np.where(has_psf, psf_fwhm, 1.0)
+    psf_radius = PSF_HALF_LIGHT * np.where(has_psf, psf_fwhm, 1.0)
     semi_major = np.hypot(radius, psf_radius)
     flags = np.where(ok, 0, int(Flag.BAD_SHAPE)) | np.where(has_psf, 0, int(Flag.NO_PSF))
     stamp_size = _stamp_sizes(semi_major, settings)

@@ -12,10 +12,10 @@ from lumos.errors import LumosConfigError
 
 __all__ = [
     "ArtefactSettings",
-    "BackgroundSettings",
     "CameraSettings",
     "FieldSettings",
     "SeeingSettings",
+    "SkySettings",
     "SurveySimulation",
     "read_simulation",
     "shipped_presets",
@@ -151,7 +151,7 @@ class SeeingSettings(_Settings):
         return self
 
 
-class BackgroundSettings(_Settings):
+class SkySettings(_Settings):
     """Light that is neither galaxy nor star."""
 
     sky_brightness: Span | None = None
@@ -214,7 +214,7 @@ class SurveySimulation(_Settings):
     """Detectors and throughput."""
     seeing: SeeingSettings = SeeingSettings()
     """The point-spread function."""
-    background: BackgroundSettings = BackgroundSettings()
+    background: SkySettings = SkySettings()
     """Sky, scattered light."""
     artefacts: ArtefactSettings = ArtefactSettings()
     """What spoils pixels."""

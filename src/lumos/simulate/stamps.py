@@ -16,14 +16,11 @@ from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.estimators.background import annulus_background, own_light_per_pixel
 from lumos.estimators.base import Ellipses, StampBatch
 from lumos.profiles.sersic import render_sersic
-from lumos.psf import MoffatPsf, PixelPsf, Psf
+from lumos.psf import PSF_HALF_LIGHT, MoffatPsf, PixelPsf, Psf
 from lumos.simulate.backgrounds import BackgroundStamps
 from lumos.simulate.draws import FluxProposal
 
 __all__ = ["GalaxyProfiles", "SimulatedStamps", "simulate_stamps"]
-
-#: Half-light radius of a Moffat profile of beta 4.765 in units of its FWHM, as `measure` takes it.
-_PSF_HALF_LIGHT = 0.57
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,7 @@ class SimulatedStamps:
         x, y, radius, q = (
             self._tensor(values) for values in (catalog.x, catalog.y, catalog.half_light_radius, catalog.axis_ratio)
         )
-        psf_radius = _PSF_HALF_LIGHT * self._tensor(self.catalog_psf_fwhm)
+        psf_radius = PSF_HALF_LIGHT * self._tensor(self.catalog_psf_fwhm)
         background = annulus_background(self.data, self.good, x + margin, y + margin, *self.annulus)
         return StampBatch(
             data=self.stamps.contiguous(),
