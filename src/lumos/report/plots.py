@@ -46,7 +46,7 @@ def draw_twins(path: Path, twins: Mapping[str, Twins], n_pairs: int = 4) -> None
     grid = figure.subplots(len(twins), n_pairs, squeeze=False, sharex=True)
     for line, (name, pairs) in zip(grid, twins.items(), strict=True):
         real, twin = central_rows(pairs)
-        order = np.argsort(-real.max(axis=1))
+        order = np.argsort(-real[:, real.shape[1] // 2])
         chosen = order[np.linspace(0, len(order) - 1, n_pairs + 1).astype(int)[:-1]]
         for axes, number in zip(line, chosen, strict=True):
             axes.plot(real[number], drawstyle="steps-mid", lw=1.2, color="black", label="real")
