@@ -51,8 +51,11 @@ def draw_twins(path: Path, twins: Mapping[str, Twins], n_pairs: int = 4) -> None
         for axes, number in zip(line, chosen, strict=True):
             axes.plot(real[number], drawstyle="steps-mid", lw=1.2, color="black", label="real")
             axes.plot(twin[number], drawstyle="steps-mid", lw=1.2, color="tab:red", label="twin")
-            axes.set(xlabel="x (px)")
-        line[0].set(ylabel=f"{name}: row over sky scatter")
+            # Hot pixels and neighbours must not set the scale.
+            middle = slice(real.shape[1] // 2 - 3, real.shape[1] // 2 + 4)
+            peak = max(real[number, middle].max(), twin[number, middle].max())
+            axes.set(xlabel="x (px)", ylim=(-0.15 * peak - 3, 1.2 * peak + 1))
+        line[0].set(ylabel="row / sky scatter", title=name)
         line[0].legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=110)
 
