@@ -9,7 +9,7 @@ import lumos
 PACKAGE = Path(lumos.__file__).parent
 LAYERS = {
     **dict.fromkeys(["errors", "conventions", "files", "flags", "psf", "__init__"], 0),
-    **dict.fromkeys(["surveys", "images", "catalogs", "profiles"], 1),
+    **dict.fromkeys(["surveys", "images", "catalogs", "profiles", "pdf"], 1),
     **dict.fromkeys(["estimators", "simulate"], 2),
     "measure": 4,
     "validate": 5,

@@ -22,6 +22,7 @@ from lumos.images.exposure import Exposure
 from lumos.measure.noise import Cutout, ExposureNoise, cut_out, exposure_noise, good_pixels, stamp_variance
 from lumos.measure.objects import PlacedObjects, place_objects
 from lumos.measure.settings import MeasureSettings
+from lumos.pdf import GaussianMixture
 from lumos.profiles.sersic import render_sersic
 
 __all__ = ["estimators_of", "measure_exposure"]
@@ -270,6 +271,8 @@ def _table(
     flags = columns.pop("flags") | (0 if calibrated else int(Flag.NO_ZEROPOINT))
     columns = {name: values * unit_flux for name, values in columns.items()}
     flux, flux_err = columns[f"{settings.default}_flux"], columns[f"{settings.default}_flux_err"]
+    # A linear estimator's likelihood is a Gaussian: a mixture of one component.
+    pdf = GaussianMixture(np.where(np.isfinite(flux), 1.0, np.nan)[:, None], flux[:, None], flux_err[:, None])
     columns |= {
         "object_id": objects.catalog.object_id,
         "exposure_id": np.full(n, exposure.exposure_id, dtype=object),
@@ -282,16 +285,15 @@ def _table(
         "y": objects.y,
         "zeropoint": np.full(n, exposure.zeropoint),
         "zeropoint_err": np.full(n, exposure.zeropoint_err),
-        # A linear estimator's likelihood is a Gaussian: a mixture of one component.
         "flux": flux,
         "flux_err": flux_err,
-        "flux_q16": flux - flux_err,
-        "flux_q50": flux,
-        "flux_q84": flux + flux_err,
-        "flux_peak": flux,
-        "pdf_weights": np.where(np.isfinite(flux), 1.0, np.nan),
-        "pdf_means": flux,
-        "pdf_stds": flux_err,
+        "flux_q16": pdf.quantile(0.16),
+        "flux_q50": pdf.quantile(0.5),
+        "flux_q84": pdf.quantile(0.84),
+        "flux_peak": pdf.peak(),
+        "pdf_weights": pdf.weights,
+        "pdf_means": pdf.means,
+        "pdf_stds": pdf.stds,
         "psf_fwhm": objects.psf_fwhm * exposure.pixel_scale,
         "ood_score": np.full(n, np.nan),
         "flags": flags,
