@@ -180,7 +180,7 @@ def simulate(
         report = simulate_survey(settings, out, workers=workers, progress=progress)
     typer.echo(
         f"{out}: {len(report.done)} exposures simulated, {len(report.skipped)} finished before, "
-        f"{report.n_galaxies} galaxies in the catalogue; read with --survey {settings.survey}, --psf {out / 'psf'}"
+        f"{report.n_galaxies} galaxies in the catalogue; read with --survey {settings.survey}"
     )
 
 

@@ -44,13 +44,17 @@ def sample():
 
 def test_worst_pixel(sample):
     # Required: 1e-3 of the peak. Reached: 5e-5, of which GalSim's own errors are some 1e-5.
-    assert peak_error(*sample).max() < 1.5e-4
+    worst = peak_error(*sample).max()
+    print(f"worst pixel over the peak: {worst:.1e}")  # noqa: T201 - the figures of the docs
+    assert worst < 1.5e-4
 
 
 def test_flux_of_the_stamp(sample):
     # Required: 1e-3 of the total flux. Reached: 2e-4, where a hundredth of the light lies in far wings.
     ours, theirs = sample
-    assert np.abs(ours.sum((1, 2)) - theirs.sum((1, 2))).max() < 5e-4
+    worst = np.abs(ours.sum((1, 2)) - theirs.sum((1, 2))).max()
+    print(f"flux in the stamp over the total: {worst:.1e}")  # noqa: T201 - the figures of the docs
+    assert worst < 5e-4
 
 
 def test_centroid(sample):
@@ -61,7 +65,9 @@ def test_centroid(sample):
         centroids = [
             ((image * theirs).sum(axis) * along).sum(1) / (image * theirs).sum((1, 2)) for image in (ours, theirs)
         ]
-        assert np.abs(centroids[0] - centroids[1]).max() < 1e-3
+        worst = np.abs(centroids[0] - centroids[1]).max()
+        print(f"centroid along axis {axis}: {worst:.1e} px")  # noqa: T201 - the figures of the docs
+        assert worst < 1e-3
 
 
 def test_other_sizes_and_centres():
