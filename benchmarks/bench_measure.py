@@ -28,25 +28,34 @@ from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
 
+#: What is measured, by name: settings of `lumos measure`.
+KINDS = {
+    "four estimators": {},
+    "network": {"estimators": (), "model": "generic"},
+    "network, bfloat16": {"estimators": (), "model": "generic", "precision": "bfloat16"},
+    "four and network": {"model": "generic"},
+}
 
-def measure_in_process(folder: Path, n_exposures: int, result) -> None:
+
+def measure_in_process(folder: Path, n_exposures: int, kind: str, result) -> None:
     """Measure some exposures; report seconds, rows and the peak memory of this process in MB."""
     torch.set_num_threads(1)
     exposures = sorted((folder / "exposures").glob("*.fits"))[:n_exposures]
-    out = folder / f"run_{n_exposures}"
+    out = folder / f"run_{n_exposures}_{kind.replace(', ', '_').replace(' ', '_')}"
+    settings = MeasureSettings(**KINDS[kind])
     start = time.perf_counter()
-    report = measure_run(exposures, folder / "parent.parquet", out, load_survey("paucam"), MeasureSettings())
+    report = measure_run(exposures, folder / "parent.parquet", out, load_survey("paucam"), settings)
     seconds = time.perf_counter() - start
     # The peak that getrusage reports begins with the parent's; this one with the process's own start.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     result.put((seconds, report.n_rows, int(status.split("VmHWM:")[1].split()[0]) / 1024))
 
 
-def run(folder: Path, n_exposures: int) -> tuple[float, int, float]:
+def run(folder: Path, n_exposures: int, kind: str) -> tuple[float, int, float]:
     """Measure in a process of its own, so that memory is that of the measurement alone."""
     context = multiprocessing.get_context("spawn")
     result = context.Queue()
-    process = context.Process(target=measure_in_process, args=(folder, n_exposures, result))
+    process = context.Process(target=measure_in_process, args=(folder, n_exposures, kind, result))
     process.start()
     figures = result.get()
     process.join()
@@ -88,11 +97,12 @@ def main() -> None:
         torch.set_num_threads(1)
         with fits.open(exposures[0]) as hdul:
             paper = measure_as_paper(np.asarray(hdul["SCI"].data, dtype=np.float32), arguments.n_paper)
-        one, four = run(folder, 1), run(folder, 4)
-    ours = (four[0] - one[0]) / (four[1] - one[1])
-    print(f"lumos measure, four estimators: {1e6 * ours:.0f} us per galaxy and core, all included")
-    print(f"the paper's way, two estimators: {1e6 * paper:.0f} us, ratio {paper / ours:.0f}")
-    print(f"peak memory: {one[2]:.0f} MB for 1 exposure, {four[2]:.0f} MB for 4")
+        print(f"the paper's way, two estimators: {1e6 * paper:.0f} us per galaxy and core")
+        print(f"{'lumos measure, all included':<30}{'us':>7}{'ratio':>8}{'MB, 1 exposure':>17}{'4 exposures':>14}")
+        for kind in KINDS:
+            one, four = run(folder, 1, kind), run(folder, 4, kind)
+            ours = (four[0] - one[0]) / (four[1] - one[1])
+            print(f"{kind:<30}{1e6 * ours:>7.0f}{paper / ours:>8.0f}{one[2]:>17.0f}{four[2]:>14.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from lumos.validate.accuracy import UNUSABLE, Accuracy, accuracy, accuracy_table
 EDGES = np.array([17.0, 19.0, 20.0, 21.0, 22.0])
 #: The range in which SDSS's own fluxes are judged.
 FAINT = np.array([20.0, 22.5])
-ESTIMATORS = MeasureSettings().estimators
 #: nJy in a nanomaggy.
 NANOMAGGY = 10 ** (0.4 * (31.4 - 22.5))
 #: Place of the bands in SDSS's five-element columns.
@@ -87,15 +86,18 @@ def coadd_flux(galaxies: Galaxies, band: str) -> np.ndarray:
     return 10 ** (0.4 * (31.4 - magnitude.astype(np.float64)))
 
 
-def compare(data: Path, out: Path, edges: np.ndarray, *, coadd_shapes: bool = False) -> dict[str, dict[str, Accuracy]]:
+def compare(
+    data: Path, out: Path, edges: np.ndarray, *, coadd_shapes: bool = False, model: str | None = None
+) -> dict[str, dict[str, Accuracy]]:
     """Measure both frames and compare every estimator, and SDSS's own fluxes, with the coadd, by band."""
     galaxies = load_galaxies(data, coadd_shapes=coadd_shapes)
     out.mkdir(parents=True, exist_ok=True)
     parent = out / "parent.parquet"
     if not parent.exists():
         write_parent(galaxies.catalog, parent)
+    settings = MeasureSettings(model=model)
     frames = sorted(data.glob("frame-[gi]-*.fits.bz2"))
-    measure_run(frames, parent, out / "run", load_survey("sdss"), MeasureSettings(), workers=2)
+    measure_run(frames, parent, out / "run", load_survey("sdss"), settings, workers=2)
     table = read_shards(out / "run")
     results: dict[str, dict[str, Accuracy]] = {}
     for band in ("g", "i"):
@@ -106,7 +108,7 @@ def compare(data: Path, out: Path, edges: np.ndarray, *, coadd_shapes: bool = Fa
         truth, magnitude = coadd_flux(galaxies, band)[index], galaxies.catalog.ref_mag[index]
         own = galaxies.own_flux[band][index], galaxies.own_err[band][index]
         results[band] = {"SDSS's own": accuracy(*own, truth, magnitude, edges)}
-        for name in ESTIMATORS:
+        for name in settings.all_estimators:
             flux, error = (table[f"{name}_{part}"].to_numpy()[rows].astype(float) for part in ("flux", "flux_err"))
             results[band][name] = accuracy(flux, error, truth, magnitude, edges)
     return results
@@ -117,11 +119,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--model", default="generic", help="shipped model or model folder")
     arguments = parser.parse_args()
     for title, coadd_shapes in (("shapes of the single epoch", False), ("shapes of the coadd", True)):
         for edges in (EDGES, FAINT):
             out = arguments.out / title.replace(" ", "_")
-            for band, results in compare(arguments.data, out, edges, coadd_shapes=coadd_shapes).items():
+            made = compare(arguments.data, out, edges, coadd_shapes=coadd_shapes, model=arguments.model)
+            for band, results in made.items():
                 print(f"\nSDSS {band}, {title}; magnitudes are r of the single epoch")
                 print(accuracy_table(results))
 

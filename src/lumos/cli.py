@@ -81,7 +81,10 @@ def measure(
     out: Out,
     survey: SurveyName = "generic",
     psf: Annotated[Path | None, typer.Option("--psf", help="Folder with PSF models.")] = None,
-    estimators: Annotated[str | None, typer.Option("--estimators", help="Names, with commas between.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Name of a shipped model, or a model folder.")] = None,
+    estimators: Annotated[
+        str | None, typer.Option("--estimators", help="Names of classical ones, with commas between.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", help="Number of processes.")] = 1,
     config: Config = None,
     set_: Set = None,
@@ -95,10 +98,10 @@ def measure(
 
     overrides = list(set_ or [])
     if estimators is not None:
-        names = [name.strip() for name in estimators.split(",")]
+        names = [name.strip() for name in estimators.split(",") if name.strip()]
         overrides.append(f"measure.estimators=[{','.join(names)}]")
-        if "optimal" not in names and not any(override.startswith("measure.default=") for override in overrides):
-            overrides.append(f"measure.default={names[0]}")
+    if model is not None:
+        overrides.append(f"measure.model={model}")
     settings = load_settings(config, overrides).measure
     with _progress("measure") as progress:
         report = measure_run(
@@ -204,6 +207,40 @@ def backgrounds(
     with _progress("backgrounds") as progress:
         report = make_backgrounds(exposures, out, load_survey(survey), settings, psf_dir=psf, progress=progress)
     typer.echo(f"{out}: {report.n_stamps} stamps of {report.n_used} CCDs, {len(report.refused)} refused")
+
+
+@app.command()
+def train(
+    run: Annotated[str, typer.Argument(help="Name of a shipped run, or a YAML file that describes one.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
+    workers: Annotated[int, typer.Option("--workers", help="Processes that simulate the survey.")] = 1,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: group.field=value.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Train a network on simulated galaxies; a run that was killed is continued."""
+    _start_logging(debug)
+    from lumos.settings import load_training  # noqa: PLC0415
+    from lumos.workflows import train_model  # noqa: PLC0415
+
+    settings = load_training(run, set_ or [])
+    with _progress("train") as progress:
+        typer.echo(train_model(settings, out, run=run, workers=workers, progress=progress))
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="Show the card of this model, or of a model folder.")] = None,
+) -> None:
+    """List the shipped models, or show the card of one."""
+    from lumos.nets.checkpoint import find_model, read_config, shipped_models  # noqa: PLC0415
+
+    if name is not None:
+        typer.echo((find_model(name) / "README.md").read_text(encoding="utf-8"))
+        return
+    for shipped in shipped_models():
+        config = read_config(shipped)
+        bands = f"{len(config.bands)} bands" if config.bands else "any band"
+        typer.echo(f"{shipped}: {config.architecture}, {config.kind}, {bands}, PIT-KS {config.metrics['pit_ks']:.3f}")
 
 
 @app.command()

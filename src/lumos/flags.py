@@ -52,6 +52,7 @@ class Flag(IntFlag):
     FIT_FAILED = 4096
     NEIGHBOUR = 8192
     NO_ZEROPOINT = 16384
+    OUT_OF_DOMAIN = 32768
 
 
 FLAG_TEXT: dict[Flag, str] = {
@@ -70,6 +71,7 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.FIT_FAILED: "the default estimator's solution does not exist or did not converge; its flux is NaN",
     Flag.NEIGHBOUR: "another catalogue object lies within the footprint (it may contaminate the flux)",
     Flag.NO_ZEROPOINT: "no zero point is known: fluxes are in image units",
+    Flag.OUT_OF_DOMAIN: "the stamp is unlike those that the model was trained on (ood_score above 1)",
 }
 
 

@@ -11,8 +11,9 @@ from lumos.errors import LumosConfigError
 from lumos.measure.background_settings import BackgroundSettings
 from lumos.measure.settings import CatalogSettings, MeasureSettings, PsfSettings
 from lumos.simulate.settings import SurveySimulation, read_simulation
+from lumos.training.settings import TrainSettings, read_training
 
-__all__ = ["Settings", "load_settings", "load_simulation"]
+__all__ = ["Settings", "load_settings", "load_simulation", "load_training"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -88,6 +89,32 @@ def load_simulation(name_or_path: str, overrides: Sequence[str] = ()) -> SurveyS
     for override in overrides:
         _apply(content, override)
     return _validated(SurveySimulation, content, name_or_path)
+
+
+def load_training(name_or_path: str, overrides: Sequence[str] = ()) -> TrainSettings:
+    """Read the description of a training run and apply overrides.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name of a shipped run, or the path of a YAML file.
+    overrides : sequence of str, optional
+        Each ``field=value`` or ``group.field=value``, the value in YAML.
+
+    Returns
+    -------
+    TrainSettings
+        Defaults where nothing is given.
+
+    Raises
+    ------
+    LumosConfigError
+        If there is no such run or file, or a key or value is not allowed; the message lists what is.
+    """
+    content = read_training(name_or_path)
+    for override in overrides:
+        _apply(content, override)
+    return _validated(TrainSettings, content, name_or_path)
 
 
 def _validated(model: type[Model], content: dict[str, Any], source: str) -> Model:

@@ -15,11 +15,12 @@ from lumos.catalogs.parent import read_parent
 from lumos.catalogs.tables import read_shards
 from lumos.cli import app, main
 from lumos.images import read_exposure, sky_to_pixel
+from lumos.nets.checkpoint import shipped_models
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
 
-COMMANDS = ("measure", "catalog", "psf", "simulate", "demo")
+COMMANDS = ("measure", "catalog", "psf", "simulate", "train", "models", "demo")
 SMALL = Path(__file__).parents[1] / "small_survey.yaml"
 
 
@@ -198,14 +199,72 @@ def test_bad_simulations_end_with_one_line(monkeypatch, capsys, tmp_path, argume
     assert not (tmp_path / "mock").exists()
 
 
+TRAIN = """
+name: tiny
+network: {channels: [4, 6, 8], blocks: [0, 0, 0], hidden: 16}
+pool: {simulate: %s, overrides: [seed=3], n_per_exposure: 20}
+stamps: {flux_from: proposal, batch_size: 64}
+n_stamps: 128
+n_validation: 64
+validate_every: 64
+weights: float16
+device: cpu
+optimizer: {batch_size: 32}
+"""
+
+
+def test_train_then_measure_with_the_model(monkeypatch, capsys, tmp_path, survey):
+    run = tmp_path / "tiny.yaml"
+    run.write_text(TRAIN % SMALL)
+    code, out, err = lumos(monkeypatch, capsys, "train", run, "--out", tmp_path / "model")
+    assert code == 0, err
+    assert "tiny, 128 stamps" in out
+    assert "validation loss" in err
+    again = lumos(monkeypatch, capsys, "train", run, "--out", tmp_path / "model")
+    assert again[1] == out
+    code, card, _ = lumos(monkeypatch, capsys, "models", tmp_path / "model")
+    assert code == 0
+    assert "# tiny" in card
+    assert "## Training domain" in card
+    exposure = min((survey / "exposures").glob("*.fits"))
+    arguments = ("measure", exposure, "--catalog", survey / "parent.parquet", "--out", tmp_path / "run")
+    code, _, err = lumos(monkeypatch, capsys, *arguments, "--estimators", "optimal", "--model", tmp_path / "model")
+    assert code == 0, err
+    table = read_shards(tmp_path / "run")
+    columns = {name: table[name].to_numpy() for name in ("flux", "flux_q50", "lumos_flux", "optimal_flux", "ood_score")}
+    np.testing.assert_array_equal(columns["flux"], columns["lumos_flux"])
+    np.testing.assert_array_equal(columns["flux"], columns["flux_q50"])
+    finite = np.isfinite(columns["optimal_flux"])
+    assert finite.mean() > 0.9
+    np.testing.assert_array_equal(np.isfinite(columns["lumos_flux"]), finite)
+    np.testing.assert_array_equal(np.isfinite(columns["ood_score"]), finite)
+    assert table.schema.field("pdf_means").type.list_size == 5
+    changed = tmp_path / "model" / "model.safetensors"
+    changed.write_bytes(changed.read_bytes()[:-4] + b"abcd")
+    (tmp_path / "model" / "config.json").touch()
+    code, _, err = lumos(monkeypatch, capsys, *arguments[:-1], tmp_path / "other", "--model", tmp_path / "model")
+    assert code == 1
+    assert "sha256 differs" in err
+
+
+def test_models_lists_what_is_shipped(monkeypatch, capsys):
+    code, out, _ = lumos(monkeypatch, capsys, "models")
+    assert code == 0
+    assert [line.split(":")[0] for line in out.splitlines()] == list(shipped_models())
+    code, _, err = lumos(monkeypatch, capsys, "models", "none")
+    assert code == 1
+    assert "no model 'none', allowed:" in err
+
+
 def test_demo(monkeypatch, capsys, tmp_path):
     code, out, err = lumos(monkeypatch, capsys, "demo", "--out", tmp_path / "demo")
     assert code == 0, err
     assert (tmp_path / "demo" / "accuracy.png").read_bytes()[1:4] == b"PNG"
     manifest = json.loads((tmp_path / "demo" / "run" / "manifest.json").read_text())
     assert {entry["status"] for entry in manifest["exposures"].values()} == {"done"}
-    rows = [line.split() for line in out.splitlines() if line.startswith(("aperture ", "optimal "))]
-    assert len(rows) == 10
+    assert (tmp_path / "demo" / "pdfs.png").read_bytes()[1:4] == b"PNG"
+    rows = [line.split() for line in out.splitlines() if line.startswith(("aperture ", "optimal ", "lumos "))]
+    assert len(rows) == 15
     for row in rows:
         n, bias, scatter, spread = int(row[2]), float(row[3]), float(row[4]), float(row[6])
         # Blends widen the pulls, most among the few bright galaxies, each of which counts a dozen times.

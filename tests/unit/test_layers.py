@@ -11,7 +11,8 @@ LAYERS = {
     **dict.fromkeys(["errors", "conventions", "files", "flags", "psf", "__init__"], 0),
     **dict.fromkeys(["surveys", "images", "catalogs", "profiles", "pdf"], 1),
     **dict.fromkeys(["estimators", "simulate"], 2),
-    "measure": 4,
+    "nets": 3,
+    **dict.fromkeys(["measure", "training"], 4),
     "validate": 5,
     "report": 6,
     **dict.fromkeys(["settings", "workflows", "cli"], 7),
@@ -25,7 +26,7 @@ SIDEWAYS = {
     ("simulate", "estimators"),
 }
 ONLY_IN = {
-    "torch": {"profiles", "estimators", "simulate", "measure"},
+    "torch": {"profiles", "estimators", "simulate", "nets", "training", "measure"},
     "galsim": {"profiles"},
     "matplotlib": {"report"},
 }

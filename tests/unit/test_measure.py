@@ -277,8 +277,8 @@ def test_bad_calls(tmp_path, rng):
         run(tmp_path, [path], catalog, workers=0)
     with pytest.raises(LumosConfigError, match=r"unknown estimator 'magic', allowed: aperture"):
         run(tmp_path, [path], catalog, settings=MeasureSettings(estimators=("magic",)))
-    with pytest.raises(LumosConfigError, match="is not one of"):
-        run(tmp_path, [path], catalog, settings=MeasureSettings(estimators=("aperture",)))
+    with pytest.raises(ValueError, match="is not one of"):
+        run(tmp_path, [path], catalog, settings=MeasureSettings(estimators=("aperture",), default="optimal"))
     with pytest.raises(LumosDataError, match="no such parent catalogue"):
         run(tmp_path, [path], tmp_path / "none.csv")
     (tmp_path / "b").mkdir()

@@ -258,11 +258,11 @@ def test_population_fluxes_are_those_of_the_stamps_band_and_zero_point(tmp_path,
 
 def test_flux_clip_is_in_electrons_per_second(tmp_path, rng):
     pool = flat_pool(tmp_path / "pool", rng, facts={"gain": 4.0, "exposure_time": 50.0})
-    made = simulator(pool, flux_clip=(20.0, 40.0)).batch(0)
+    made = simulator(pool, flux_clip=(20.0, 60.0)).batch(0)
     rate = made.flux.numpy() * 4 / 50
     assert rate.min() == pytest.approx(20, rel=1e-6)
-    assert rate.max() == pytest.approx(40, rel=1e-6)
-    assert ((rate > 20.01) & (rate < 39.99)).any()
+    assert rate.max() == pytest.approx(60, rel=1e-6)
+    assert ((rate > 20.01) & (rate < 59.99)).any()
 
 
 def test_shapes_are_the_populations_in_pixels(tmp_path, rng):
@@ -276,9 +276,28 @@ def test_shapes_are_the_populations_in_pixels(tmp_path, rng):
 
 
 def test_rows_restrict_the_backgrounds(tmp_path, rng):
-    pool = flat_pool(tmp_path / "pool", rng)
+    pool = flat_pool(tmp_path / "pool", rng, side=92)
     source = StampSimulator(pool, load_population(), StampSettings(), 1, rows=np.array([5]))
     assert (source.batch(0).ccd_x_norm == pool.take(np.array([5])).ccd_x_norm).all()
+
+
+def test_crops_are_parts_of_the_stamps_at_their_places(tmp_path, rng):
+    ramp = np.arange(40)[None, :, None] * 1000.0 + np.arange(40)[None, None] + np.zeros((50, 1, 1))
+    ccd = (400, 600)
+    whole = BackgroundPool.open(write_pool(tmp_path / "pool", ({}, new_stamps(ramp, variance=ramp + 1, ccd=ccd)))).take(
+        np.arange(50)
+    )
+    part = whole.crop(30, rng)
+    assert part.data.shape == part.mask.shape == part.variance.shape == (50, 30, 30)
+    y, x = np.divmod(part.data[:, 0, 0], 1000)
+    assert set(x) == set(y) == set(range(11))  # all 11 offsets, missed by one of 50 draws each once in 10 runs; seeded
+    np.testing.assert_array_equal(part.data[:, 7, 4], part.data[:, 0, 0] + 7004)
+    np.testing.assert_array_equal(part.variance, part.data + 1)
+    # Middle pixels: 20 of the whole stamp, 15 of the part, so x + 15 - 20 to the right.
+    np.testing.assert_allclose(part.ccd_x, whole.ccd_x + x - 5)
+    np.testing.assert_allclose(part.ccd_x_norm, (part.ccd_x + 0.5) / ccd[1])
+    np.testing.assert_allclose(part.ccd_y_norm, (part.ccd_y + 0.5) / ccd[0])
+    assert part.crop(30, rng).data.tolist() == part.data.tolist()
 
 
 @pytest.mark.parametrize("proposal", [FluxProposal(), FluxProposal(-2, 3, 0.5, 1.0), FluxProposal(10, 20, 1, 0.01)])
@@ -373,11 +392,11 @@ def test_the_profile_is_the_catalogues_and_the_galaxy_the_truth(empty):
 
 
 def betas(pool, made):
-    """Return the Moffat exponent of each stamp, found by its place and FWHM."""
+    """Return the Moffat exponent of each stamp, found by its exposure and FWHM."""
     every = pool.take(np.arange(20))
     (rows, psf) = every.psfs[0]
-    places = {(every.exposure[row], every.psf_fwhm[row], every.ccd_x_norm[row]): psf.beta[row] for row in rows}
-    return [places[key] for key in zip(made.exposure, made.psf_fwhm, made.ccd_x_norm, strict=True)]
+    found = {(every.exposure[row], every.psf_fwhm[row]): psf.beta[row] for row in rows}
+    return [found[key] for key in zip(made.exposure, made.psf_fwhm, strict=True)]
 
 
 def test_psf_images_become_as_wide_as_they_are_told(empty, rng):

@@ -1,7 +1,7 @@
 """The one interface of the flux estimators: a batch of stamps in, fluxes out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -81,6 +81,26 @@ class StampBatch:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def take(self, rows: slice) -> "StampBatch":
+        """Return some of the objects, as views.
+
+        Parameters
+        ----------
+        rows : slice
+            Which.
+
+        Returns
+        -------
+        StampBatch
+            Of these objects.
+        """
+        ellipses = Ellipses(*(getattr(self.ellipses, field.name)[rows] for field in fields(Ellipses)))
+        named = (field.name for field in fields(self) if field.name not in {"ellipses", "variance"})
+        variance = None if self.variance is None else self.variance[rows]
+        return replace(
+            self, ellipses=ellipses, variance=variance, **{name: getattr(self, name)[rows] for name in named}
+        )
 
 
 @dataclass(frozen=True)

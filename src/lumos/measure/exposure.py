@@ -19,10 +19,13 @@ from lumos.estimators.background import own_light_per_pixel
 from lumos.estimators.noise import apply_correlation
 from lumos.flags import Flag, MaskPlane
 from lumos.images.exposure import Exposure
+from lumos.measure.network import check_model, measure_network, model_facts, model_of, summarise
 from lumos.measure.noise import Cutout, ExposureNoise, cut_out, exposure_noise, good_pixels, stamp_variance
 from lumos.measure.objects import PlacedObjects, place_objects
-from lumos.measure.settings import MeasureSettings
-from lumos.pdf import GaussianMixture
+from lumos.measure.settings import NETWORK, MeasureSettings
+from lumos.nets.domain import exposure_verdict
+from lumos.nets.estimator import NetworkFluxes
+from lumos.nets.model import FluxModel
 from lumos.profiles.sersic import render_sersic
 
 __all__ = ["estimators_of", "measure_exposure"]
@@ -35,6 +38,10 @@ _BATCH_PIXELS = 2_000_000
 _HANDY = (1e-4, 1e6)
 #: Pixels brighter than this share of the profile's peak are the object's footprint.
 _FOOTPRINT = 0.01
+
+#: Columns of the flux PDF, and those that carry no flux unit.
+_COMPONENTS = ("pdf_weights", "pdf_means", "pdf_stds")
+_UNITLESS = frozenset({"flags", "pdf_weights", "ood_score", "is_cut"})
 
 Columns = dict[str, AnyArray]
 
@@ -55,13 +62,11 @@ def estimators_of(settings: MeasureSettings) -> dict[str, Estimator]:
     Raises
     ------
     LumosConfigError
-        If a name is unknown or the default is not among them.
+        If a name is unknown.
     """
-    for name in (*settings.estimators, settings.default):
+    for name in settings.estimators:
         if name not in ESTIMATORS:
             raise LumosConfigError(f"unknown estimator {name!r}, allowed: {', '.join(ESTIMATORS)}")
-    if settings.default not in settings.estimators:
-        raise LumosConfigError(f"measure.default={settings.default!r} is not one of {list(settings.estimators)}")
     fraction = {"aperture": {"fraction": settings.aperture_fraction}}
     return {
         name: partial(ESTIMATORS[name], max_masked=settings.max_masked, **fraction.get(name, {}))
@@ -89,26 +94,40 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     Raises
     ------
     LumosDataError
-        If the exposure has no PSF or not the noise source asked for.
+        If the exposure has no PSF or not the noise source asked for, or is none for the model.
     LumosConfigError
-        If an estimator is unknown.
+        If an estimator or the model is unknown.
     """
     estimators = estimators_of(settings)
+    model = model_of(settings.model)
+    if model is not None:
+        check_model(model, exposure)
     zeropoint = exposure.zeropoint
     exposure, unit = _in_handy_units(exposure)
     if exposure.psf is None:
         raise LumosDataError(f"{exposure.path}: no PSF is known (the survey names none; `lumos psf` makes one)")
     objects = place_objects(exposure, catalog, settings)
     noise = exposure_noise(exposure, settings.noise)
-    columns = _empty_columns(len(objects), settings)
+    columns = _empty_columns(len(objects), settings, model)
     columns["flags"][:] = objects.flags
     for rows in _batches(objects, settings):
-        for name, values in _measure_batch(exposure, noise, objects, rows, estimators, settings).items():
+        batch, measured = _measure_batch(exposure, noise, objects, rows, estimators, settings)
+        if model is not None:
+            bfloat16 = settings.precision == "bfloat16"
+            pdfs = measure_network(model, exposure, noise, objects, rows, batch, unit=unit, bfloat16=bfloat16)
+            measured |= _network_columns(pdfs, measured["flags"], settings)
+        for name, values in measured.items():
             if name == "flags":
                 columns["flags"][rows] |= values
             else:
                 columns[name][rows] = values
-    columns |= {name: values * unit for name, values in columns.items() if name != "flags"}
+    columns = {name: values if name in _UNITLESS else values * unit for name, values in columns.items()}
+    if model is not None and model.domain is not None:
+        verdict = exposure_verdict(columns["ood_score"])
+        exposure = replace(exposure, provenance={**exposure.provenance, "ood_verdict": round(verdict, 3)})
+        if verdict > 1:
+            text = "its stamps share a fault: PSF, pixel scale, positions, noise or the image itself"
+            logger.warning("%s: %s (verdict %.2f, suspect above 1)", exposure.path, text, verdict)
     return _table(replace(exposure, zeropoint=zeropoint), noise, objects, columns, settings)
 
 
@@ -127,10 +146,24 @@ def _in_handy_units(exposure: Exposure) -> tuple[Exposure, float]:
     return replace(exposure, data=data, variance=variance, sky=sky, gain=exposure.gain * scatter), scatter
 
 
-def _empty_columns(n: int, settings: MeasureSettings) -> Columns:
+def _empty_columns(n: int, settings: MeasureSettings, model: FluxModel | None) -> Columns:
     names = ["background", "background_err"]
     names += [f"{estimator}_{part}" for estimator in settings.estimators for part in ("flux", "flux_err")]
-    return {**{name: np.full(n, np.nan) for name in names}, "flags": np.zeros(n, dtype=np.int64)}
+    columns: Columns = {name: np.full(n, np.nan) for name in names}
+    if model is not None:
+        columns |= {name: np.full((n, model.n_components), np.nan) for name in _COMPONENTS}
+        columns |= {"ood_score": np.full(n, np.nan), "is_cut": np.zeros(n, dtype=np.bool_)}
+    return {**columns, "flags": np.zeros(n, dtype=np.int64)}
+
+
+def _network_columns(pdfs: NetworkFluxes, flags: AnyArray, settings: MeasureSettings) -> Columns:
+    """Return the columns of a model's PDFs, with what the exposure's noise makes of them."""
+    bad = ((flags & int(Flag.BAD_NOISE)) != 0)[:, None]
+    stds = np.hypot(pdfs.stds, settings.noise.relative_floor * pdfs.means)
+    values = (pdfs.weights, pdfs.means, stds)
+    columns: Columns = {name: np.where(bad, np.nan, part) for name, part in zip(_COMPONENTS, values, strict=True)}
+    flags = flags | np.where(pdfs.ood_score > 1, int(Flag.OUT_OF_DOMAIN), 0)
+    return columns | {"is_cut": pdfs.is_cut, "ood_score": pdfs.ood_score, "flags": flags}
 
 
 def _annulus(size: int, settings: MeasureSettings) -> tuple[float, float]:
@@ -155,8 +188,8 @@ def _measure_batch(
     rows: AnyArray,
     estimators: dict[str, Estimator],
     settings: MeasureSettings,
-) -> Columns:
-    """Run every estimator on objects that share a stamp size."""
+) -> tuple[StampBatch, Columns]:
+    """Run every classical estimator on objects that share a stamp size; return their stamps too."""
     size = int(objects.stamp_size[rows[0]])
     cutout = cut_out(exposure, objects.x[rows], objects.y[rows], size, _annulus(size, settings))
     batch, flags = _stamp_batch(exposure, noise, objects, rows, cutout, settings)
@@ -173,10 +206,10 @@ def _measure_batch(
         flux = np.where(bad_noise, np.nan, result.flux.numpy())
         columns[f"{name}_flux"] = flux
         columns[f"{name}_flux_err"] = np.hypot(result.flux_err.numpy(), settings.noise.relative_floor * flux)
-        if name == settings.default:
+        if name == settings.default_estimator:
             flags |= result.flags.numpy()
     columns["flags"] = flags
-    return columns
+    return batch, columns
 
 
 def _stamp_batch(
@@ -269,10 +302,18 @@ def _table(
     calibrated = np.isfinite(exposure.zeropoint)
     unit_flux = 10 ** (0.4 * (AB_ZEROPOINT_NJY - exposure.zeropoint)) if calibrated else 1.0
     flags = columns.pop("flags") | (0 if calibrated else int(Flag.NO_ZEROPOINT))
-    columns = {name: values * unit_flux for name, values in columns.items()}
-    flux, flux_err = columns[f"{settings.default}_flux"], columns[f"{settings.default}_flux_err"]
-    # A linear estimator's likelihood is a Gaussian: a mixture of one component.
-    pdf = GaussianMixture(np.where(np.isfinite(flux), 1.0, np.nan)[:, None], flux[:, None], flux_err[:, None])
+    columns = {name: values if name in _UNITLESS else values * unit_flux for name, values in columns.items()}
+    default = settings.default_estimator
+    if settings.model is not None:
+        summary = summarise(*(columns[name] for name in (*_COMPONENTS, "is_cut")))
+        columns[f"{NETWORK}_flux"] = summary["flux_q50"]
+        columns[f"{NETWORK}_flux_err"] = (summary["flux_q84"] - summary["flux_q16"]) / 2
+    flux, flux_err = columns[f"{default}_flux"], columns[f"{default}_flux_err"]
+    if default != NETWORK:
+        # A linear estimator's likelihood is a Gaussian: a mixture of one component.
+        one = (np.where(np.isfinite(flux), 1.0, np.nan)[:, None], flux[:, None], flux_err[:, None])
+        columns |= dict(zip(_COMPONENTS, one, strict=True))
+        summary = summarise(*one, np.zeros(n, dtype=np.bool_))
     columns |= {
         "object_id": objects.catalog.object_id,
         "exposure_id": np.full(n, exposure.exposure_id, dtype=object),
@@ -287,24 +328,21 @@ def _table(
         "zeropoint_err": np.full(n, exposure.zeropoint_err),
         "flux": flux,
         "flux_err": flux_err,
-        "flux_q16": pdf.quantile(0.16),
-        "flux_q50": pdf.quantile(0.5),
-        "flux_q84": pdf.quantile(0.84),
-        "flux_peak": pdf.peak(),
-        "pdf_weights": pdf.weights,
-        "pdf_means": pdf.means,
-        "pdf_stds": pdf.stds,
+        **summary,
         "psf_fwhm": objects.psf_fwhm * exposure.pixel_scale,
-        "ood_score": np.full(n, np.nan),
+        "ood_score": columns.get("ood_score", np.full(n, np.nan)),
         "flags": flags,
     }
     provenance = {
         **exposure.provenance,
         "noise_source": noise.source,
         "noise_correlation": None if noise.correlation is None else noise.correlation.summary(),
-        "default_estimator": settings.default,
+        "default_estimator": default,
+        "model": model_facts(settings.model),
     }
-    schema = measure_schema(settings.estimators, "nJy" if calibrated else "image unit", 1, provenance)
+    n_components = columns["pdf_weights"].shape[1]
+    unit_name = "nJy" if calibrated else "image unit"
+    schema = measure_schema(settings.all_estimators, unit_name, n_components, provenance)
     return pa.table([_array(columns[field.name], field.type) for field in schema], schema=schema)
 
 

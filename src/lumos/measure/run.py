@@ -21,6 +21,7 @@ from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValu
 from lumos.files import file_sha256, read_json, write_atomic, write_json
 from lumos.images.reader import read_exposure, read_exposure_id
 from lumos.measure.exposure import estimators_of, measure_exposure
+from lumos.measure.network import model_facts
 from lumos.measure.settings import MeasureSettings
 from lumos.surveys import Survey
 
@@ -107,7 +108,7 @@ def measure_run(
     LumosDataError
         If the catalogue cannot be read or two files have one exposure identifier.
     LumosConfigError
-        If ``out`` holds a run of other settings, or the settings name an unknown estimator.
+        If ``out`` holds a run of other settings, or the settings name an unknown estimator or model.
     LumosValueError
         If there is no exposure or no worker.
     """
@@ -116,6 +117,7 @@ def measure_run(
     if workers < 1:
         raise LumosValueError("workers", workers, ">= 1")
     estimators_of(settings)
+    model = model_facts(settings.model)
     catalog = read_parent(catalog_path, settings.catalog.columns, settings.catalog.radius)
     (out / "shards").mkdir(parents=True, exist_ok=True)
     content = {
@@ -123,6 +125,7 @@ def measure_run(
         "survey": survey.model_dump(mode="json"),
         "catalog": {"path": str(catalog_path), "sha256": file_sha256(catalog_path)},
         "psf": None if psf_dir is None else str(psf_dir.resolve()),
+        "model": model,
         "measure": settings.model_dump(mode="json"),
     }
     _settle_settings(out, content)

@@ -1,12 +1,15 @@
 """Settings of the stages that work on exposures."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["CatalogColumns", "CatalogSettings", "MeasureSettings", "NoiseSettings", "PsfSettings"]
 
 Positive = Annotated[float, Field(gt=0)]
+
+#: Name of the network among the estimators.
+NETWORK = "lumos"
 
 
 class _Settings(BaseModel):
@@ -39,9 +42,14 @@ class MeasureSettings(_Settings):
     """Settings of ``lumos measure``."""
 
     estimators: tuple[str, ...] = ("aperture", "profile_fit", "optimal", "optimal_free")
-    """Estimators to run."""
-    default: str = "optimal"
-    """The estimator whose result becomes ``flux``, ``flux_err`` and the PDF."""
+    """Classical estimators to run."""
+    model: str | None = None
+    """Shipped model, or model folder, that runs beside them under the name ``lumos``."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the model's convolutions."""
+    default: str | None = None
+    """The estimator whose result becomes ``flux``, ``flux_err`` and the PDF; null: ``lumos`` if there is a model,
+    else ``optimal``, else the first."""
     stamp_size: Annotated[int, Field(ge=20, le=200, multiple_of=2)] = 60
     """Side of a stamp in pixels."""
     max_stamp_size: Annotated[int, Field(ge=20, le=1000)] = 240
@@ -58,6 +66,27 @@ class MeasureSettings(_Settings):
     """Where the noise comes from."""
     catalog: CatalogColumns = CatalogColumns()
     """How to read the parent catalogue."""
+
+    @property
+    def all_estimators(self) -> tuple[str, ...]:
+        """Return the names of all estimators of the run."""
+        return (*self.estimators, *(() if self.model is None else (NETWORK,)))
+
+    @property
+    def default_estimator(self) -> str:
+        """Return the name of the default estimator."""
+        if self.default is not None:
+            return self.default
+        names = self.all_estimators
+        return next((name for name in (NETWORK, "optimal") if name in names), names[0])
+
+    @model_validator(mode="after")
+    def _has_default(self) -> Self:
+        if not self.all_estimators:
+            raise ValueError("estimators: give at least one, or a model")
+        if self.default is not None and self.default not in self.all_estimators:
+            raise ValueError(f"default={self.default!r} is not one of {', '.join(self.all_estimators)}")
+        return self
 
 
 class CatalogSettings(_Settings):

@@ -6,7 +6,7 @@ used or refused, and why.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -77,6 +77,40 @@ class BackgroundStamps:
     def side(self) -> int:
         """Return the side of the stamps, pixels."""
         return int(self.data.shape[1])
+
+    def crop(self, side: int, rng: np.random.Generator) -> Self:
+        """Cut a smaller stamp at a random place out of each, so that a stamp is not always the same.
+
+        Parameters
+        ----------
+        side : int
+            Side of the new stamps, pixels; even, at most that of the stamps.
+        rng : numpy.random.Generator
+            Draws two numbers per stamp.
+
+        Returns
+        -------
+        BackgroundStamps
+            The n smaller stamps; the places on the CCD are those of their middle pixels.
+        """
+        room = self.side - side
+        y, x = rng.integers(room + 1, size=(2, len(self)))
+        pixels = np.arange(side)
+        at = (np.arange(len(self))[:, None, None], (y[:, None] + pixels)[:, :, None], (x[:, None] + pixels)[:, None])
+        # The middle pixel is side // 2 before and after.
+        shift_x, shift_y = x + side // 2 - self.side // 2, y + side // 2 - self.side // 2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            width, height = (self.ccd_x + 0.5) / self.ccd_x_norm, (self.ccd_y + 0.5) / self.ccd_y_norm
+        return replace(
+            self,
+            data=self.data[at],
+            mask=self.mask[at],
+            variance=None if self.variance is None else self.variance[at],
+            ccd_x=self.ccd_x + shift_x,
+            ccd_y=self.ccd_y + shift_y,
+            ccd_x_norm=self.ccd_x_norm + shift_x / width,
+            ccd_y_norm=self.ccd_y_norm + shift_y / height,
+        )
 
     @property
     def good(self) -> BoolArray:

@@ -37,7 +37,7 @@ from lumos.simulate.scene import Field, draw_field, field_light
 from lumos.simulate.settings import SurveySimulation
 from lumos.simulate.truth import header_zeropoint, write_tables
 
-__all__ = ["SimulationReport", "expose", "simulate_survey"]
+__all__ = ["KnownExposure", "SimulationReport", "expose", "expose_known", "simulate_survey"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,28 @@ class SimulationReport:
     done: tuple[str, ...]
     skipped: tuple[str, ...]
     n_galaxies: int
+
+
+@dataclass(frozen=True)
+class KnownExposure:
+    """One detector of an exposure with what only the simulation knows.
+
+    Parameters
+    ----------
+    image : float32 array, shape (ny, nx)
+        Image units, sky included.
+    mask : uint8 array, shape (ny, nx)
+        Bits of :class:`lumos.flags.MaskPlane`.
+    expected : float32 array, shape (ny, nx)
+        The image without its noise, cosmic rays included, where the mask is 0; image units.
+    variance : float32 array, shape (ny, nx)
+        Variance of the noise where the mask is 0, of white noise (before any smoothing); image units squared.
+    """
+
+    image: Float32Array
+    mask: Mask
+    expected: Float32Array
+    variance: Float32Array
 
 
 def simulate_survey(
@@ -195,6 +217,29 @@ def expose(
     mask : uint8 array, shape (ny, nx)
         Bits of :class:`lumos.flags.MaskPlane`.
     """
+    known = expose_known(settings, exposure, detector, field)
+    return known.image, known.mask
+
+
+def expose_known(settings: SurveySimulation, exposure: PlannedExposure, detector: int, field: Field) -> KnownExposure:
+    """Make one detector of an exposure together with its expectation and its noise.
+
+    Parameters
+    ----------
+    settings : SurveySimulation
+        Description of the survey.
+    exposure : PlannedExposure
+        What to make.
+    detector : int
+        Number of the detector, 0 or more.
+    field : Field
+        What lies on the sky.
+
+    Returns
+    -------
+    KnownExposure
+        Pixels, mask, expectation, variance.
+    """
     rng = random_stream(settings.seed, "pixels", exposure.number, detector)
     artefacts = settings.artefacts
     light, star_x, star_y = field_light(settings, exposure, detector, field)
@@ -212,14 +257,21 @@ def expose(
     np.maximum(light, 0, out=light)
     noise = rng.poisson(light) - light + exposure.read_noise * rng.standard_normal(light.shape)
     electrons = light + correlate_noise(noise, exposure.noise_correlation)
+    unstruck = electrons.copy()
     mask = np.zeros(electrons.shape, dtype=np.uint8)
     mean = artefacts.cosmic_rays * electrons.size / 1e6 * exposure.exposure_time / 100
     add_cosmic_rays(electrons, mask, mean, artefacts.cosmic_rays_unmasked, rng)
+    expected = light + (electrons - unstruck)
     add_defects(
         electrons, mask, artefacts.hot_pixels, artefacts.dead_columns, _defects_stream(settings, exposure, detector)
     )
     saturate(electrons, mask, exposure.saturation, artefacts.max_bleed)
-    return (electrons / exposure.gain).astype(np.float32), mask
+    return KnownExposure(
+        image=(electrons / exposure.gain).astype(np.float32),
+        mask=mask,
+        expected=(expected / exposure.gain).astype(np.float32),
+        variance=((light + exposure.read_noise**2) / exposure.gain**2).astype(np.float32),
+    )
 
 
 def _background(

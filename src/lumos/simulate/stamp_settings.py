@@ -29,6 +29,9 @@ class CatalogScatter(_Settings):
     """Pixels, along each axis."""
     psf_fwhm: Scatter = 0.0
     """Of the natural logarithm."""
+    spread: Scatter = 0.0
+    """Of the natural logarithm of a factor that each galaxy's errors are multiplied with: real catalogues have a few
+    galaxies that are far off."""
 
 
 class ProposalSettings(_Settings):

@@ -82,7 +82,7 @@ def perturb_catalog(
     scatter : CatalogScatter
         Gaussian scatter of each parameter; index and axis ratio stay inside the renderer's range.
     rng : numpy.random.Generator
-        Draws seven numbers per galaxy.
+        Draws eight numbers per galaxy.
 
     Returns
     -------
@@ -92,6 +92,8 @@ def perturb_catalog(
         Width of the PSF over the true one.
     """
     deviates = rng.standard_normal((7, len(truth)))
+    # Within three widths, or a galaxy in a million would have an absurd size.
+    deviates *= np.exp(scatter.spread * rng.standard_normal(len(truth)).clip(-3, 3))
     catalog = GalaxyProfiles(
         half_light_radius=truth.half_light_radius * np.exp(scatter.half_light_radius * deviates[0]),
         sersic_n=np.clip(truth.sersic_n * np.exp(scatter.sersic_n * deviates[1]), *SERSIC_N_RANGE),
@@ -150,9 +152,9 @@ class StampSimulator:
         self._rows, self._device = rows, device
         self._scattered = any(value > 0 for value in settings.catalog_scatter.model_dump().values())
         self._proposal = FluxProposal(**settings.proposal.model_dump())
-        needed = max(settings.stamp_size, int(np.ceil(2 * settings.annulus_outer + 2)))
-        if pool.side < needed:
-            raise LumosDataError(f"pool of stamps of side {pool.side} px, stamp and annulus need {needed}")
+        self._side = max(settings.stamp_size, 2 * int(np.ceil(settings.annulus_outer + 1)))
+        if pool.side < self._side:
+            raise LumosDataError(f"pool of stamps of side {pool.side} px, stamp and annulus need {self._side}")
         chosen = slice(None) if rows is None else rows
         widest = float(pool.psf_fwhm[chosen].max())
         if 2 * widest > settings.stamp_size:
@@ -193,7 +195,7 @@ class StampSimulator:
             raise LumosValueError("number of the batch", index, "0 or more")
         settings = self.settings
         rng = np.random.default_rng([self.seed, index])
-        backgrounds = self.pool.sample(rng, settings.batch_size, self._rows)
+        backgrounds = self.pool.sample(rng, settings.batch_size, self._rows).crop(self._side, rng)
         galaxies = self.population.draw(settings.batch_size, rng, settings.mag_range)
         truth = self._place(galaxies, backgrounds, rng)
         catalog, psf_scale = perturb_catalog(truth, settings.catalog_scatter, rng)

@@ -14,7 +14,7 @@ from lumos.errors import LumosDataError
 from lumos.flags import Flag
 from lumos.validate.statistics import BinnedStatistics, binned_statistics
 
-__all__ = ["Accuracy", "accuracy", "accuracy_table", "run_accuracy"]
+__all__ = ["Accuracy", "accuracy", "accuracy_table", "look_up_truth", "run_accuracy"]
 
 #: Rows with one of these are left out: nobody would use their fluxes.
 UNUSABLE = Flag.TOO_MASKED | Flag.MASKED_CENTRE | Flag.OFF_DATA | Flag.SATURATED | Flag.COSMIC_RAY | Flag.BAD_SHAPE
@@ -91,15 +91,33 @@ def run_accuracy(run: Path, truth_path: Path, estimators: tuple[str, ...], edges
         *(f"{name}_{part}" for name in estimators for part in ("flux", "flux_err")),
     ]
     table = read_shards(run, columns)
-    truth = pq.read_table(truth_path)
-    keys = ["object_id", "band"] if "band" in truth.column_names else ["object_id"]
-    flux_true = _look_up(truth, table, keys, truth_path, run)
+    flux_true = look_up_truth(table, truth_path)
     usable = (table["flags"].to_numpy() & int(UNUSABLE)) == 0
     return {name: _of_estimator(table, name, flux_true, usable, edges) for name in estimators}
 
 
-def _look_up(truth: pa.Table, table: pa.Table, keys: list[str], truth_path: Path, run: Path) -> FloatArray:
-    """Return the true flux of every row of a run, joined on the keys."""
+def look_up_truth(table: pa.Table, truth_path: Path) -> FloatArray:
+    """Return the true flux of every row of a table of measurements.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        With ``object_id`` and ``band``, n rows.
+    truth_path : Path
+        Parquet with ``object_id``, ``flux`` (nJy) and, where it differs between bands, ``band``.
+
+    Returns
+    -------
+    float array, shape (n,)
+        True fluxes, nJy.
+
+    Raises
+    ------
+    LumosDataError
+        If the truth lacks an object of the table.
+    """
+    truth = pq.read_table(truth_path)
+    keys = ["object_id", "band"] if "band" in truth.column_names else ["object_id"]
     wanted = table.select(keys).append_column("row", pa.array(np.arange(len(table))))
     # The first where a row stands twice, so that the join never multiplies rows.
     known = truth.select([*keys, "flux"]).group_by(keys, use_threads=False).aggregate([("flux", "first")])
@@ -109,7 +127,7 @@ def _look_up(truth: pa.Table, table: pa.Table, keys: list[str], truth_path: Path
     if len(lost):
         row = joined.slice(int(lost[0]), 1).to_pylist()[0]
         named = " ".join(f"{key} {row[key]}" for key in keys)
-        raise LumosDataError(f"{truth_path}: lacks {named} of {run}")
+        raise LumosDataError(f"{truth_path}: lacks {named}, which was measured")
     return flux
 
 

@@ -1,0 +1,1 @@
+"""Networks that return flux PDFs, and a trained one as an estimator."""

@@ -1,0 +1,183 @@
+"""Model folders: weights, description and card; verified when read, and never a pickle."""
+
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from lumos.errors import LumosConfigError, LumosDataError
+from lumos.files import file_sha256, read_json, write_atomic
+from lumos.nets.domain import DomainNetwork
+from lumos.nets.model import FluxModel, ModelConfig
+
+__all__ = ["find_model", "load_model", "read_config", "save_model", "shipped_models"]
+
+_WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
+#: Names of the tensors that tell stamps unlike the training ones begin with this.
+_DOMAIN = "domain."
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Return the names of the models that come with the package.
+
+    Returns
+    -------
+    tuple of str
+        Sorted names.
+    """
+    folder = _shipped_folder()
+    return (
+        tuple(sorted(item.name for item in folder.iterdir() if (item / _CONFIG).is_file())) if folder.is_dir() else ()
+    )
+
+
+def _shipped_folder() -> Path:
+    # As a package on disk: safetensors maps the file.
+    return Path(str(resources.files("lumos"))) / "models"
+
+
+def save_model(model: FluxModel, folder: Path, card: str, *, half: bool = False) -> ModelConfig:
+    """Write a model folder: ``model.safetensors``, ``config.json`` with the digest of the weights, ``README.md``.
+
+    Parameters
+    ----------
+    model : FluxModel
+        What to write.
+    folder : Path
+        Where; made if needed.
+    card : str
+        Text of ``README.md``.
+    half : bool, optional
+        Keep weights in half precision; they are single again when read.
+
+    Returns
+    -------
+    ModelConfig
+        The description with the digest.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = dict(model.network.state_dict())
+    if model.domain is not None:
+        tensors |= {_DOMAIN + name: value for name, value in model.domain.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    temporary = folder / f"{_WEIGHTS}.part"
+    save_file(tensors, temporary)
+    temporary.chmod(0o644)  # safetensors makes files that only their owner can read
+    temporary.replace(folder / _WEIGHTS)
+    config = model.config.model_copy(update={"sha256": file_sha256(folder / _WEIGHTS)})
+    write_atomic(folder / _CARD, card)
+    write_atomic(folder / _CONFIG, config.model_dump_json(indent=1) + "\n")
+    return config
+
+
+def find_model(name_or_path: str) -> Path:
+    """Return the folder of a model.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name of a shipped model, or a folder.
+
+    Returns
+    -------
+    Path
+        Folder with ``config.json``.
+
+    Raises
+    ------
+    LumosConfigError
+        If there is no such model; the shipped ones are listed.
+    """
+    if name_or_path in shipped_models():
+        return _shipped_folder() / name_or_path
+    folder = Path(name_or_path)
+    if not (folder / _CONFIG).is_file():
+        allowed = ", ".join(shipped_models())
+        raise LumosConfigError(f"no model {name_or_path!r}, allowed: {allowed}, or a folder with {_CONFIG}")
+    return folder
+
+
+def read_config(name_or_path: str) -> ModelConfig:
+    """Read the description of a model.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name of a shipped model, or a folder.
+
+    Returns
+    -------
+    ModelConfig
+        The description.
+
+    Raises
+    ------
+    LumosConfigError
+        If there is no such model.
+    LumosDataError
+        If the description is damaged, or names an architecture that this version does not have.
+    """
+    path = find_model(name_or_path) / _CONFIG
+    try:
+        return ModelConfig.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise LumosDataError(f"{path}: {where}={first['input']!r}: {first['msg']}") from error
+
+
+def load_model(name_or_path: str) -> FluxModel:
+    """Read a model and verify it.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name of a shipped model, or a folder.
+
+    Returns
+    -------
+    FluxModel
+        Ready to use, on the CPU.
+
+    Raises
+    ------
+    LumosConfigError
+        If there is no such model.
+    LumosDataError
+        If the weights differ from the digest in the description, are truncated, do not fit the network, or are
+        not finite.
+    """
+    config = read_config(name_or_path)
+    path = find_model(name_or_path) / _WEIGHTS
+    if file_sha256(path) != config.sha256:
+        raise LumosDataError(f"{path}: sha256 differs from that in {_CONFIG}: changed, truncated, or of another model")
+    try:
+        model = FluxModel.create(config)
+        tensors = load_file(path)
+        own = {name: value for name, value in tensors.items() if not name.startswith(_DOMAIN)}
+        model.network.load_state_dict(own)
+        model = replace(model, domain=_domain({name: tensors[name] for name in tensors.keys() - own.keys()}))
+    except (SafetensorError, RuntimeError, LumosConfigError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise LumosDataError(f"{path}: does not fit architecture {config.architecture!r} ({reason})") from error
+    bad = [name for name, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if bad:
+        raise LumosDataError(f"{path}: {bad[0]} holds values that are not finite, allowed: finite weights")
+    model.network.eval()
+    return model
+
+
+def _domain(tensors: dict[str, torch.Tensor]) -> DomainNetwork | None:
+    """Return the network of the domain; None for models without one."""
+    if not tensors:
+        return None
+    named = {name.removeprefix(_DOMAIN): value for name, value in tensors.items()}
+    domain = DomainNetwork(len(named["knots"]) if "knots" in named else 2)
+    domain.load_state_dict(named)
+    return domain.eval()

@@ -1,0 +1,301 @@
+r"""How far a stamp lies from those that a model was trained on.
+
+Training stamps hold neighbours, gradients and cosmic rays, so that no plain distance tells a fault from a blend.
+A small network does: it sees the residual of the measured flux in the frame of the object, where every galaxy has the
+same size, and was fitted to tell good stamps from faulty ones. Its answer is turned into the share p of
+good stamps of that signal-to-noise ratio which look as bad; the score is :math:`\log p / \log 0.01`, so that one good
+stamp of a hundred has a score above 1. A box of simple properties catches what lies beyond the training stamps.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lumos.conventions import FloatArray
+from lumos.nets.inputs import NetworkInputs
+from lumos.nets.mdn import MixtureOutput
+
+__all__ = ["TAIL", "DomainNetwork", "box_score", "domain_properties", "exposure_verdict", "object_frames"]
+
+#: Shares of good stamps with a higher answer, for the table that turns answers into scores.
+TAIL = (0.999, 0.9, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01, 0.004)
+#: Share of good stamps with a score above 1.
+_FLAGGED = 0.01
+#: Cells along a side of the object's frame; its cells are this share of the profile's radius.
+_SIDE, _CELLS_PER_RADIUS = 24, 4
+#: Numbers of the residual network's inputs that are used: those without place and magnitude.
+_N_SHARED = 14
+_N_NUMBERS = _N_SHARED + 4
+_LARGEST = 10.0
+#: By how much the mean of -ln p of an exposure may exceed 1: its errors, and what surveys differ by.
+_EXPOSURE_SIGMAS, _EXPOSURE_SLACK = 4.0, 1.0
+
+
+def object_frames(inputs: NetworkInputs, output: MixtureOutput) -> tuple[Tensor, Tensor]:
+    r"""Bring residuals into the frame of the object.
+
+    With the flux F that the network found and the catalogue's profile m, the images are of the residual
+    :math:`(d - b - F m) / \sqrt v`, of the object :math:`F m / \sqrt v`, and the share of usable pixels, in cells
+    of a quarter of the profile's radius :math:`(\pi \sum m^2)^{-1/2}`. Weights of a cell have squares that sum to 1,
+    so that white noise keeps its variance.
+
+    Parameters
+    ----------
+    inputs : NetworkInputs
+        Of n objects, as :func:`lumos.nets.inputs.residual_inputs` makes them.
+    output : MixtureOutput
+        What the residual network makes of them, in image units.
+
+    Returns
+    -------
+    frames : tensor, shape (n, 3, 24, 24), float32
+        The first two through asinh; finite.
+    numbers : tensor, shape (n, 18), float32
+        The inputs' own, and asinh of the signal-to-noise ratio, asinh of the shift from the optimal flux, logarithm
+        of the width of the PDF, logarithm of the cell's side in pixels; finite.
+    """
+    weights = output.log_weights.exp()
+    means = (output.means - inputs.centre[:, None]) / inputs.unit[:, None]
+    shift = (weights * means).sum(1)
+    spread = weights * ((means - shift[:, None]).square() + (output.stds / inputs.unit[:, None]).square())
+    ratio = inputs.centre / inputs.unit + shift
+    chi, shape, good = torch.sinh(inputs.images[:, 0]), inputs.images[:, 1], 1 - inputs.images[:, 3]
+    # The third image holds the residual times the matched filter; where the residual is 0 that cannot be undone.
+    filtered = torch.where(chi.abs() > 0.02, torch.sinh(inputs.images[:, 2]) / chi, shape).clamp(0, 1.5) * good
+    norm = filtered.square().sum((1, 2)).sqrt().clamp(min=1e-6)
+    unit_object = filtered * (torch.exp(inputs.scalars[:, 9] - inputs.scalars[:, 7]) / norm)[:, None, None]
+    rows, columns, step = _cells(shape)
+
+    def in_frame(images: Tensor) -> Tensor:
+        return rows @ images @ columns.mT
+
+    frames = torch.stack(
+        [
+            torch.asinh(in_frame((chi - shift[:, None, None] * unit_object) * good)),
+            torch.asinh(in_frame(unit_object) * ratio[:, None, None]),
+            in_frame(good) / in_frame(torch.ones_like(good)).clamp(min=1e-6),
+        ],
+        dim=1,
+    )
+    own = [torch.asinh(ratio), torch.asinh(shift), spread.sum(1).clamp(min=1e-9).log() / 2, step.log()]
+    numbers = torch.cat([inputs.scalars[:, :_N_SHARED], torch.stack(own, dim=1)], dim=1)
+    return frames.nan_to_num(0.0, 0.0, 0.0), numbers.nan_to_num(0.0, 0.0, 0.0)
+
+
+def _cells(shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return weights of the pixels' rows and columns for the cells' about each profile, and the cells' sides."""
+    side = shape.shape[1]
+    pixel = torch.arange(side, dtype=shape.dtype, device=shape.device)
+    total = shape.sum((1, 2)).clamp(min=1e-6)
+    radius = total / (torch.pi * shape.square().sum((1, 2)).clamp(min=1e-6)).sqrt()
+    step = (radius / _CELLS_PER_RADIUS).clamp(min=0.1)
+    offset = (torch.arange(_SIDE, dtype=shape.dtype, device=shape.device) - (_SIDE - 1) / 2) * step[:, None]
+    weights = []
+    for axis in (2, 1):
+        centre = shape.sum(axis) @ pixel / total
+        distance = (pixel - centre[:, None, None] - offset[:, :, None]).abs()
+        near = (1 - distance / step.clamp(min=1)[:, None, None]).clamp(min=0)
+        weights.append(near / near.square().sum(2, keepdim=True).sqrt().clamp(min=1e-6))
+    return weights[0], weights[1], step
+
+
+class DomainNetwork(nn.Module):
+    """Tell good stamps from faulty ones, and say how rare such an answer is for good ones.
+
+    Parameters
+    ----------
+    n_knots : int
+        Signal-to-noise ratios of the table of answers.
+
+    Notes
+    -----
+    The buffers ``mean`` and ``std`` bring the numbers to one scale; ``knots`` are asinh of signal-to-noise ratios,
+    and ``table`` the answers that the shares ``TAIL`` of good stamps exceed there. 40 000 weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+    knots: Tensor
+    table: Tensor
+
+    def __init__(self, n_knots: int) -> None:
+        super().__init__()
+        last = _SIDE // 4
+        self.maps = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.SiLU(),
+            nn.AvgPool2d(2),
+            nn.Conv2d(16, 24, 3, padding=1),
+            nn.SiLU(),
+            nn.AvgPool2d(2),
+            nn.Conv2d(24, 24, 3, padding=1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(24 * last**2, 32),
+            nn.SiLU(),
+        )
+        self.dense = nn.Sequential(nn.Linear(32 + _N_NUMBERS, 32), nn.SiLU(), nn.Linear(32, 1))
+        self.register_buffer("mean", torch.zeros(_N_NUMBERS))
+        self.register_buffer("std", torch.ones(_N_NUMBERS))
+        self.register_buffer("knots", torch.arange(n_knots, dtype=torch.float32))
+        self.register_buffer("table", torch.linspace(-1, 1, len(TAIL)).repeat(n_knots, 1))
+
+    def forward(self, frames: Tensor, numbers: Tensor) -> Tensor:
+        """Return the logarithm of the odds that a stamp is faulty.
+
+        Parameters
+        ----------
+        frames : tensor, shape (n, 3, 24, 24)
+            Images of :func:`object_frames`.
+        numbers : tensor, shape (n, 18)
+            Its numbers.
+
+        Returns
+        -------
+        tensor, shape (n,)
+            Under equal shares of both.
+        """
+        # Beyond six standard deviations numbers say no more.
+        scaled = ((numbers - self.mean) / self.std).clamp(-6, 6)
+        answer: Tensor = self.dense(torch.cat([self.maps(frames), scaled], dim=1))
+        return answer[:, 0]
+
+    def score(self, inputs: NetworkInputs, output: MixtureOutput, batch_size: int = 256) -> Tensor:
+        """Return the distance of stamps from good ones.
+
+        Parameters
+        ----------
+        inputs : NetworkInputs
+            n objects.
+        output : MixtureOutput
+            Their PDFs in image units.
+        batch_size : int
+            Objects at a time.
+
+        Returns
+        -------
+        tensor, shape (n,)
+            log p / log 0.01 with the share p of good stamps that look as bad.
+        """
+        parts = []
+        for start in range(0, max(1, len(inputs)), batch_size):
+            rows = slice(start, start + batch_size)
+            some = MixtureOutput(*(value[rows] for value in output.parameters))
+            frames, numbers = object_frames(inputs.take(rows), some)
+            parts.append(self.calibrated(self(frames, numbers), numbers[:, _N_SHARED]))
+        return torch.cat(parts)
+
+    def calibrated(self, answer: Tensor, asinh_ratio: Tensor) -> Tensor:
+        """Turn answers into scores.
+
+        Parameters
+        ----------
+        answer : tensor, shape (n,)
+            Of the network.
+        asinh_ratio : tensor, shape (n,)
+            Asinh of the signal-to-noise ratio.
+
+        Returns
+        -------
+        tensor, shape (n,)
+            Scores, 0 to 10. Beyond the table they go on as straight lines: exponential tails.
+        """
+        place = asinh_ratio.clamp(float(self.knots[0]), float(self.knots[-1])).contiguous()
+        above = torch.searchsorted(self.knots, place).clamp(1, len(self.knots) - 1)
+        low, high = self.knots[above - 1], self.knots[above]
+        share = ((place - low) / (high - low))[:, None]
+        levels = (1 - share) * self.table[above - 1] + share * self.table[above]
+        scores = torch.log(torch.tensor(TAIL, device=answer.device)) / math.log(_FLAGGED)
+        cell = torch.searchsorted(levels.contiguous(), answer[:, None].contiguous()).clamp(1, len(TAIL) - 1)
+        start, end = levels.gather(1, cell - 1)[:, 0], levels.gather(1, cell)[:, 0]
+        before, after = scores[cell[:, 0] - 1], scores[cell[:, 0]]
+        score = before + (after - before) * (answer - start) / (end - start).clamp(min=1e-6)
+        limited: Tensor = score.clamp(0, _LARGEST)
+        return limited
+
+
+def domain_properties(inputs: NetworkInputs, architecture: str) -> dict[str, Tensor]:
+    """Return simple properties of stamps, for the box of a model's domain.
+
+    Parameters
+    ----------
+    inputs : NetworkInputs
+        n objects.
+    architecture : str
+        ``residual`` or ``paper``: whose inputs these are.
+
+    Returns
+    -------
+    dict of tensor, shape (n,)
+        For ``residual`` the signal-to-noise ratio of the optimal flux, the radius of the area of its weights in
+        pixels, the largest pixel of the profile, the noise factor, the masked share of the light. For ``paper`` the
+        reference magnitude, the scatter and the mean of the stamp in electrons per second, the profile's peak.
+    """
+    if architecture == "paper":
+        stamps = inputs.images[:, 0]
+        return {
+            "ref_mag": inputs.scalars[:, 0],
+            "stamp_scatter": stamps.std((1, 2)),
+            "stamp_mean": stamps.mean((1, 2)),
+            "profile_peak": inputs.images[:, 1].amax((1, 2)),
+        }
+    numbers = inputs.scalars
+    return {
+        "signal_to_noise": torch.sinh(numbers[:, 0]),
+        "profile_radius": (numbers[:, 8].exp() / torch.pi).sqrt(),
+        "profile_peak": numbers[:, 11].exp(),
+        "noise_factor": numbers[:, 9].exp(),
+        "masked_share": numbers[:, 10],
+    }
+
+
+def box_score(inputs: NetworkInputs, architecture: str, domain: Mapping[str, tuple[float, float]]) -> Tensor:
+    """Return how far stamps lie outside a box.
+
+    Parameters
+    ----------
+    inputs : NetworkInputs
+        n objects.
+    architecture : str
+        As of :func:`domain_properties`.
+    domain : mapping
+        Range of each property; those that are not named are free.
+
+    Returns
+    -------
+    tensor, shape (n,)
+        The largest distance from the middle of a range, in half widths; 0 to 10.
+    """
+    score = torch.zeros(len(inputs), device=inputs.unit.device)
+    for name, values in domain_properties(inputs, architecture).items():
+        if name in domain:
+            low, high = domain[name]
+            score = torch.maximum(score, (values - (low + high) / 2).abs() / ((high - low) / 2))
+    return score.nan_to_num(_LARGEST).clamp(max=_LARGEST)
+
+
+def exposure_verdict(scores: FloatArray) -> float:
+    r"""Say whether the objects of an exposure share a fault.
+
+    Scores of good stamps are :math:`-\ln p / \ln 100` with p uniform, so that :math:`-\ln p` has mean 1 and standard
+    deviation 1 (Fisher's combined test); the verdict is the mean over what it may be,
+    :math:`2 + 4 / \sqrt n`, of which 1 is for surveys that differ from the training one.
+
+    Parameters
+    ----------
+    scores : float array, shape (n,)
+        Scores of :class:`DomainNetwork` for the objects of one exposure; those that are not finite are left out.
+
+    Returns
+    -------
+    float
+        Above 1: the image is distorted, or its PSF, pixel scale or positions are wrong. NaN without a score.
+    """
+    finite = scores[np.isfinite(scores)]
+    if len(finite) == 0:
+        return float("nan")
+    mean = -math.log(_FLAGGED) * float(finite.mean())
+    return mean / (1 + _EXPOSURE_SLACK + _EXPOSURE_SIGMAS / math.sqrt(len(finite)))

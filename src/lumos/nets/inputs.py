@@ -1,0 +1,354 @@
+r"""What the networks see of a stamp.
+
+The residual network's inputs carry no flux unit, gain, exposure time or pixel scale: pixels are residuals of the
+closed-form optimal flux :math:`\hat f` in units of the pixel noise, and the flux is counted from :math:`\hat f` in
+units of its error u.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from lumos.conventions import AnyArray, FloatArray
+from lumos.errors import LumosShapeError, LumosValueError
+from lumos.estimators import StampBatch
+from lumos.estimators.optimal import optimal, optimal_flux_free
+
+__all__ = [
+    "N_CHANNELS",
+    "N_POSITION",
+    "N_REFERENCE",
+    "N_SCALARS",
+    "NetworkInputs",
+    "NoiseFactor",
+    "SideInputs",
+    "paper_inputs",
+    "residual_inputs",
+]
+
+#: Factor by which correlation raises the noise of a weighted sum, for its noise-equivalent area in pixels.
+NoiseFactor = Callable[[AnyArray], FloatArray]
+
+#: Images of the residual network: residual, profile, their product, usable pixels.
+N_CHANNELS = 4
+#: Numbers that describe a stamp beside its images, with the CCD position, with the reference magnitude.
+N_SCALARS, N_POSITION, N_REFERENCE = 14, 2, 3
+#: A tiny share of the light or variance, against logarithms of 0.
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class SideInputs:
+    """What is known of n objects beside their stamps; None where it is not known or not wanted.
+
+    Parameters
+    ----------
+    band, state : tensor, shape (n,), int64, or None
+        Entries of the model's lists of bands and camera states.
+    ccd_x, ccd_y : tensor, shape (n,), or None
+        Place on the CCD, 0 to 1.
+    ref_mag : tensor, shape (n,), or None
+        AB magnitude in the catalogue's reference band.
+    ref_flux : tensor, shape (n,), or None
+        The flux in image units that ``ref_mag`` is in the exposure's zero point.
+    rate : tensor, shape (n,), or None
+        Electrons per second of one image unit.
+    """
+
+    band: Tensor | None = None
+    state: Tensor | None = None
+    ccd_x: Tensor | None = None
+    ccd_y: Tensor | None = None
+    ref_mag: Tensor | None = None
+    ref_flux: Tensor | None = None
+    rate: Tensor | None = None
+
+    def take(self, rows: slice) -> Self:
+        """Return some of the objects.
+
+        Parameters
+        ----------
+        rows : slice
+            Which.
+
+        Returns
+        -------
+        SideInputs
+            Of these objects.
+        """
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{name: None if part is None else part[rows] for name, part in parts.items()})
+
+    def require(self, *names: str) -> tuple[Tensor, ...]:
+        """Return inputs that a network cannot do without.
+
+        Parameters
+        ----------
+        *names : str
+            Attributes.
+
+        Returns
+        -------
+        tuple of tensor
+            In that order.
+
+        Raises
+        ------
+        LumosValueError
+            If one is None.
+        """
+        values = {name: getattr(self, name) for name in names}
+        missing = [name for name, value in values.items() if value is None]
+        if missing:
+            raise LumosValueError("side inputs", "without " + ", ".join(missing), "what the model was trained with")
+        return tuple(values.values())
+
+
+@dataclass(frozen=True)
+class NetworkInputs:
+    """Inputs of a network for n objects, and the unit of its output.
+
+    Parameters
+    ----------
+    images : tensor, shape (n, channels, size, size), float32
+        Finite.
+    scalars : tensor, shape (n, n_scalars), float32
+        Finite.
+    index : tensor, shape (n,) or (n, 2), int64
+        Rows of the network's embeddings.
+    centre, unit : tensor, shape (n,), float32
+        The network's variate t stands for the flux ``centre + unit * t``, in image units.
+    usable : tensor, shape (n,), bool
+        False for objects that cannot be measured; their inputs are 0.
+    """
+
+    images: Tensor
+    scalars: Tensor
+    index: Tensor
+    centre: Tensor
+    unit: Tensor
+    usable: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: Tensor | slice) -> Self:
+        """Return some of the objects.
+
+        Parameters
+        ----------
+        rows : tensor or slice
+            Which.
+
+        Returns
+        -------
+        NetworkInputs
+            Of these objects.
+        """
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Self]) -> Self:
+        """Join inputs.
+
+        Parameters
+        ----------
+        parts : iterable of NetworkInputs
+            One or more, of one network.
+
+        Returns
+        -------
+        NetworkInputs
+            All objects, in order.
+        """
+        joined = list(parts)
+        return cls(**{field.name: torch.cat([getattr(part, field.name) for part in joined]) for field in fields(cls)})
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the inputs on a device.
+
+        Parameters
+        ----------
+        device : torch.device or str
+            Where.
+
+        Returns
+        -------
+        NetworkInputs
+            The same values there.
+        """
+        return type(self)(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+def residual_inputs(
+    batch: StampBatch,
+    side: SideInputs,
+    noise_factor: NoiseFactor | None = None,
+    *,
+    position: bool = False,
+    reference: bool = False,
+) -> NetworkInputs:
+    r"""Prepare stamps for the residual network.
+
+    With the optimal flux :math:`\hat f` and its error u, the annulus background b, the variance
+    :math:`v = v_\mathrm{sky} + \hat f m / g` and the profile m, the images are :math:`\mathrm{arsinh}\,\chi` of the
+    residual :math:`\chi = (d - b - \hat f m) / \sqrt v`, :math:`m / \max m`, their product, and 1 on unusable pixels.
+
+    Parameters
+    ----------
+    batch : StampBatch
+        n objects.
+    side : SideInputs
+        Band and state where the network has embeddings; what the options name.
+    noise_factor : callable, optional
+        Correlation of the noise; by default pixels are independent.
+    position : bool
+        Give the place on the CCD.
+    reference : bool
+        Give the catalogue's reference flux, relative to the measured one and in units of its error.
+
+    Returns
+    -------
+    NetworkInputs
+        Of n objects.
+
+    Raises
+    ------
+    LumosValueError
+        If a side input is missing.
+    """
+    result = optimal(batch)
+    factor = torch.ones_like(result.flux)
+    if noise_factor is not None:
+        factor = torch.from_numpy(noise_factor(result.noise_area.cpu().numpy())).to(result.flux)
+    unit = result.flux_err * (1 + result.sky_share * (factor.square() - 1)).sqrt()
+    usable = torch.isfinite(result.flux) & torch.isfinite(unit) & (unit > 0)
+    flux = torch.where(usable, result.flux, 0.0)
+    unit = torch.where(usable, unit, 1.0)
+    images, scalars = _describe(batch, flux, unit, factor)
+    scalars.append(1 - result.sky_share)
+    if position:
+        scalars += [2 * value.float() - 1 for value in side.require("ccd_x", "ccd_y")]
+    if reference:
+        (ref_flux,) = side.require("ref_flux")
+        # The network's answer depends on where the prior lies as seen from the measured flux, in its unit.
+        scalars += [
+            torch.log(ref_flux / unit),
+            torch.asinh((ref_flux - flux) / unit),
+            torch.asinh(3 * flux / ref_flux),
+        ]
+    table = torch.stack([value.float() for value in scalars], dim=1)
+    # A pixel that is not finite makes the sum so too.
+    usable &= torch.isfinite(table).all(1) & torch.isfinite(images.sum((1, 2, 3)))
+    if not bool(usable.all()):
+        images = torch.where(usable[:, None, None, None], images, 0.0)
+    return NetworkInputs(
+        images=images,
+        scalars=torch.where(usable[:, None], table, 0.0),
+        index=_index(side, len(batch), flux.device),
+        centre=flux,
+        unit=unit,
+        usable=usable,
+    )
+
+
+def _asinh(values: Tensor) -> Tensor:
+    """Return asinh four times faster than torch does, with an absolute error of 1e-7."""
+    size = values.abs()
+    return torch.log(size + torch.sqrt(size * size + 1)).copysign(values)
+
+
+def _index(side: SideInputs, n: int, device: torch.device) -> Tensor:
+    zero = torch.zeros(n, dtype=torch.int64, device=device)
+    return torch.stack([zero if rows is None else rows for rows in (side.band, side.state)], dim=1)
+
+
+def _describe(batch: StampBatch, flux: Tensor, unit: Tensor, factor: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return the images and the numbers that describe stamps relative to fluxes and their errors."""
+    profile = batch.profile.flatten(1)
+    good = batch.good.flatten(1)
+    variance = torch.addcmul(batch.sky_variance.flatten(1), (flux.clamp(min=0) / batch.gain)[:, None], profile)
+    inverse = variance.rsqrt_() * good
+    level = batch.background - flux * batch.own_light
+    chi = (batch.data.flatten(1) - level[:, None] - flux[:, None] * profile) * inverse
+    matched = profile * inverse  # proportional to the matched filter of the whitened stamp
+    power = torch.linalg.vecdot(matched, matched).clamp(min=_TINY)
+    peak = profile.amax(1).clamp(min=_TINY)
+    shape = profile / peak[:, None]
+    product = chi * matched / matched.amax(1).clamp(min=_TINY)[:, None]
+    images = torch.stack([_asinh(chi), shape, _asinh(product), (~good).float()], dim=1).view(
+        len(batch), N_CHANNELS, *batch.data.shape[1:]
+    )
+    free_flux, free_err, free_level, free_level_err = optimal_flux_free(
+        chi.view_as(batch.data), matched.view_as(batch.data), torch.ones_like(batch.data[:, :1, :1]), batch.good
+    )
+    n_good = good.sum(1).clamp(min=1)
+    response = torch.linalg.vecdot(matched * inverse, profile)
+    squares = chi.square()
+    numbers = [
+        torch.asinh(flux / unit),
+        torch.asinh(free_flux / unit),
+        torch.log(free_err / unit),
+        torch.asinh(free_level / free_level_err),
+        torch.log(torch.linalg.vecdot(squares, matched.square()) / power + _TINY),
+        torch.log(squares.sum(1) / n_good + _TINY),
+        torch.asinh(batch.background_err * (matched * inverse).sum(1) / response / unit),
+        torch.log(power.rsqrt() * factor / unit),
+        torch.log(matched.sum(1).square() / power + _TINY),
+        torch.log(factor),
+        1 - torch.linalg.vecdot(profile, good.to(profile)) / profile.sum(1),
+        torch.log(peak),
+        torch.log(torch.linalg.vecdot(profile, profile)),
+    ]
+    return images, numbers
+
+
+def paper_inputs(batch: StampBatch, side: SideInputs, *, n_states: int, profile_image: bool = True) -> NetworkInputs:
+    """Prepare stamps for the paper's network: stamps and fluxes in electrons per second, as they come.
+
+    Parameters
+    ----------
+    batch : StampBatch
+        n objects; their backgrounds and variances are not used.
+    side : SideInputs
+        All but ``ref_flux``.
+    n_states : int
+        Camera states of each band: the embedding has a row for each pair.
+    profile_image : bool
+        Without it the network sees zeros in place of the profile.
+
+    Returns
+    -------
+    NetworkInputs
+        Of n objects.
+
+    Raises
+    ------
+    LumosValueError
+        If a side input is missing.
+    LumosShapeError
+        If bands and states are not one per object.
+
+    Notes
+    -----
+    Source: paper, section 4 and Fig. 4.
+    """
+    band, state, ccd_x, ccd_y, ref_mag, rate = side.require("band", "state", "ccd_x", "ccd_y", "ref_mag", "rate")
+    if len(band) != len(batch):
+        raise LumosShapeError("bands for the stamps", len(band), len(batch))
+    data = torch.where(batch.good, batch.data, batch.background.nan_to_num()[:, None, None]) * rate[:, None, None]
+    profile = batch.profile if profile_image else torch.zeros_like(batch.profile)
+    scalars = torch.stack([ref_mag.float(), ccd_x.float(), ccd_y.float()], dim=1)
+    images = torch.stack([data, profile], dim=1)
+    usable = torch.isfinite(scalars).all(1) & torch.isfinite(images).flatten(1).all(1) & torch.isfinite(rate)
+    return NetworkInputs(
+        images=torch.where(usable[:, None, None, None], images, 0.0),
+        scalars=torch.where(usable[:, None], scalars, 0.0),
+        index=band * n_states + state,
+        centre=torch.zeros_like(rate),
+        unit=torch.where(usable, 1 / rate, 1.0).float(),
+        usable=usable,
+    )

@@ -1,0 +1,216 @@
+"""A network with all that is needed to use it: what it was trained for, its inputs and the unit of its output."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from lumos.conventions import BoolArray, FloatArray
+from lumos.errors import LumosConfigError
+from lumos.estimators import StampBatch
+from lumos.nets.domain import DomainNetwork, box_score
+from lumos.nets.inputs import NetworkInputs, NoiseFactor, SideInputs, paper_inputs, residual_inputs
+from lumos.nets.mdn import MixtureHead, MixtureOutput
+from lumos.nets.paper import PaperNetwork
+from lumos.nets.residual import ResidualNetwork
+
+__all__ = ["FluxModel", "ModelConfig"]
+
+
+class ModelConfig(BaseModel):
+    """Description of a model: ``config.json`` of its folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """Name of the model."""
+    architecture: Literal["residual", "paper"]
+    """Which network."""
+    kind: Literal["likelihood", "posterior"]
+    """Whether its PDFs are the pixels' likelihood, or hold the training fluxes' distribution as a prior."""
+    network: dict[str, Any] = {}
+    """Arguments of the network."""
+    bands: tuple[str, ...] = ()
+    """Bands that it was trained on, in the order of its embedding; none: any band."""
+    states: tuple[str, ...] = ()
+    """Camera states, in the order of its embedding; none: any state."""
+    stamp_size: Annotated[int, Field(ge=1)] = 60
+    """Side of its stamps in pixels."""
+    profile_image: bool = True
+    """Whether the network sees the image of the profile."""
+    cut_from: float | None = None
+    """Reference magnitude from which components are cut at flux 0; null: never."""
+    domain: dict[str, tuple[float, float]] = {}
+    """Range of each property of the training stamps."""
+    training: dict[str, Any] = {}
+    """The run that made it."""
+    metrics: dict[str, float] = {}
+    """What was measured on validation stamps."""
+    sha256: str = ""
+    """Digest of the weights' file."""
+
+    @property
+    def position(self) -> bool:
+        """Return whether the place on the CCD is an input."""
+        return self.architecture == "paper" or bool(self.network.get("position"))
+
+    @property
+    def reference(self) -> bool:
+        """Return whether the catalogue's magnitude is an input."""
+        return self.architecture == "paper" or bool(self.network.get("reference"))
+
+
+@dataclass(frozen=True)
+class FluxModel:
+    """A network and its description.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        What it is.
+    network : torch.nn.Module
+        The network; see :meth:`create` for an untrained one.
+    domain : DomainNetwork, optional
+        Tells stamps that are unlike the training ones.
+    """
+
+    config: ModelConfig
+    network: nn.Module
+    domain: DomainNetwork | None = None
+
+    @classmethod
+    def create(cls, config: ModelConfig) -> "FluxModel":
+        """Make an untrained model.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            What it shall be.
+
+        Returns
+        -------
+        FluxModel
+            With the weights that torch's global generator gives.
+
+        Raises
+        ------
+        LumosConfigError
+            If the network does not take these arguments.
+        """
+        n_bands, n_states = max(1, len(config.bands)), max(1, len(config.states))
+        try:
+            if config.architecture == "paper":
+                network: nn.Module = PaperNetwork(n_states=n_bands * n_states, **config.network)
+            else:
+                network = ResidualNetwork(n_bands=n_bands, n_states=n_states, **config.network)
+        except TypeError as error:
+            raise LumosConfigError(f"network of model {config.name!r}: {error}") from error
+        return cls(config, network)
+
+    @property
+    def n_components(self) -> int:
+        """Return the number of Gaussians of its PDFs."""
+        head = self.network.get_submodule("head")
+        assert isinstance(head, MixtureHead)
+        return head.linear.out_features // 3
+
+    def inputs(self, batch: StampBatch, side: SideInputs, noise_factor: NoiseFactor | None = None) -> NetworkInputs:
+        """Prepare stamps for the network.
+
+        Parameters
+        ----------
+        batch : StampBatch
+            n objects.
+        side : SideInputs
+            What else is known of them.
+        noise_factor : callable, optional
+            Correlation of the pixels' noise.
+
+        Returns
+        -------
+        NetworkInputs
+            Of n objects.
+        """
+        config = self.config
+        if config.architecture == "paper":
+            n_states = max(1, len(config.states))
+            return paper_inputs(batch, side, n_states=n_states, profile_image=config.profile_image)
+        inputs = residual_inputs(batch, side, noise_factor, position=config.position, reference=config.reference)
+        if not config.profile_image:
+            inputs.images[:, 1:3] = 0
+        return inputs
+
+    @torch.no_grad()
+    def predict(self, inputs: NetworkInputs, *, batch_size: int = 256, bfloat16: bool = False) -> MixtureOutput:
+        """Return the flux PDFs of stamps.
+
+        Parameters
+        ----------
+        inputs : NetworkInputs
+            n objects.
+        batch_size : int
+            Objects at a time; more than a few hundred do not fit into a processor's cache.
+        bfloat16 : bool
+            Compute the convolutions in bfloat16.
+
+        Returns
+        -------
+        MixtureOutput
+            In image units; NaN for objects that cannot be measured.
+        """
+        self.network.eval()
+        parts = []
+        for start in range(0, max(1, len(inputs)), batch_size):
+            some = inputs.take(slice(start, start + batch_size))
+            with torch.autocast(some.images.device.type, torch.bfloat16, enabled=bfloat16):
+                output: MixtureOutput = self.network(some.images, some.scalars, some.index)
+            output = output.scaled(some.unit, some.centre)
+            parts.append([value.masked_fill(~some.usable[:, None], torch.nan) for value in output.parameters])
+        return MixtureOutput(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+    @torch.no_grad()
+    def ood_score(self, inputs: NetworkInputs, output: MixtureOutput) -> Tensor:
+        """Return how far stamps lie from the training domain.
+
+        Parameters
+        ----------
+        inputs : NetworkInputs
+            n objects.
+        output : MixtureOutput
+            Their PDFs, from :meth:`predict`.
+
+        Returns
+        -------
+        tensor, shape (n,)
+            Above 1 is outside; NaN for objects that cannot be measured, and where the model has no domain.
+        """
+        score = torch.full_like(inputs.unit, torch.nan)
+        if self.config.domain:
+            score = box_score(inputs, self.config.architecture, self.config.domain)
+        if self.domain is not None:
+            # Inside the box its distances say nothing.
+            score = torch.where(score > 1, score, 0.0)
+            score = torch.maximum(score, self.domain.score(inputs, output))
+        return score.masked_fill(~inputs.usable, torch.nan)
+
+    def is_cut(self, ref_mag: FloatArray | None, n: int) -> BoolArray:
+        """Return which PDFs have their components cut at flux 0.
+
+        Parameters
+        ----------
+        ref_mag : float array, shape (n,), or None
+            Reference magnitudes.
+        n : int
+            Number of objects.
+
+        Returns
+        -------
+        bool array, shape (n,)
+            True for cut ones.
+        """
+        if self.config.cut_from is None or ref_mag is None:
+            return np.zeros(n, dtype=np.bool_)
+        return np.asarray(~(np.asarray(ref_mag) < self.config.cut_from))

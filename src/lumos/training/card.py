@@ -1,0 +1,79 @@
+"""The model card: what a model is, where it holds, what was measured."""
+
+from collections.abc import Sequence
+
+from lumos.nets.model import ModelConfig
+
+__all__ = ["model_card"]
+
+_KINDS = {
+    "likelihood": (
+        "the likelihood of the pixels as a function of the flux: no knowledge of magnitude or colour is inside, "
+        "negative fluxes are possible, and those of several exposures multiply. Times a prior it is a posterior."
+    ),
+    "posterior": (
+        "the posterior of the flux under the flux distribution of the simulated galaxies of that magnitude and band. "
+        "That prior is inside every PDF: those of several exposures must not be multiplied."
+    ),
+}
+_FIGURES = (
+    "`loss` is minus the mean logarithm of the PDF at the true flux, in units of the optimal error; `scatter` and "
+    "`bias` are of (median - truth) in that unit, `pull` of (median - truth) over half the 68 % interval."
+)
+
+
+def model_card(config: ModelConfig, text: str, curve: Sequence[dict[str, float]]) -> str:
+    """Write the ``README.md`` of a model.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        The model, with domain and figures.
+    text : str
+        What it is, in a sentence.
+    curve : sequence of dict
+        Lines of the training log.
+
+    Returns
+    -------
+    str
+        Markdown with a header in YAML.
+    """
+    bands = f"{len(config.bands)} bands, {', '.join(config.bands)}" if config.bands else "any band"
+    states = ", ".join(config.states) if any(config.states) else "any camera state"
+    lines = [
+        "---",
+        "license: bsd-3-clause",
+        "library_name: lumos-photometry",
+        "tags: [astronomy, photometry, mixture-density-network]",
+        "---",
+        "",
+        f"# {config.name}",
+        "",
+        f"{text}. Architecture `{config.architecture}`, for {bands}; {states}; stamps of {config.stamp_size} px.",
+        "",
+        f"Its PDFs are {_KINDS[config.kind]}",
+        "",
+        "## Measured on validation stamps",
+        "",
+        "From simulated exposures that training did not see, under the distribution of the training fluxes.",
+        "",
+        "| figure | |",
+        "| --- | --- |",
+        *(f"| {name} | {value:.4g} |" for name, value in config.metrics.items()),
+        "",
+        _FIGURES,
+        "",
+        "## Learning curve",
+        "",
+        "| stamps | minutes | training loss | validation loss | PIT-KS | scatter |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {line['n_stamps']:.0f} | {line['minutes']:.1f} | {line['training_loss']:.4f} | {line['loss']:.4f} "
+        f"| {line['pit_ks']:.4f} | {line['scatter']:.4f} |"
+        for line in curve[:: max(1, len(curve) // 10)]
+    ]
+    lines += ["", "## Training domain", "", "| property | from | to |", "| --- | --- | --- |"]
+    lines += [f"| {name} | {low:.4g} | {high:.4g} |" for name, (low, high) in config.domain.items()]
+    return "\n".join([*lines, "", f"Made by `lumos train {config.training.get('run', 'RUN.yaml')}`.", ""])

@@ -1,0 +1,307 @@
+"""The training loop: deterministic by seed, resumable after a kill at any moment."""
+
+import copy
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lumos.errors import LumosConfigError, LumosDataError
+from lumos.files import write_atomic
+from lumos.nets.model import FluxModel
+from lumos.simulate.backgrounds import BackgroundPool
+from lumos.simulate.draws import FluxProposal
+from lumos.training.data import LabelledInputs, TrainingStream, model_config, split_pool
+from lumos.training.score import ValidationScore, batch_loss, score_model
+from lumos.training.settings import OptimizerSettings, TrainSettings
+
+__all__ = ["TrainReport", "learning_rate", "train_network"]
+
+logger = logging.getLogger(__name__)
+
+#: What a progress display is told: stamps seen, stamps in all, the last figures.
+Progress = Callable[[int, int, str], None]
+#: Validation departs from training when its loss is above by this many standard errors and nats.
+_DEPARTS = (5.0, 0.03)
+_VALIDATION_SEED = 2**20
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training run made.
+
+    Parameters
+    ----------
+    model : FluxModel
+        The trained network, its weights averaged.
+    validation : ValidationScore
+        Its figures at the end.
+    n_stamps : int
+        Stamps seen.
+    minutes : float
+        Time that training took, all starts together.
+    curve : tuple of dict
+        Figures at each validation.
+    """
+
+    model: FluxModel
+    validation: ValidationScore
+    n_stamps: int
+    minutes: float
+    curve: tuple[dict[str, float], ...]
+
+
+def learning_rate(settings: OptimizerSettings, progress: float) -> float:
+    """Return the learning rate at a point of the run.
+
+    Parameters
+    ----------
+    settings : OptimizerSettings
+        The schedule.
+    progress : float
+        Share of the run that is done, 0 to 1.
+
+    Returns
+    -------
+    float
+        Rate.
+    """
+    if settings.schedule == "step":
+        return settings.learning_rate * 0.1 ** sum(progress >= at for at in settings.step_at)
+    if progress < settings.warmup:
+        return settings.learning_rate * max(progress / settings.warmup, 1e-3)
+    share = (progress - settings.warmup) / (1 - settings.warmup)
+    return settings.learning_rate * max(0.5 * (1 + math.cos(math.pi * min(share, 1.0))), 1e-3)
+
+
+class _Trainer:
+    """Network, moving average and optimiser, with their state on disk."""
+
+    def __init__(self, settings: TrainSettings, pool: BackgroundPool, out: Path) -> None:
+        self.settings, self.out = settings, out
+        cuda = torch.cuda.is_available()
+        if settings.device == "cuda" and not cuda:
+            raise LumosConfigError("device=cuda: this machine has no GPU that torch can use, allowed: cpu, auto")
+        self.device = "cuda" if cuda and settings.device != "cpu" else "cpu"
+        torch.manual_seed(settings.seed)
+        self.model = FluxModel.create(model_config(settings, pool))
+        network = self.model.network.to(self.device)
+        self.average = FluxModel(self.model.config, copy.deepcopy(network))
+        optimizer = settings.optimizer
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1.0, weight_decay=optimizer.weight_decay)
+        self.proposal = FluxProposal(**settings.stamps.proposal.model_dump())
+        self.batches, self.seconds = 0, 0.0
+
+    @property
+    def n_seen(self) -> int:
+        return self.batches * self.settings.stamps.batch_size
+
+    def learn(self, batch: LabelledInputs) -> Tensor:
+        """Take the steps of one simulated batch; return the losses."""
+        settings, optimizer = self.settings, self.settings.optimizer
+        network = self.model.network.train()
+        losses = []
+        torch.manual_seed(settings.seed * 1_000_003 + self.batches)  # dropout, and the order below
+        usable = torch.nonzero(batch.inputs.usable)[:, 0]
+        order = usable[torch.randperm(len(usable)).to(self.device)]
+        for start in range(0, len(order), optimizer.batch_size):
+            rows = order[start : start + optimizer.batch_size]
+            progress = (self.n_seen + start) / settings.n_stamps
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(optimizer, progress)
+            with torch.autocast(self.device, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                loss = batch_loss(self.model, batch.take(rows), self.proposal)
+            self.optimizer.zero_grad()
+            torch.autograd.backward(loss.mean())
+            if optimizer.clip:
+                nn.utils.clip_grad_norm_(network.parameters(), optimizer.clip)
+            self.optimizer.step()
+            self._follow()
+            losses.append(loss.detach())
+        self.batches += 1
+        return torch.cat(losses)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average a little towards the weights; quickly at first, when the weights are far from good."""
+        step = self.batches * self.settings.stamps.batch_size / self.settings.optimizer.batch_size
+        share = 1 - min(self.settings.optimizer.average, (1 + step) / (10 + step))
+        mean, now = self.average.network.state_dict(), self.model.network.state_dict()
+        floating = [name for name, value in mean.items() if value.is_floating_point()]
+        torch._foreach_lerp_([mean[name] for name in floating], [now[name] for name in floating], share)
+
+    def save(self) -> None:
+        """Write everything that the next batch depends on, whole or not at all."""
+        tensors = {f"network.{name}": value for name, value in self.model.network.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.network.state_dict().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
+        tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
+        about = {"batches": str(self.batches), "seconds": f"{self.seconds:.3f}", "settings": _identity(self.settings)}
+        path = self.out / "checkpoint.safetensors"
+        temporary = path.with_name(path.name + ".part")
+        save_file(tensors, temporary, about)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+
+    def load(self) -> bool:
+        """Continue from the files, if there are any."""
+        path = self.out / "checkpoint.safetensors"
+        if not path.exists():
+            return False
+        about, tensors = _read_checkpoint(path)
+        if about.get("settings") != _identity(self.settings):
+            raise LumosConfigError(f"{self.out}: holds a training run of other settings; give a new --out")
+        groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            groups[group][rest] = value
+        self.model.network.load_state_dict(groups["network"])
+        self.average.network.load_state_dict(groups["average"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in groups["optimizer"].items():
+            number, _, what = name.partition(".")
+            state.setdefault(int(number), {})[what] = value
+        content: dict[str, Any] = {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        self.optimizer.load_state_dict(content)
+        self.batches, self.seconds = int(about["batches"]), float(about["seconds"])
+        return True
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = dict(file.metadata() or {})
+        return about, load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise LumosDataError(f"{path}: damaged ({error}); remove it to begin anew") from error
+
+
+def _identity(settings: TrainSettings) -> str:
+    """Return what must agree between two starts of a run."""
+    return settings.model_dump_json(exclude={"workers", "device"})
+
+
+def train_network(
+    settings: TrainSettings, pool: BackgroundPool, out: Path, *, progress: Progress | None = None
+) -> TrainReport:
+    """Train a network on stamps that are simulated as it goes.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        The run.
+    pool : BackgroundPool
+        Backgrounds.
+    out : Path
+        Folder; gets ``checkpoint.safetensors`` and a line of ``log.jsonl`` at each validation. A run of the same
+        settings is continued.
+    progress : callable, optional
+        Told after each batch.
+
+    Returns
+    -------
+    TrainReport
+        The trained model.
+
+    Raises
+    ------
+    LumosConfigError
+        If ``out`` holds a run of other settings, or there is no GPU where one is asked for.
+    LumosDataError
+        If the checkpoint is damaged or the pool does not hold what the settings need.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    trainer = _Trainer(settings, pool, out)
+    trainer.load()
+    history = _read_history(out / "log.jsonl", trainer.n_seen)
+    training_rows, validation_rows = split_pool(pool)
+    config = trainer.model.config
+    stream = TrainingStream(settings, pool, config, training_rows, settings.seed, trainer.device)
+    held = TrainingStream(
+        settings.model_copy(update={"flips": False, "n_distinct": 0}),
+        pool,
+        config,
+        validation_rows,
+        settings.seed + _VALIDATION_SEED,
+        trainer.device,
+    )
+    size = settings.stamps.batch_size
+    validation = [held[index] for index in range(-(-settings.n_validation // size))]
+    n_batches, every = -(-settings.n_stamps // size), max(1, settings.validate_every // size)
+    score = score_model(trainer.average, validation, trainer.proposal)
+    began, before, losses = monotonic(), trainer.seconds, []
+    for batch in _batches(stream, range(trainer.batches, n_batches), settings.workers, trainer.device):
+        losses.append(trainer.learn(batch.to(trainer.device)))
+        trainer.seconds = before + monotonic() - began
+        if trainer.batches % every == 0 or trainer.batches == n_batches:
+            score = score_model(trainer.average, validation, trainer.proposal)
+            history.append(_line(trainer, torch.cat(losses), score))
+            losses = []
+            trainer.save()
+            write_atomic(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+        if progress is not None:
+            text = f"validation loss {score.loss:.4f}, PIT-KS {score.pit_ks:.3f}, scatter {score.scatter:.3f}"
+            progress(trainer.n_seen, n_batches * size, text)
+    if settings.weights == "float16":
+        # The figures shall be those of the weights that are kept.
+        trainer.average.network.half().float()
+        score = score_model(trainer.average, validation, trainer.proposal)
+    return TrainReport(trainer.average, score, trainer.n_seen, trainer.seconds / 60, tuple(history))
+
+
+def _batches(stream: TrainingStream, numbers: range, workers: int, device: str) -> Iterator[LabelledInputs]:
+    """Yield batches in order, made here or by worker processes."""
+    if workers == 0 or device != "cpu":
+        yield from (stream[number] for number in numbers)
+        return
+    loader = DataLoader(
+        stream,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        multiprocessing_context="spawn",
+        prefetch_factor=2,
+    )
+    yield from loader
+
+
+def _read_history(path: Path, n_seen: int) -> list[dict[str, float]]:
+    """Return the lines of an earlier start, up to the checkpoint that it left."""
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line["n_stamps"] <= n_seen]
+
+
+def _line(trainer: _Trainer, losses: Tensor, score: ValidationScore) -> dict[str, float]:
+    """Return a line of the log; warn where validation departs from training."""
+    loss = float(losses.double().mean())
+    error = math.hypot(float(losses.double().std()) / math.sqrt(len(losses)), score.loss_err)
+    gap = score.loss - loss
+    if gap > max(_DEPARTS[0] * error, _DEPARTS[1]):
+        logger.warning(
+            "after %d stamps: validation loss %.4f is %.4f above training's: it learns the backgrounds by heart",
+            trainer.n_seen,
+            score.loss,
+            gap,
+        )
+    return {
+        "n_stamps": trainer.n_seen,
+        "minutes": round(trainer.seconds / 60, 3),
+        "training_loss": round(loss, 5),
+        **{name: round(value, 5) for name, value in score.as_dict().items()},
+    }

@@ -1,0 +1,187 @@
+"""The description of a training run: what ``lumos train`` reads, and the runs that come with the package."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lumos.errors import LumosConfigError
+from lumos.simulate.stamp_settings import StampSettings
+
+__all__ = ["OptimizerSettings", "PoolSettings", "TrainSettings", "read_training", "shipped_runs"]
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PoolSettings(_Settings):
+    """Where the background stamps come from: pools on disk, or a simulated survey that is made first."""
+
+    paths: tuple[Path, ...] = ()
+    """Folders that ``lumos backgrounds`` made."""
+    simulate: str | None = None
+    """Preset or YAML file of a survey to simulate."""
+    overrides: tuple[str, ...] = ()
+    """Changes of that survey, each ``group.field=value``."""
+    n_per_exposure: Count = 200
+    """Stamps of each of its CCDs."""
+    side: Annotated[int, Field(ge=20, le=1000, multiple_of=2)] = 96
+    """Side of the stored stamps; from larger ones a stamp is cut at a random place each time it is used."""
+    max_scatter_ratio: Annotated[float, Field(gt=1)] = 3.0
+    """As ``backgrounds.max_scatter_ratio``."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.paths) == (self.simulate is not None):
+            raise ValueError("give either paths or simulate")
+        return self
+
+
+class OptimizerSettings(_Settings):
+    """How the weights are fitted."""
+
+    batch_size: Count = 256
+    """Stamps of a step."""
+    learning_rate: Positive = 1e-3
+    """Largest learning rate."""
+    schedule: Literal["cosine", "step"] = "cosine"
+    """Fall to nearly 0 along a cosine after a short rise, or by a factor of 10 at each of ``step_at``."""
+    step_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Shares of the run after which the rate falls."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Share of the run over which the rate rises."""
+    weight_decay: NotNegative = 1e-4
+    """Of AdamW; 0 makes it Adam."""
+    clip: NotNegative = 1.0
+    """Largest norm of the gradient; 0: none."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the moving average of the weights; 0: none."""
+
+
+class TrainSettings(_Settings):
+    """A training run."""
+
+    name: str
+    """Name of the model."""
+    text: str = ""
+    """What it is, in a sentence; for the card."""
+    architecture: Literal["residual", "paper"] = "residual"
+    """Which network."""
+    kind: Literal["likelihood", "posterior"] = "likelihood"
+    """What the PDFs are; fluxes come from the proposal density or from the population accordingly."""
+    network: dict[str, Any] = {}
+    """Arguments of the network."""
+    per_band: bool = False
+    """Whether band and camera state are inputs."""
+    profile_image: bool = True
+    """Whether the network sees the image of the profile."""
+    cut_from: float | None = None
+    """Reference magnitude from which components are cut at flux 0 (eq. 10 of the paper)."""
+    pool: PoolSettings
+    """Backgrounds."""
+    stamps: StampSettings = StampSettings()
+    """Simulated stamps."""
+    n_stamps: Count = 1_000_000
+    """Stamps seen in all."""
+    n_distinct: Annotated[int, Field(ge=0)] = 0
+    """Stamps before they repeat; 0: every stamp is new."""
+    flips: bool = False
+    """Mirror and turn stamps at random; not where the place on the CCD matters."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    """How the weights are fitted."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the convolutions."""
+    weights: Literal["float32", "float16"] = "float32"
+    """How the trained weights are rounded and kept."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to simulate and train; auto takes a GPU if there is one."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that simulate, on the CPU; 0: the training process itself."""
+    n_validation: Count = 8192
+    """Stamps of the validation set, from exposures that training does not see."""
+    validate_every: Count = 100_000
+    """Stamps between two validations; the run can be resumed from each."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    """Of weights, stamps and turns."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        proposed = self.stamps.flux_from == "proposal"
+        if proposed != (self.kind == "likelihood"):
+            wanted = "proposal" if self.kind == "likelihood" else "population"
+            raise ValueError(f"kind={self.kind} needs stamps.flux_from={wanted}")
+        if self.flips and (self.architecture == "paper" or self.network.get("position")):
+            raise ValueError("flips must be false where the place on the CCD is an input")
+        return self
+
+
+def shipped_runs() -> tuple[str, ...]:
+    """Return the names of the training runs that come with the package.
+
+    Returns
+    -------
+    tuple of str
+        Sorted names.
+    """
+    folder = resources.files("lumos.training").joinpath("runs")
+    return tuple(sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")))
+
+
+def read_training(name_or_path: str) -> dict[str, Any]:
+    """Read the description of a training run, unchecked.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name of a shipped run, or the path of a YAML file (ending in ``.yaml`` or ``.yml``).
+
+    Returns
+    -------
+    dict
+        Content of the file. Where it names another run as ``base``, that one's content with this one's on top.
+
+    Raises
+    ------
+    LumosConfigError
+        If there is no such run (they are listed) or the file cannot be read or holds no mapping.
+    """
+    if name_or_path in shipped_runs():
+        source: Any = resources.files("lumos.training").joinpath("runs", f"{name_or_path}.yaml")
+    elif name_or_path.endswith((".yaml", ".yml")):
+        source = Path(name_or_path)
+    else:
+        allowed = ", ".join(shipped_runs())
+        raise LumosConfigError(f"unknown training run {name_or_path!r}, allowed: {allowed}, or the path of a YAML file")
+    try:
+        content: Any = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise LumosConfigError(f"{name_or_path}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise LumosConfigError(f"{name_or_path}: holds {type(content).__name__}, allowed: a mapping")
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    merged: dict[str, Any] = _merged(read_training(str(base)), content)
+    return merged
+
+
+def _merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Return nested mappings with the values of ``top`` in place of those of ``base``.
+
+    A network of another architecture takes other arguments: what ``top`` says of it stands alone.
+    """
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict) and not (key == "network" and "architecture" in top):
+            merged[key] = _merged(below, value)
+        else:
+            merged[key] = value
+    return merged
