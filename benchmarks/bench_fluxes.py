@@ -141,7 +141,7 @@ def print_bins(measured: Measured) -> None:
         "CCD y": lambda stamps: stamps.ccd_y_norm,
         "sub-pixel x": lambda stamps: stamps.truth.x % 1,
     }
-    print(f"\n{measured.model.config.name}, posteriors; points are medians")
+    print(f"\n{measured.model.config.name}, posteriors, catalogue errors as in training; points are medians")
     results = {"all": pdf_metrics(measured.posterior, measured.truth, "median")}
     for name, edges in BINS.items():
         bins = binned_pdf_metrics(measured.posterior, measured.truth, measured.gather(values[name]), edges, "median")
@@ -228,10 +228,18 @@ def main() -> None:
         print(table(made, predictions), flush=True)
         print_ratios(predictions, made)
         if kind == "contaminated":
-            drawing = StampSettings(batch_size=options.n, mag_range=MAG_RANGE)
-            source = StampSimulator(made.pool, load_population(), drawing, options.seed + 1)
-            batches = [source.batch(number) for number in range(options.n_batches)]
+            # The prior knows magnitude and band alone; whether PDFs are true at each size is up to it, too.
+            exact, radius = predictions["exact, background known"].pdf, made.stamps.truth.half_light_radius
+            bins = binned_pdf_metrics(exact, made.truth, radius, BINS["half-light radius (px)"], "median")
+            labels = [f"exact, radius {low:g}-{high:g} px" for low, high in pairwise(BINS["half-light radius (px)"])]
+            print("\n" + metrics_table(dict(zip(labels, bins, strict=True))), flush=True)
+        if kind == "contaminated":
             for model in models:
+                # PDFs hold the errors of the catalogue that training knew.
+                scatter = model.config.training["settings"]["stamps"]["catalog_scatter"]
+                drawing = StampSettings(batch_size=options.n, mag_range=MAG_RANGE, catalog_scatter=scatter)
+                source = StampSimulator(made.pool, load_population(), drawing, options.seed + 1)
+                batches = [source.batch(number) for number in range(options.n_batches)]
                 print_bins(Measured(model, batches, made.pool, prior))
             print_catalog_errors(models, made, prior, options.n)
             print_coadds(models, made, prior, options.n)

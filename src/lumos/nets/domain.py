@@ -31,7 +31,7 @@ _N_SHARED = 14
 _N_NUMBERS = _N_SHARED + 4
 _LARGEST = 10.0
 #: By how much the mean of -ln p of an exposure may exceed 1: its errors, and what surveys differ by.
-_EXPOSURE_SIGMAS, _EXPOSURE_SLACK = 4.0, 1.0
+_EXPOSURE_SIGMAS, _EXPOSURE_SLACK = 4.0, 1.25
 
 
 def object_frames(inputs: NetworkInputs, output: MixtureOutput) -> tuple[Tensor, Tensor]:
@@ -282,7 +282,7 @@ def exposure_verdict(scores: FloatArray) -> float:
 
     Scores of good stamps are :math:`-\ln p / \ln 100` with p uniform, so that :math:`-\ln p` has mean 1 and standard
     deviation 1 (Fisher's combined test); the verdict is the mean over what it may be,
-    :math:`2 + 4 / \sqrt n`, of which 1 is for surveys that differ from the training one.
+    :math:`2.25 + 4 / \sqrt n`, of which 1.25 is for surveys that differ from the training one.
 
     Parameters
     ----------

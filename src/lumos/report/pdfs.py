@@ -66,6 +66,7 @@ def draw_pdfs(path: Path, panels: Sequence[PdfPanel], n_columns: int = 4) -> Non
         if panel.truth is not None:
             curve.axvline(panel.truth, color="black", lw=1, ls="--", label="truth")
         curve.set(xlabel="flux (nJy)", yticks=[], xlim=(flux[0], flux[-1]), ylim=(0, None))
+        curve.locator_params(axis="x", nbins=4)
         if number == 0:
             curve.legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=100)
