@@ -270,7 +270,8 @@ def test_demo(monkeypatch, capsys, tmp_path):
         # Blends widen the pulls, most among the few bright galaxies, each of which counts a dozen times.
         assert n > 40
         assert abs(bias) < 5 * scatter / np.sqrt(n)
-        assert 0.85 < spread < 1.6
+        # The network's PDFs hold catalogue errors of a few per cent, which this catalogue does not have.
+        assert (0.6 if row[0] == "lumos" else 0.85) < spread < 1.6
     code, again, _ = lumos(monkeypatch, capsys, "demo", "--out", tmp_path / "demo")
     assert code == 0
     assert again == out

@@ -43,11 +43,11 @@ def test_faults_are_caught_and_good_stamps_are_not(pool):
 
     good = scores(5, 300, 4 * N)
     # 2 % is the goal; six exposures, of which one may be rarer than the training's, and 800 stamps: 1.5 %.
-    assert flagged(good) < 0.05
+    assert flagged(good) < 0.04
     assert suspect_exposures(good, rng) < 0.02
     for fault, strength in (("scale too small", 0.5), ("scale too large", 2.0), ("PSF too narrow", 0.5)):
-        # 90 % is the goal, known to 2 % from 200 stamps.
-        assert flagged(scores(100, 300, N, fault, strength)) > 0.85
+        # 90 % is the goal.
+        assert flagged(scores(100, 300, N, fault, strength)) > 0.9
         # Single faint stamps do not tell, fifty of them do.
         assert suspect_exposures(scores(30, 100, N, fault, strength), rng) > 0.95
-    assert flagged(scores(30, 300, N, "saturated star")) > 0.8
+    assert flagged(scores(30, 300, N, "saturated star")) > 0.9

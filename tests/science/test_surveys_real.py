@@ -19,7 +19,7 @@ def example(name):
 def test_sdss_beats_its_own_fluxes(data_dir, tmp_path):
     script = example("sdss_stripe82.py")
     results = script["compare"](data_dir / "sdss", tmp_path / "own", script["FAINT"])
-    deep = script["compare"](data_dir / "sdss", tmp_path / "deep", script["FAINT"], coadd_shapes=True)
+    deep = script["compare"](data_dir / "sdss", tmp_path / "deep", script["FAINT"], coadd_shapes=True, model="generic")
     for band in "gi":
         own = results[band]["SDSS's own"]
         assert own.pull.n[0] > 190
@@ -32,6 +32,11 @@ def test_sdss_beats_its_own_fluxes(data_dir, tmp_path):
             # With shapes that are not themselves noisy the errors nearly hold.
             assert deep[band][name].pull.sigma68[0] < 1.3
             assert deep[band][name].relative.sigma68[0] < 0.9 * own.relative.sigma68[0]
+        # A network that has not seen the survey: no worse than optimal weights within the error of two scatters.
+        network, optimal = deep[band]["lumos"], deep[band]["optimal"]
+        assert network.relative.sigma68[0] < 1.1 * optimal.relative.sigma68[0]
+        assert 0.85 < network.pull.sigma68[0] < 1.35
+        assert abs(network.pull.median[0]) < 0.3
 
 
 def test_vista_repeats_agree_with_their_errors(data_dir, tmp_path):
@@ -44,6 +49,9 @@ def test_vista_repeats_agree_with_their_errors(data_dir, tmp_path):
     assert (np.abs(spreads[1:] - 1) < 0.1).all()
     assert abs(spreads[0] - 1) < 0.2
     for side in sides.values():
+        # The network's errors, which nobody fitted to this camera.
+        middle = (edges[:-1] >= 19) & (edges[1:] <= 22)
+        assert (np.abs(side.network.difference.sigma68[middle] - 1.03) < 0.15).all()
         assert 0.005 < side.floor < 0.025
         # Errors for independent pixels are wrong by a factor.
         faint = (edges[:-1] >= 19) & (edges[1:] <= 22)

@@ -34,6 +34,8 @@ Progress = Callable[[int, int, str], None]
 #: Validation departs from training when its loss is above by this many standard errors and nats.
 _DEPARTS = (5.0, 0.03)
 _VALIDATION_SEED = 2**20
+#: Batches between two reports of progress.
+_REPORT_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ def train_network(
         Folder; gets ``checkpoint.safetensors`` and a line of ``log.jsonl`` at each validation. A run of the same
         settings is continued.
     progress : callable, optional
-        Told after each batch.
+        Told after every tenth batch and each validation.
 
     Returns
     -------
@@ -253,7 +255,7 @@ def train_network(
             losses = []
             trainer.save()
             write_atomic(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
-        if progress is not None:
+        if progress is not None and (trainer.batches % _REPORT_EVERY == 0 or not losses):
             text = f"validation loss {score.loss:.4f}, PIT-KS {score.pit_ks:.3f}, scatter {score.scatter:.3f}"
             progress(trainer.n_seen, n_batches * size, text)
     if settings.weights == "float16":
