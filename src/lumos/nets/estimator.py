@@ -16,6 +16,10 @@ from lumos.nets.model import FluxModel
 __all__ = ["NetworkFluxes", "band_and_state", "bin_stamps", "network_fluxes"]
 
 
+#: Objects whose inputs stay in a processor's cache.
+_AT_ONCE = 128
+
+
 @dataclass(frozen=True)
 class NetworkFluxes:
     """Flux PDFs of n objects with K components, image units; NaN for objects that cannot be measured.
@@ -117,10 +121,13 @@ def network_fluxes(
             def factor(area: AnyArray) -> FloatArray:
                 return noise_factor(area * step**2)
 
-    inputs = model.inputs(batch, side, factor)
-    output = model.predict(inputs, bfloat16=bfloat16)
-    log_weights, means, stds = (value.double().numpy() for value in output.parameters)
-    score = model.ood_score(inputs, output).double().numpy()
+    parts = []
+    for start in range(0, max(1, len(batch)), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        inputs = model.inputs(batch.take(some), side.take(some), factor)
+        output = model.predict(inputs, bfloat16=bfloat16)
+        parts.append((*output.parameters, model.ood_score(inputs, output)))
+    log_weights, means, stds, score = (torch.cat(values).double().numpy() for values in zip(*parts, strict=True))
     ref_mag = None if side.ref_mag is None else side.ref_mag.double().numpy()
     return NetworkFluxes(np.exp(log_weights), means, stds, model.is_cut(ref_mag, len(batch)), score)
 
