@@ -27,7 +27,7 @@ def draw_learning(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]
         minutes.plot([line["minutes"] for line in curve], loss, "o-", ms=3, lw=1, label=name)
         calibration.plot(seen, [line["pit_ks"] for line in curve], "o-", ms=3, lw=1, label=name)
     stamps.set(xlabel="stamps seen", ylabel="validation loss (nats)", xscale="log")
-    minutes.set(xlabel="minutes", ylabel="validation loss (nats)", xscale="log")
+    minutes.set(xlabel="minutes", ylabel="validation loss (nats)", xlim=(0, None))
     calibration.set(xlabel="stamps seen", ylabel="PIT, Kolmogorov-Smirnov", xscale="log", ylim=(0, None))
     stamps.legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=110)

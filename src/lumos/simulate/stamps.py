@@ -17,7 +17,7 @@ from lumos.estimators.background import annulus_background, own_light_per_pixel
 from lumos.estimators.base import Ellipses, StampBatch
 from lumos.profiles.sersic import render_sersic
 from lumos.psf import PSF_HALF_LIGHT, MoffatPsf, PixelPsf, Psf
-from lumos.simulate.backgrounds import BackgroundStamps
+from lumos.simulate.background_stamps import BackgroundStamps
 from lumos.simulate.draws import FluxProposal
 
 __all__ = ["GalaxyProfiles", "SimulatedStamps", "simulate_stamps"]
