@@ -218,6 +218,8 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}")
     models = [load_model(name) for name in options.models]
+    if any(model.config.cut_from is not None for model in models):
+        parser.error("--models: PDFs that are cut at flux 0 for some galaxies only are not compared here")
     prior = None
     for kind in KINDS:
         made = build_limit_set(kind, options.n, options.seed, options.folder)

@@ -14,7 +14,7 @@ from lumos.simulate.sed import PAUCAM_PASSBANDS, Passband
 from lumos.simulate.stamp_settings import CatalogScatter, StampSettings
 from lumos.simulate.stamps import GalaxyProfiles, SimulatedStamps, simulate_stamps
 
-__all__ = ["StampSimulator", "find_passbands", "perturb_catalog"]
+__all__ = ["StampSimulator", "find_passbands", "perturb_catalog", "population_flux"]
 
 #: Centre and width in nm of bands that surveys know by these names; any survey's own differ by a few per cent.
 _COMMON = {
@@ -161,7 +161,7 @@ class StampSimulator:
             allowed = f"up to half of the stamp's side, {settings.stamp_size} px"
             raise LumosDataError(f"pool with a PSF of FWHM {widest:.3g} px, allowed: {allowed}")
         if settings.flux_from == "population":
-            self._passbands = find_passbands(pool.bands, settings.passbands)
+            find_passbands(pool.bands, settings.passbands)  # refuses unknown bands at once
             self._check_calibration(np.unique(pool.exposure[chosen]))
 
     def _check_calibration(self, exposures: AnyArray) -> None:
@@ -204,7 +204,7 @@ class StampSimulator:
         return simulate_stamps(
             backgrounds,
             truth,
-            self._proposal if proposed else self._population_flux(galaxies, backgrounds),
+            self._proposal if proposed else population_flux(galaxies, backgrounds, self.pool.bands, settings),
             rng,
             catalog=catalog if self._scattered else None,
             psf_scale=psf_scale if psf_scattered else None,
@@ -226,14 +226,35 @@ class StampSimulator:
             y=y,
         )
 
-    def _population_flux(self, galaxies: Galaxies, backgrounds: BackgroundStamps) -> FloatArray:
-        """Return the galaxies' fluxes in the band of their background, image units."""
-        flux = np.empty(len(galaxies))
-        for number in np.unique(backgrounds.band):
-            here = np.flatnonzero(backgrounds.band == number)
-            flux[here] = galaxies[here].band_flux([self._passbands[self.pool.bands[number]]])[:, 0]
-        flux *= 10 ** (0.4 * (backgrounds.zeropoint - AB_ZEROPOINT_NJY))
-        if self.settings.flux_clip is not None:
-            units = backgrounds.exposure_time / backgrounds.gain
-            flux = np.clip(flux, *(limit * units for limit in self.settings.flux_clip))
-        return flux
+
+def population_flux(
+    galaxies: Galaxies, backgrounds: BackgroundStamps, bands: tuple[str, ...], settings: StampSettings
+) -> FloatArray:
+    """Return the fluxes of galaxies in the bands of their backgrounds.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        n galaxies.
+    backgrounds : BackgroundStamps
+        n stamps.
+    bands : tuple of str
+        Names for the backgrounds' ``band``.
+    settings : StampSettings
+        Passbands, and limits of the flux.
+
+    Returns
+    -------
+    float array, shape (n,)
+        Image units.
+    """
+    passbands = find_passbands(bands, settings.passbands)
+    flux = np.empty(len(galaxies))
+    for number in np.unique(backgrounds.band):
+        here = np.flatnonzero(backgrounds.band == number)
+        flux[here] = galaxies[here].band_flux([passbands[bands[number]]])[:, 0]
+    flux *= 10 ** (0.4 * (backgrounds.zeropoint - AB_ZEROPOINT_NJY))
+    if settings.flux_clip is not None:
+        units = backgrounds.exposure_time / backgrounds.gain
+        flux = np.clip(flux, *(limit * units for limit in settings.flux_clip))
+    return flux

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray, IntArray
+from lumos.conventions import FloatArray, IntArray
 from lumos.errors import LumosValueError
 from lumos.simulate.backgrounds import BackgroundPool, BackgroundStamps
 from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import Galaxies, load_population
 from lumos.simulate.stamp_settings import StampSettings
-from lumos.simulate.stamp_simulator import find_passbands, perturb_catalog
+from lumos.simulate.stamp_simulator import perturb_catalog, population_flux
 from lumos.simulate.stamps import GalaxyProfiles, SimulatedStamps, simulate_stamps
 
 __all__ = ["FAULTS", "Fault", "simulate_faulty"]
@@ -169,7 +169,7 @@ def simulate_faulty(
     elif settings.flux_from == "proposal":
         flux = _tensor(FluxProposal(**settings.proposal.model_dump()).draw(n, rng)) * stamps.flux_scale
     else:
-        flux = _tensor(_population_flux(galaxies, backgrounds, pool.bands, settings))
+        flux = _tensor(population_flux(galaxies, backgrounds, pool.bands, settings))
     if kind.light is not None:
         angle = _tensor(rng.uniform(0, 2 * np.pi, n))
         light = kind.light(light, _tensor(strengths), angle, _tensor(backgrounds.psf_fwhm))
@@ -224,18 +224,6 @@ def _unit_light(
         annulus=(settings.annulus_inner, settings.annulus_outer),
     )
     return stamps.data, stamps
-
-
-def _population_flux(
-    galaxies: Galaxies, backgrounds: BackgroundStamps, bands: tuple[str, ...], settings: StampSettings
-) -> FloatArray:
-    """Return the galaxies' fluxes in the band of their background, image units."""
-    passbands = find_passbands(bands, settings.passbands)
-    flux = np.empty(len(galaxies))
-    for number in np.unique(backgrounds.band):
-        here = np.flatnonzero(backgrounds.band == number)
-        flux[here] = galaxies[here].band_flux([passbands[bands[number]]])[:, 0]
-    return np.asarray(flux * 10 ** (0.4 * (backgrounds.zeropoint - AB_ZEROPOINT_NJY)))
 
 
 def _with_photon_noise(light: Tensor, gain: Tensor, rng: np.random.Generator) -> Tensor:
