@@ -5,12 +5,15 @@ import json
 import os
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lumos.errors import LumosDataError
+import yaml
 
-__all__ = ["file_sha256", "read_json", "write_atomic", "write_json"]
+from lumos.errors import LumosConfigError, LumosDataError
+
+__all__ = ["file_sha256", "read_json", "read_shipped_yaml", "shipped_yaml", "write_atomic", "write_json"]
 
 
 def file_sha256(path: Path) -> str:
@@ -99,4 +102,60 @@ def read_json(path: Path) -> dict[str, Any]:
         raise LumosDataError(f"{path}: missing or damaged ({error})") from error
     if not isinstance(content, dict):
         raise LumosDataError(f"{path}: holds {type(content).__name__}, allowed: a mapping")
+    return content
+
+
+def shipped_yaml(package: str, folder: str) -> tuple[str, ...]:
+    """Return the names of the YAML files of a folder that comes with the package.
+
+    Parameters
+    ----------
+    package, folder : str
+        Where.
+
+    Returns
+    -------
+    tuple of str
+        Sorted names, without ending.
+    """
+    names = (item.name for item in resources.files(package).joinpath(folder).iterdir())
+    return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
+
+
+def read_shipped_yaml(package: str, folder: str, what: str, name_or_path: str) -> dict[str, Any]:
+    """Read a mapping from a YAML file that comes with the package, or from the user's own.
+
+    Parameters
+    ----------
+    package, folder : str
+        Where the shipped files are.
+    what : str
+        What one is, for messages.
+    name_or_path : str
+        Name of a shipped one, or the path of a file (ending in ``.yaml`` or ``.yml``).
+
+    Returns
+    -------
+    dict
+        Content of the file.
+
+    Raises
+    ------
+    LumosConfigError
+        If there is none of that name (the shipped ones are listed), or the file cannot be read or holds no mapping.
+    """
+    names = shipped_yaml(package, folder)
+    if name_or_path in names:
+        source: Any = resources.files(package).joinpath(folder, f"{name_or_path}.yaml")
+    elif name_or_path.endswith((".yaml", ".yml")):
+        source = Path(name_or_path)
+    else:
+        allowed = ", ".join(names)
+        raise LumosConfigError(f"unknown {what} {name_or_path!r}, allowed: {allowed}, or the path of a YAML file")
+    try:
+        content = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise LumosConfigError(f"{name_or_path}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise LumosConfigError(f"{name_or_path}: holds {type(content).__name__}, allowed: a mapping")
     return content

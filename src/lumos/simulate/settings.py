@@ -1,14 +1,11 @@
 """The description of a simulated survey: what ``lumos simulate`` reads, and the presets that come with it."""
 
 import math
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from lumos.errors import LumosConfigError
+from lumos.files import read_shipped_yaml, shipped_yaml
 
 __all__ = [
     "ArtefactSettings",
@@ -243,8 +240,7 @@ def shipped_presets() -> tuple[str, ...]:
     tuple of str
         Sorted names.
     """
-    folder = resources.files("lumos.simulate").joinpath("presets")
-    return tuple(sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")))
+    return shipped_yaml("lumos.simulate", "presets")
 
 
 def read_simulation(name_or_path: str) -> dict[str, Any]:
@@ -265,17 +261,4 @@ def read_simulation(name_or_path: str) -> dict[str, Any]:
     LumosConfigError
         If there is no such preset (the presets are listed) or the file cannot be read or holds no mapping.
     """
-    if name_or_path in shipped_presets():
-        source: Any = resources.files("lumos.simulate").joinpath("presets", f"{name_or_path}.yaml")
-    elif name_or_path.endswith((".yaml", ".yml")):
-        source = Path(name_or_path)
-    else:
-        allowed = ", ".join(shipped_presets())
-        raise LumosConfigError(f"unknown preset {name_or_path!r}, allowed: {allowed}, or the path of a YAML file")
-    try:
-        content = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LumosConfigError(f"{name_or_path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise LumosConfigError(f"{name_or_path}: holds {type(content).__name__}, allowed: a mapping")
-    return content
+    return read_shipped_yaml("lumos.simulate", "presets", "preset", name_or_path)

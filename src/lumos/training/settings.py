@@ -1,13 +1,11 @@
 """The description of a training run: what ``lumos train`` reads, and the runs that come with the package."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lumos.errors import LumosConfigError
+from lumos.files import read_shipped_yaml, shipped_yaml
 from lumos.simulate.stamp_settings import StampSettings
 
 __all__ = ["OptimizerSettings", "PoolSettings", "TrainSettings", "read_training", "shipped_runs"]
@@ -130,8 +128,7 @@ def shipped_runs() -> tuple[str, ...]:
     tuple of str
         Sorted names.
     """
-    folder = resources.files("lumos.training").joinpath("runs")
-    return tuple(sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")))
+    return shipped_yaml("lumos.training", "runs")
 
 
 def read_training(name_or_path: str) -> dict[str, Any]:
@@ -152,19 +149,7 @@ def read_training(name_or_path: str) -> dict[str, Any]:
     LumosConfigError
         If there is no such run (they are listed) or the file cannot be read or holds no mapping.
     """
-    if name_or_path in shipped_runs():
-        source: Any = resources.files("lumos.training").joinpath("runs", f"{name_or_path}.yaml")
-    elif name_or_path.endswith((".yaml", ".yml")):
-        source = Path(name_or_path)
-    else:
-        allowed = ", ".join(shipped_runs())
-        raise LumosConfigError(f"unknown training run {name_or_path!r}, allowed: {allowed}, or the path of a YAML file")
-    try:
-        content: Any = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LumosConfigError(f"{name_or_path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise LumosConfigError(f"{name_or_path}: holds {type(content).__name__}, allowed: a mapping")
+    content = read_shipped_yaml("lumos.training", "runs", "training run", name_or_path)
     base = content.pop("base", None)
     if base is None:
         return content
