@@ -18,7 +18,8 @@ from lumos.catalogs.tables import read_shards
 from lumos.measure.run import measure_run
 from lumos.measure.settings import MeasureSettings
 from lumos.surveys import load_survey
-from lumos.validate.accuracy import UNUSABLE, Accuracy, accuracy, accuracy_table
+from lumos.flags import UNUSABLE
+from lumos.validate.accuracy import Accuracy, accuracy, accuracy_table
 
 EDGES = np.array([17.0, 19.0, 20.0, 21.0, 22.0])
 #: The range in which SDSS's own fluxes are judged.

@@ -210,6 +210,42 @@ def backgrounds(
 
 
 @app.command()
+def coadd(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that `lumos measure` wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="Output table, Parquet.")],
+    prior: Annotated[str | None, typer.Option("--prior", help="catalog, none, or the path of a prior.")] = None,
+    product: Annotated[str | None, typer.Option("--product", help="likelihood, or naive to show what it does.")] = None,
+    catalog: Annotated[Path | None, typer.Option("--catalog", help="Parent catalogue, if it moved.")] = None,
+    zeropoints: Annotated[Path | None, typer.Option("--zeropoints", help="Table of zero points.")] = None,
+    reference: Annotated[Path | None, typer.Option("--reference", help="Objects of known flux.")] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Number of processes.")] = 1,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Coadd the exposures of a run: one PDF and one flux per object and band."""
+    _start_logging(debug)
+    from lumos.measure.coadd import coadd_run  # noqa: PLC0415
+    from lumos.settings import load_settings  # noqa: PLC0415
+
+    overrides = list(set_ or [])
+    overrides += [f"coadd.{name}={value}" for name, value in (("prior", prior), ("product", product)) if value]
+    settings = load_settings(config, overrides).coadd
+    with _progress("coadd") as progress:
+        report = coadd_run(
+            runs,
+            out,
+            settings,
+            catalog=catalog,
+            zeropoints=zeropoints,
+            reference=reference,
+            workers=workers,
+            progress=progress,
+        )
+    typer.echo(f"{out}: {report.n_rows} objects and bands" + (", finished before" if report.was_finished else ""))
+
+
+@app.command()
 def train(
     run: Annotated[str, typer.Argument(help="Name of a shipped run, or a YAML file that describes one.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],

@@ -6,7 +6,7 @@ documentation: the text of a bit is its entry in ``MASK_TEXT`` or ``FLAG_TEXT``.
 
 from enum import IntFlag
 
-__all__ = ["FLAG_TEXT", "MASK_TEXT", "Flag", "MaskPlane", "flag_metadata", "flag_names"]
+__all__ = ["FLAG_TEXT", "MASK_TEXT", "UNUSABLE", "Flag", "MaskPlane", "flag_metadata", "flag_names"]
 
 
 class MaskPlane(IntFlag):
@@ -53,6 +53,12 @@ class Flag(IntFlag):
     NEIGHBOUR = 8192
     NO_ZEROPOINT = 16384
     OUT_OF_DOMAIN = 32768
+    NO_EXPOSURE = 65536
+    OUTLIER_REJECTED = 131072
+    CONTRADICTORY = 262144
+    DOUBTFUL_ZEROPOINT = 524288
+    NO_REFERENCE = 1048576
+    POOR_MIXTURE = 2097152
 
 
 FLAG_TEXT: dict[Flag, str] = {
@@ -72,7 +78,16 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.NEIGHBOUR: "another catalogue object lies within the footprint (it may contaminate the flux)",
     Flag.NO_ZEROPOINT: "no zero point is known: fluxes are in image units",
     Flag.OUT_OF_DOMAIN: "the stamp is unlike those that the model was trained on (ood_score above 1)",
+    Flag.NO_EXPOSURE: "coadd: every exposure is flagged, unmeasured or without a zero point; fluxes are NaN",
+    Flag.OUTLIER_REJECTED: "coadd: an exposure contradicts the others and was left out",
+    Flag.CONTRADICTORY: "coadd: exposures contradict each other, no majority tells which is wrong; all were used",
+    Flag.DOUBTFUL_ZEROPOINT: "coadd: the zero point of an exposure departs from its stated value by over 5 errors",
+    Flag.NO_REFERENCE: "coadd: no catalogue magnitude, so there is no prior; the flux and PDF with a prior are NaN",
+    Flag.POOR_MIXTURE: "coadd: the mixture differs from the PDF by more probability than the limit (pdf_fit_err)",
 }
+
+#: Rows with one of these are left out: nobody would use their fluxes.
+UNUSABLE = Flag.TOO_MASKED | Flag.MASKED_CENTRE | Flag.OFF_DATA | Flag.SATURATED | Flag.COSMIC_RAY | Flag.BAD_SHAPE
 
 
 def flag_names(flags: int) -> list[str]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lumos.errors import LumosConfigError
 from lumos.measure.background_settings import BackgroundSettings
-from lumos.measure.settings import CatalogSettings, MeasureSettings, PsfSettings
+from lumos.measure.settings import CatalogSettings, CoaddSettings, MeasureSettings, PsfSettings
 from lumos.simulate.settings import SurveySimulation, read_simulation
 from lumos.training.settings import TrainSettings, read_training
 
@@ -24,6 +24,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     measure: MeasureSettings = MeasureSettings()
+    coadd: CoaddSettings = CoaddSettings()
     catalog: CatalogSettings = CatalogSettings()
     psf: PsfSettings = PsfSettings()
     backgrounds: BackgroundSettings = BackgroundSettings()

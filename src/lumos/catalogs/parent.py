@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from lumos.catalogs.formats import read_columns
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 
@@ -114,7 +114,7 @@ def read_parent(
         raise LumosConfigError(f"column map: unknown column {unknown[0]!r}, allowed: {', '.join(COLUMNS)}")
     if radius not in {"major", "circularised"}:
         raise LumosValueError("radius of the parent catalogue", radius, "'major' or 'circularised'")
-    table = _read_table(path)
+    table = read_columns(path, "parent catalogue")
     if len(next(iter(table.values()), [])) == 0:
         raise LumosDataError(f"{path}: the parent catalogue has no rows")
     arrays = {name: _column(table, name, mapping.get(name, name), path) for name in COLUMNS if name != "object_id"}
@@ -147,45 +147,6 @@ def write_parent(catalog: ParentCatalog, path: Path) -> None:
     )
     table = pa.table({name: getattr(catalog, name) for name in COLUMNS}, schema=schema)
     pq.write_table(table, path, compression="zstd", write_page_checksum=True)
-
-
-def _read_table(path: Path) -> dict[str, AnyArray]:
-    """Return the columns of a table file as arrays."""
-    if not path.is_file():
-        raise LumosDataError(f"{path}: no such parent catalogue")
-    suffix = path.suffixes[-2] if path.suffix in {".gz", ".bz2"} and len(path.suffixes) > 1 else path.suffix
-    try:
-        if suffix in {".parquet", ".pq"}:
-            return _arrow_columns(pq.read_table(path, page_checksum_verification=True))
-        if suffix == ".csv":
-            return _arrow_columns(pyarrow.csv.read_csv(path))
-        return _astropy_columns(path, suffix)
-    except LumosDataError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LumosDataError(f"{path}: cannot be read as a table ({reason})") from error
-
-
-def _arrow_columns(table: pa.Table) -> dict[str, AnyArray]:
-    """Return the columns of an Arrow table; a null number becomes NaN."""
-    return {name: table.column(name).to_numpy() for name in table.column_names}
-
-
-def _astropy_columns(path: Path, suffix: str) -> dict[str, AnyArray]:
-    """Return the one-dimensional columns of a FITS, ECSV or VOTable file; a masked number becomes NaN."""
-    formats = {".fits": "fits", ".fit": "fits", ".ecsv": "ascii.ecsv", ".xml": "votable", ".vot": "votable"}
-    if suffix not in formats:
-        raise LumosDataError(f"{path}: unknown table format {suffix!r}, allowed: .parquet .csv {' '.join(formats)}")
-    from astropy.table import Table  # noqa: PLC0415 - a second to import, needed by these formats alone
-
-    table = Table.read(path, format=formats[suffix])
-    columns: dict[str, AnyArray] = {}
-    for name in table.colnames:
-        values = np.ma.asarray(table[name])
-        if values.ndim == 1:
-            columns[name] = np.asarray(values.filled(np.nan) if values.dtype.kind == "f" else values)
-    return columns
 
 
 def _column(table: Mapping[str, AnyArray], name: str, source: str | float, path: Path) -> FloatArray:

@@ -2,25 +2,33 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from lumos.conventions import AnyArray, FloatArray
 from lumos.errors import LumosDataError
 from lumos.files import file_sha256, read_json
 from lumos.flags import flag_metadata
 
 __all__ = [
     "SCHEMA_VERSION",
+    "coadd_schema",
+    "iterate_shards",
+    "list_column",
     "measure_schema",
     "read_shard",
     "read_shards",
+    "shard_paths",
+    "to_arrow",
     "write_shard",
 ]
 
@@ -29,9 +37,9 @@ SCHEMA_VERSION = 1
 
 
 @cache
-def _columns() -> dict[str, dict[str, str]]:
+def _columns(table: str) -> dict[str, dict[str, str]]:
     text = resources.files("lumos.catalogs").joinpath("schema.yaml").read_text(encoding="utf-8")
-    columns: dict[str, dict[str, str]] = yaml.safe_load(text)["measure"]
+    columns: dict[str, dict[str, str]] = yaml.safe_load(text)[table]
     return columns
 
 
@@ -56,10 +64,48 @@ def measure_schema(
     pyarrow.Schema
         Each field with unit, UCD and meaning; the flag registry in the metadata.
     """
+    return _schema(_columns("measure"), estimators, flux_unit, n_components, provenance)
+
+
+def coadd_schema(
+    estimators: Sequence[str],
+    pdf: Literal["mixture", "grid"],
+    n: int,
+    provenance: Mapping[str, object] | None = None,
+) -> pa.Schema:
+    """Return the Arrow schema of the table that ``lumos coadd`` writes, fluxes in nJy.
+
+    Parameters
+    ----------
+    estimators : sequence of str
+        Names of the estimators, each with its two columns.
+    pdf : {"mixture", "grid"}
+        How the PDFs are written.
+    n : int
+        Number of mixture components, or of nodes.
+    provenance : mapping, optional
+        Plain facts stored in the metadata of the file.
+
+    Returns
+    -------
+    pyarrow.Schema
+        Each field with unit, UCD and meaning; the flag registry in the metadata.
+    """
+    columns = {name: spec for name, spec in _columns("coadd").items() if spec.get("form", pdf) == pdf}
+    return _schema(columns, estimators, "nJy", n, provenance)
+
+
+def _schema(
+    columns: Mapping[str, Mapping[str, str]],
+    estimators: Sequence[str],
+    flux_unit: str,
+    n: int,
+    provenance: Mapping[str, object] | None,
+) -> pa.Schema:
     schema_fields = []
-    for template, spec in _columns().items():
+    for template, spec in columns.items():
         for estimator in estimators if "{estimator}" in template else [""]:
-            names = {"estimator": estimator, "flux": flux_unit, "n": n_components}
+            names = {"estimator": estimator, "flux": flux_unit, "n": n}
             metadata = {key: spec[key].format(**names) for key in ("unit", "ucd", "text")}
             schema_fields.append(
                 pa.field(template.format(**names), _arrow_type(spec["type"].format(**names)), metadata=metadata)
@@ -70,6 +116,33 @@ def measure_schema(
         "lumos.provenance": json.dumps(provenance or {}, default=str),
     }
     return pa.schema(schema_fields, metadata=metadata)
+
+
+def to_arrow(columns: Mapping[str, AnyArray], schema: pa.Schema) -> pa.Table:
+    """Bring columns to the types and the order of a schema.
+
+    Parameters
+    ----------
+    columns : mapping
+        Array of shape (n,), or (n, k) for lists, of each field.
+    schema : pyarrow.Schema
+        The schema.
+
+    Returns
+    -------
+    pyarrow.Table
+        With n rows.
+    """
+    return pa.table([_array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _array(values: AnyArray, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_fixed_size_list(kind):
+        flat = pa.array(np.asarray(values, dtype=np.float32).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+    if pa.types.is_string(kind):
+        return pa.array(values.tolist(), type=kind)
+    return pa.array(np.asarray(values), type=kind, from_pandas=False, safe=False)
 
 
 def _arrow_type(name: str) -> pa.DataType:
@@ -150,6 +223,58 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return table
 
 
+def iterate_shards(run: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Read the finished shards of a run one by one.
+
+    Parameters
+    ----------
+    run : Path
+        Folder that ``lumos measure`` wrote.
+    columns : sequence of str, optional
+        Which columns; all by default.
+
+    Yields
+    ------
+    pyarrow.Table
+        The rows of one shard, in the order of the manifest.
+
+    Raises
+    ------
+    LumosDataError
+        If the manifest is missing, names no finished shard, or a shard differs from the manifest.
+    """
+    for path in shard_paths(run):
+        yield read_shard(path, columns)
+
+
+def shard_paths(run: Path) -> list[Path]:
+    """Return the files of the finished shards of a run, verified.
+
+    Parameters
+    ----------
+    run : Path
+        Folder that ``lumos measure`` wrote.
+
+    Returns
+    -------
+    list of Path
+        In the order of the manifest.
+
+    Raises
+    ------
+    LumosDataError
+        If the manifest is missing, names no finished shard, or a shard differs from the manifest.
+    """
+    manifest = read_json(run / "manifest.json")
+    entries = [entry for entry in manifest["exposures"].values() if entry["status"] == "done"]
+    if not entries:
+        raise LumosDataError(f"{run}: no finished exposure in manifest.json")
+    for entry in entries:
+        if file_sha256(run / entry["shard"]) != entry["sha256"]:
+            raise LumosDataError(f"{run / entry['shard']}: sha256 differs from the manifest's")
+    return [run / entry["shard"] for entry in entries]
+
+
 def read_shards(run: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read every finished shard of a run into one table.
 
@@ -170,14 +295,25 @@ def read_shards(run: Path, columns: Sequence[str] | None = None) -> pa.Table:
     LumosDataError
         If the manifest is missing, names no finished shard, or a shard differs from the manifest.
     """
-    manifest = read_json(run / "manifest.json")
-    tables = []
-    for entry in manifest["exposures"].values():
-        if entry["status"] == "done":
-            path = run / entry["shard"]
-            if file_sha256(path) != entry["sha256"]:
-                raise LumosDataError(f"{path}: sha256 differs from the manifest's")
-            tables.append(read_shard(path, columns).replace_schema_metadata(None))
-    if not tables:
-        raise LumosDataError(f"{run}: no finished exposure in manifest.json")
+    tables = [table.replace_schema_metadata(None) for table in iterate_shards(run, columns)]
     return pa.concat_tables(tables, promote_options="permissive")
+
+
+def list_column(table: pa.Table, name: str) -> FloatArray:
+    """Return a column of fixed-size lists as an array.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        With n rows.
+    name : str
+        Column.
+
+    Returns
+    -------
+    float array, shape (n, k)
+        Its numbers.
+    """
+    width = table.schema.field(name).type.list_size
+    flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float64).reshape(table.num_rows, width)

@@ -36,10 +36,11 @@ def product(
     n_objects: int,
     log_prior: LogPrior | None = None,
     prior_nodes: FloatArray | None = None,
+    powers: ArrayLike | None = None,
 ) -> tuple[GridPdf, IntArray]:
     r"""Multiply the pixel likelihoods of each object's exposures, and the prior once.
 
-    .. math:: \ln p(f) = \ln \pi(f) + \sum_e \ln L_e(f) + C
+    .. math:: \ln p(f) = \ln \pi(f) + \sum_e \beta_e \ln L_e(f) + C
 
     Each object has nodes of its own: first around the components of its exposures, then four times more of them where
     the product is large or changes (a cell counts with the densities at its ends, so that a maximum that hides
@@ -48,9 +49,9 @@ def product(
     where widths differ by a factor of 1000 within a row. If twenty such rows all contradict each other, a maximum
     may be missed in a few per cent of the objects.
 
-    Errors must be independent from row to row. An error that all objects of an exposure share, as that of a zero point
-    or a background, cannot be put into the PDF of one object; ``scale(factor, factor_err)`` of a mixture puts it into
-    each row as though it were independent, which is right for one object and says nothing of correlated objects.
+    Rows whose errors are independent have the power 1. What they share lowers the powers: where all of it is shared, as
+    that of a neighbour which is there in each exposure, N rows are worth one, and the powers are 1 / N. For Gaussian
+    rows of variance S, powers S w / V make the variance of the product V and the weights of its rows w.
 
     Rows that are posteriors, without a prior here, give the naive product, which holds the prior of each row; with
     ``log_prior`` 1 - N times the logarithm of that prior it becomes right again where the prior is not 0.
@@ -69,6 +70,8 @@ def product(
     prior_nodes : ndarray, shape (n_objects, p) or (1, p), optional
         Fluxes that show where the prior is and how it bends. Needed where that is far from all exposures or narrower
         than the distance of some 3 nodes per component.
+    powers : array_like, shape (n_rows,), optional
+        Exponents beta of the rows, above 0; by default 1.
 
     Returns
     -------
@@ -82,18 +85,22 @@ def product(
     LumosShapeError
         If the shapes do not belong together.
     LumosValueError
-        If an index is out of range.
+        If an index is out of range, or a power of a finite row is not above 0.
     """
     index = check_index(object_index, len(likelihoods), n_objects)
+    beta = None if powers is None else per_row(powers, len(likelihoods), "powers")
     extra = np.empty((1, 0)) if prior_nodes is None else np.asarray(prior_nodes, dtype=np.float64)
     if extra.ndim != 2 or len(extra) not in {1, n_objects}:
         raise LumosShapeError("prior_nodes", extra.shape, f"({n_objects}, p) or (1, p)")
     extra = np.broadcast_to(extra, (n_objects, extra.shape[1]))
     usable = np.isfinite(likelihoods.mean())
+    if beta is not None and not (beta[usable] > 0).all():
+        raise LumosValueError("power of a row", float(beta[usable][~(beta[usable] > 0)][0]), "above 0")
     shape = (n_objects, N_FIRST + extra.shape[1] + N_ADDED * len(POWERS))
     nodes, values = np.full(shape, np.nan), np.full(shape, np.nan)
     for objects, rows in same_count(index, n_objects, usable, 4 * N_ADDED):
-        nodes[objects], values[objects] = multiply(likelihoods, rows, objects, log_prior, extra[objects])
+        some = None if beta is None else beta[rows]
+        nodes[objects], values[objects] = multiply(likelihoods, rows, objects, log_prior, extra[objects], some)
     return GridPdf(nodes, values), np.bincount(index[usable], minlength=n_objects)
 
 
@@ -240,6 +247,7 @@ def multiply(
     objects: IntArray,
     log_prior: LogPrior | None = None,
     extra: FloatArray | None = None,
+    powers: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Find nodes and values of the products of some rows, see :func:`product`.
 
@@ -255,6 +263,8 @@ def multiply(
         Logarithm of the prior.
     extra : ndarray, shape (m, p), optional
         More first nodes.
+    powers : ndarray, shape (m, count), optional
+        Exponents of the rows.
 
     Returns
     -------
@@ -266,7 +276,8 @@ def multiply(
     def evaluate(which: IntArray, flux: FloatArray) -> FloatArray:
         count = rows.shape[1]
         some = part if len(which) == len(rows) else part.take((which[:, None] * count + np.arange(count)).ravel())
-        values = some.log_pdf(np.repeat(flux, count, axis=0)).reshape(len(which), count, -1).sum(axis=1)
+        values = some.log_pdf(np.repeat(flux, count, axis=0)).reshape(len(which), count, -1)
+        values = values.sum(axis=1) if powers is None else (powers[which, :, None] * values).sum(axis=1)
         if log_prior is not None:
             prior = np.asarray(log_prior(flux, objects[which]), dtype=np.float64)
             if prior.shape != flux.shape:
@@ -275,7 +286,8 @@ def multiply(
             values = np.where(np.isneginf(values), -np.inf, values + prior)
         return np.asarray(values)
 
-    nodes = _thinned(_first_nodes(part).reshape(len(rows), -1), N_FIRST)
+    wider = np.ones(len(part)) if powers is None else powers.ravel() ** -0.5
+    nodes = _thinned(_first_nodes(part, wider).reshape(len(rows), -1), N_FIRST)
     if extra is not None:
         nodes = np.sort(np.concatenate([nodes, extra], axis=1), axis=1)
     nodes, values = _search(nodes, POWERS, evaluate, np.arange(len(rows)))
@@ -291,12 +303,12 @@ def multiply(
     return nodes, values
 
 
-def _first_nodes(part: FluxPdf) -> FloatArray:
-    """Return fluxes (n_rows, b) where the rows have probability."""
+def _first_nodes(part: FluxPdf, wider: FloatArray) -> FloatArray:
+    """Return fluxes (n_rows, b) where the rows, wider by a factor, have probability."""
     if not isinstance(part, Mixture):
         return part.quantile(np.linspace(0, 1, N_FIRST)[None])
     means, variances = part.component_moments()
-    nodes = means[:, :, None] + np.sqrt(variances)[:, :, None] * AROUND
+    nodes = means[:, :, None] + (wider[:, None] * np.sqrt(variances))[:, :, None] * AROUND
     return np.asarray(np.maximum(nodes, part.support[0]).reshape(len(part), -1))
 
 

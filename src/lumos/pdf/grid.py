@@ -13,6 +13,8 @@ __all__ = ["GridPdf"]
 
 #: Below this change of the log density over a cell, power series (their next term is 1e-11).
 SMALL_CHANGE = 0.02
+#: The peak is sought between nodes where the logarithm of the density is lower by this.
+PEAK_DROP = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,21 +176,27 @@ class GridPdf(FluxPdf):
         return np.asarray((mass * (spread + (centre - mean) ** 2)).sum(axis=1))
 
     def peak(self) -> FloatArray:
-        """Return the flux of highest density: the top of a parabola through the highest node and its neighbours.
+        """Return the flux of highest density: the top of a parabola through the highest node and one at each side.
+
+        These are the next ones where the density is lower by 2 per cent: closer ones differ by rounding alone.
 
         Returns
         -------
         ndarray, shape (n,)
-            Modes; the node itself where it is an outer one or has a neighbour at the same place.
+            Modes; the node itself where there is no such one at a side.
         """
         out = np.full(len(self), np.nan)
         rows = np.flatnonzero(np.isfinite(self.nodes[:, 0]))
         top = self.log_density[rows].argmax(axis=1)
         out[rows] = self.nodes[rows, top]
-        middle = (top > 0) & (top < self._width - 1)
-        rows, top = rows[middle], top[middle]
-        x0, x1, x2 = (self.nodes[rows, top + step] for step in (-1, 0, 1))
-        y0, y1, y2 = (self.log_density[rows, top + step] for step in (-1, 0, 1))
+        lower = self.log_density[rows] < (self.log_density[rows, top] - PEAK_DROP)[:, None]
+        place = np.arange(self._width)
+        left = np.where(lower & (place < top[:, None]), place, -1).max(axis=1)
+        right = np.where(lower & (place > top[:, None]), place, self._width).min(axis=1)
+        middle = (left >= 0) & (right < self._width)
+        rows, sides = rows[middle], (left[middle], top[middle], right[middle])
+        x0, x1, x2 = (self.nodes[rows, side] for side in sides)
+        y0, y1, y2 = (self.log_density[rows, side] for side in sides)
         with np.errstate(all="ignore"):
             before, after = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
             bend = (after - before) / (x2 - x0)

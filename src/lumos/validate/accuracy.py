@@ -11,13 +11,10 @@ import pyarrow.parquet as pq
 from lumos.catalogs.tables import read_shards
 from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray
 from lumos.errors import LumosDataError
-from lumos.flags import Flag
+from lumos.flags import UNUSABLE
 from lumos.validate.statistics import BinnedStatistics, binned_statistics
 
 __all__ = ["Accuracy", "accuracy", "accuracy_table", "look_up_truth", "run_accuracy"]
-
-#: Rows with one of these are left out: nobody would use their fluxes.
-UNUSABLE = Flag.TOO_MASKED | Flag.MASKED_CENTRE | Flag.OFF_DATA | Flag.SATURATED | Flag.COSMIC_RAY | Flag.BAD_SHAPE
 
 
 @dataclass(frozen=True)

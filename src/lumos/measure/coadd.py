@@ -1,0 +1,339 @@
+"""Coadd a finished run: one row per object and band, in memory that does not grow with the run."""
+
+import hashlib
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from lumos import __version__
+from lumos.catalogs.parent import read_parent
+from lumos.catalogs.tables import (
+    SCHEMA_VERSION,
+    coadd_schema,
+    shard_paths,
+    to_arrow,
+    write_shard,
+)
+from lumos.conventions import BoolArray, FloatArray, IntArray
+from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
+from lumos.files import file_sha256, read_json, write_json
+from lumos.flags import Flag
+from lumos.measure.calibrate import calibrate_run
+from lumos.measure.coadd_read import ShardReader, join_rows, object_hash, sample_objects
+from lumos.measure.coadd_rows import CoaddContext, coadd_likelihoods, coadd_pairs, coadd_rows
+from lumos.measure.partition import Partition, partition_sky, sky_cell
+from lumos.measure.repeat_errors import NO_REPEATS, IndependentShare, fit_independent_share
+from lumos.measure.settings import CoaddSettings
+from lumos.pdf import FluxPrior, GaussianMixture
+
+__all__ = ["CoaddReport", "coadd_run"]
+
+logger = logging.getLogger(__name__)
+
+#: What a progress display is told: partitions finished, partitions in all, what was finished.
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class CoaddReport:
+    """What a coadd did.
+
+    Parameters
+    ----------
+    n_rows : int
+        Objects and bands in the table.
+    was_finished : bool
+        Whether the table was there before.
+    """
+
+    n_rows: int
+    was_finished: bool
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What several runs have in common, as their settings say."""
+
+    estimators: tuple[str, ...]
+    model: Mapping[str, Any] | None
+    catalog: Mapping[str, Any]
+    columns: Mapping[str, Any]
+    radius: Literal["major", "circularised"]
+
+
+def coadd_run(
+    runs: Sequence[Path],
+    out: Path,
+    settings: CoaddSettings,
+    *,
+    catalog: Path | None = None,
+    zeropoints: Path | None = None,
+    reference: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> CoaddReport:
+    """Coadd the exposures of each object and band of one or more runs.
+
+    Parameters
+    ----------
+    runs : sequence of Path
+        Folders that ``lumos measure`` wrote, with the same catalogue, estimators and model; their exposures differ.
+    out : Path
+        Parquet file. Beside it come ``.zeropoints.parquet`` and, where a prior is used, ``.prior.json``.
+    settings : CoaddSettings
+        How.
+    catalog : Path, optional
+        Parent catalogue, where it is no longer where the run found it.
+    zeropoints, reference : Path, optional
+        As of :func:`lumos.measure.calibrate.calibrate_run`.
+    workers : int, optional
+        Number of processes; the table does not depend on it.
+    progress : callable, optional
+        Called after each partition.
+
+    Returns
+    -------
+    CoaddReport
+        What was done.
+
+    Raises
+    ------
+    LumosDataError
+        If the runs do not belong together, a file is missing or changed, zero points are missing or contradictory, or
+        a prior cannot be learned.
+    LumosConfigError
+        If ``out`` holds another coadd, a flag is unknown, or the product needs a prior that is not given.
+    LumosValueError
+        If there is no run or no worker.
+    """
+    if not runs or workers < 1:
+        raise LumosValueError("runs and workers", (len(runs), workers), "at least one of each")
+    for name in settings.excluded_flags:
+        if name not in Flag.__members__:
+            raise LumosConfigError(f"excluded_flags: unknown flag {name!r}, allowed: {', '.join(Flag.__members__)}")
+    run = _common(runs)
+    shards = [path for folder in runs for path in shard_paths(folder)]
+    identity = _identity(runs, shards, settings, zeropoints, reference)
+    if out.exists():
+        return _finished(out, identity)
+    is_posterior = run.model is not None and run.model["kind"] == "posterior"
+    _check_product(settings, is_posterior=is_posterior)
+    calibration = calibrate_run(runs, settings.calibrate, zeropoints=zeropoints, reference=reference)
+    mags = _magnitudes(run, catalog, needed=settings.prior != "none" or is_posterior)
+    cut_from = None if run.model is None else run.model["cut_from"]
+    reader = ShardReader(run.estimators, calibration, *mags)
+    context = CoaddContext(settings, calibration, NO_REPEATS, None, is_posterior, cut_from)
+    if settings.repeat_errors:
+        context = replace(context, share=_independent_share(shards, reader, context))
+    context = replace(context, prior=_prior(shards, reader, context))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(calibration.table(), out.with_suffix(".zeropoints.parquet"), write_page_checksum=True)
+    if context.prior is not None:
+        write_json(out.with_suffix(".prior.json"), context.prior.to_dict())
+    schema = _schema(run, settings, identity, context)
+    partitions = partition_sky(shards, settings.rows_at_once)
+    tables = _execute(partitions, reader, context, schema, workers)
+    n_rows = write_shard(_told(tables, len(partitions), progress), out)
+    return CoaddReport(n_rows, was_finished=False)
+
+
+def _common(runs: Sequence[Path]) -> _Run:
+    """Return what the runs have in common; refuse those that do not belong together."""
+    first: dict[str, Any] = {}
+    for run in runs:
+        path = run / "settings.yaml"
+        try:
+            content = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+            measure = content["measure"]
+            about = {
+                "schema_version": content["schema_version"],
+                "model": content["model"],
+                "catalog": content["catalog"]["sha256"],
+                "estimators": measure["estimators"],
+                "default": measure["default"],
+            }
+        except (OSError, yaml.YAMLError, TypeError, ValueError, KeyError) as error:
+            raise LumosDataError(f"{path}: missing or damaged, {run} is no run of `lumos measure`") from error
+        if about["schema_version"] != SCHEMA_VERSION:
+            version = about["schema_version"]
+            raise LumosDataError(f"{path}: schema version {version}, this version reads {SCHEMA_VERSION}")
+        first = first or {"about": about, "content": content}
+        changed = [key for key, value in about.items() if value != first["about"][key]]
+        if changed:
+            key = changed[0]
+            text = f"{key} is {about[key]!r}, but {first['about'][key]!r} in {runs[0]}"
+            raise LumosDataError(f"{run}: {text}; only runs of one kind can be coadded")
+    content = first["content"]
+    measure, model = content["measure"], content["model"]
+    estimators = (*measure["estimators"], *(() if model is None else ("lumos",)))
+    parent = measure["catalog"]
+    # Without its own PDF in the run, a model's is not what is multiplied.
+    used = model if measure["default"] in {None, "lumos"} else None
+    return _Run(estimators, used, content["catalog"], parent["columns"], parent["radius"])
+
+
+def _identity(
+    runs: Sequence[Path], shards: Sequence[Path], settings: CoaddSettings, *tables: Path | None
+) -> dict[str, Any]:
+    """Return what a coadd is made from, whatever the order of runs and exposures."""
+    digest = hashlib.sha256("".join(sorted(file_sha256(path) for path in shards)).encode())
+    return {
+        "version": __version__,
+        "runs": sorted(str(run) for run in runs),
+        "shards": digest.hexdigest(),
+        "tables": [None if path is None else file_sha256(path) for path in tables],
+        "prior": file_sha256(Path(settings.prior)) if settings.prior not in {"none", "catalog"} else settings.prior,
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def _finished(out: Path, identity: Mapping[str, Any]) -> CoaddReport:
+    """Return the report of a coadd that is there already, if it is the one that is asked for."""
+    try:
+        metadata = pq.read_metadata(out)
+        before = json.loads((metadata.metadata or {})[b"lumos.provenance"])["coadd"]
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise LumosConfigError(f"{out}: is no coadd; give a new --out") from error
+    changed = sorted(key for key in identity if key != "runs" and before.get(key) != identity[key])
+    if changed:
+        raise LumosConfigError(f"{out}: holds another coadd ({', '.join(changed)} differ); give a new --out")
+    return CoaddReport(metadata.num_rows, was_finished=True)
+
+
+def _check_product(settings: CoaddSettings, *, is_posterior: bool) -> None:
+    """Refuse what needs a prior that is not given."""
+    if is_posterior and settings.product == "likelihood" and settings.prior in {"none", "catalog"}:
+        raise LumosConfigError(
+            f"prior={settings.prior}: the PDFs of this run are posteriors, each holds the prior; give the prior of "
+            "their model (a JSON file), which is then divided out of all but one, or --product naive"
+        )
+    if not is_posterior and settings.product == "naive" and settings.prior == "none":
+        raise LumosConfigError("product=naive: multiplies posteriors and needs a prior, got prior=none")
+
+
+def _magnitudes(run: _Run, catalog: Path | None, *, needed: bool) -> tuple[IntArray, FloatArray]:
+    """Return identifiers, sorted, and magnitudes of the parent catalogue."""
+    cut = run.model is not None and run.model["cut_from"] is not None
+    if not (needed or cut):
+        return np.zeros(0, dtype=np.int64), np.zeros(0)
+    path = Path(run.catalog["path"]) if catalog is None else catalog
+    if not path.is_file():
+        raise LumosDataError(f"{path}: no such parent catalogue; the prior needs its magnitudes, give --catalog")
+    if file_sha256(path) != run.catalog["sha256"]:
+        raise LumosDataError(f"{path}: sha256 differs from that of the catalogue that the run measured")
+    parent = read_parent(path, run.columns, run.radius)
+    order = np.argsort(parent.object_id)
+    return parent.object_id[order], parent.ref_mag[order]
+
+
+def _coadd_partition(partition: Partition, reader: ShardReader, context: CoaddContext, schema: pa.Schema) -> pa.Table:
+    """Return the coadds of one piece of the sky."""
+
+    def inside(table: pa.Table) -> BoolArray:
+        return np.isin(sky_cell(table["ra"].to_numpy(), table["dec"].to_numpy()), partition.cells)
+
+    rows = join_rows([reader.read(path, inside) for path in partition.shards])
+    return to_arrow(coadd_rows(rows, context), schema)
+
+
+def _independent_share(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -> IndependentShare:
+    """Find out from a sample of the objects how much of the PDFs' variances differs between exposures."""
+    limits, files = sample_objects(shards, context.settings.repeat_galaxies)
+    parts = []
+    for band, paths in files.items():
+        choose = partial(_is_sampled, limit=limits[band])
+        parts.append(coadd_pairs(join_rows([reader.read(path, choose) for path in paths]), context))
+    return fit_independent_share(*(np.concatenate([part[number] for part in parts]) for number in (0, 1)))
+
+
+def _prior(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -> FluxPrior | None:
+    """Return the prior that the settings ask for: none, one from a file, or one that is learned from the run."""
+    asked, bands = context.settings.prior, sorted(set(context.calibration.band))
+    if asked == "none" or (context.is_posterior and context.settings.product == "naive"):
+        return None
+    if asked != "catalog":
+        prior = FluxPrior.from_dict(read_json(Path(asked)))
+        missing = [band for band in bands if band not in prior.bands]
+        if missing:
+            raise LumosDataError(f"{asked}: no prior of band {missing[0]!r}; it has: {', '.join(prior.bands)}")
+        return prior
+    limits, files = sample_objects(shards, context.settings.prior_galaxies)
+    parts = []
+    for band in bands:
+        choose = partial(_is_sampled, limit=limits[band])
+        rows = join_rows([reader.read(path, choose) for path in files[band]])
+        parts.append(coadd_likelihoods(rows, context))
+        logger.debug("prior: %d likelihoods of band %s", len(parts[-1][1]), band)
+    names = ("weights", "means", "stds")
+    likelihoods = GaussianMixture(*(np.concatenate([getattr(part[0], name) for part in parts]) for name in names))
+    mags, number = (np.concatenate([part[place] for part in parts]) for place in (1, 2))
+    try:
+        return FluxPrior.fit_noisy(likelihoods, mags, number, bands)
+    except LumosDataError as error:
+        raise LumosDataError(f"{error}; give --prior none, or the path of a prior") from error
+
+
+def _is_sampled(table: pa.Table, limit: int) -> BoolArray:
+    return np.asarray(object_hash(table) <= limit)
+
+
+def _schema(run: _Run, settings: CoaddSettings, identity: Mapping[str, Any], context: CoaddContext) -> pa.Schema:
+    share = {name: getattr(context.share, name).tolist() for name in ("excess", "share", "n")}
+    scatter = dict(context.calibration.scatter)
+    provenance = {"coadd": identity, "model": run.model, "relative_scatter": scatter, "independent_share": share}
+    n = settings.n_components if settings.pdf == "mixture" else settings.n_nodes
+    return coadd_schema(run.estimators, settings.pdf, n, provenance)
+
+
+def _execute(
+    partitions: Sequence[Partition], reader: ShardReader, context: CoaddContext, schema: pa.Schema, workers: int
+) -> Iterator[pa.Table]:
+    """Coadd the partitions here or in processes; yield the tables in order, few of them waiting."""
+    if workers == 1 or len(partitions) <= 1:
+        yield from (_coadd_partition(partition, reader, context, schema) for partition in partitions)
+        return
+    work = (reader, context, schema)
+    with ProcessPoolExecutor(min(workers, len(partitions)), get_context("spawn"), _start_worker, (work,)) as pool:
+        waiting: deque[Future[pa.Table]] = deque()
+        try:
+            for partition in partitions:
+                waiting.append(pool.submit(_coadd_in_worker, partition))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            text = "a worker process died, out of memory most likely; run again with fewer --workers"
+            raise LumosError(text) from error
+
+
+_worker_state: list[tuple[ShardReader, CoaddContext, pa.Schema]] = []
+
+
+def _start_worker(work: tuple[ShardReader, CoaddContext, pa.Schema]) -> None:
+    _worker_state[:] = [work]
+
+
+def _coadd_in_worker(partition: Partition) -> pa.Table:
+    return _coadd_partition(partition, *_worker_state[0])
+
+
+def _told(tables: Iterator[pa.Table], n: int, progress: Progress | None) -> Iterator[pa.Table]:
+    """Yield tables and tell the progress."""
+    for number, table in enumerate(tables):
+        yield table
+        if progress is not None:
+            progress(number + 1, n, f"{table.num_rows} rows")

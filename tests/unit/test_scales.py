@@ -1,0 +1,105 @@
+"""The robust fit of flux scales: closed forms, true errors, outliers, what cannot be known."""
+
+import numpy as np
+import pytest
+
+from lumos.measure.scales import fit_scales
+
+NOTHING = np.zeros(0), np.zeros(0), np.zeros(0, dtype=int), np.zeros(0, dtype=int)
+
+
+def two_units(rng, m=12):
+    brightness, err = rng.normal(5, 1, m), rng.uniform(0.01, 0.03, (2, m))
+    y = brightness + err * rng.standard_normal((2, m))
+    return y, err, np.tile(np.arange(8), 2), np.repeat([0, 1], 8)
+
+
+def test_two_units_have_the_closed_form(rng):
+    # Too few residuals for an extra scatter, noise too small for Huber's weights: plain least squares.
+    y, err = (part[:, :8] for part in two_units(rng)[:2])
+    err = 3 * err
+    fit = fit_scales(y.ravel(), err.ravel(), np.tile(np.arange(8), 2), np.repeat([0, 1], 8), np.array([1e-6, np.nan]))
+    weight = 1 / (err[0] ** 2 + err[1] ** 2)
+    expected = (weight * (y[0] - y[1])).sum() / weight.sum()
+    assert fit.scatter == 0
+    np.testing.assert_allclose(fit.log_scale, [0, expected], atol=2e-6)
+    np.testing.assert_allclose(fit.covariance[1, 1], 1 / weight.sum(), rtol=1e-3)
+
+
+def survey(rng, n=8, m=300):
+    """Objects on one to five of n exposures, with 1.2 per cent of scatter that the errors do not know."""
+    truth, brightness = rng.normal(0, 0.02, n), rng.normal(5, 1, m)
+    seen = [(o, u) for o in range(m) for u in rng.permutation(n)[: rng.integers(1, 6)]]
+    objects, units = np.array(seen).T
+    err = rng.uniform(0.01, 0.05, len(objects))
+    y = brightness[objects] - truth[units] + np.hypot(err, 0.012) * rng.standard_normal(len(objects))
+    return truth, y, err, objects, units
+
+
+@pytest.mark.parametrize("wild", [0.0, 0.03])
+def test_errors_cover_the_truth_also_with_outliers(rng, wild):
+    pulls, relative, scatter = [], [], []
+    contrast = np.array([1, -1, 0, 0, 0, 0, 0, 0])
+    for _ in range(100):
+        truth, y, err, objects, units = survey(rng)
+        struck = rng.random(len(y)) < wild
+        y[struck] += rng.normal(0, 0.5, struck.sum())
+        fit = fit_scales(y, err, objects, units, np.full(8, 0.02))
+        off = fit.log_scale - truth
+        pulls.append(off.mean() / np.sqrt(fit.covariance.mean()))
+        relative.append(off @ contrast / np.sqrt(contrast @ fit.covariance @ contrast))
+        scatter.append(fit.scatter)
+    # 100 draws: the root mean square is known to 7 per cent; three of these, and Huber's weights for 3 % of outliers.
+    assert np.sqrt(np.mean(np.square(relative))) == pytest.approx(1, abs=0.25)
+    assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1, abs=0.25)
+    # A width of some 900 residuals is known to 4 per cent, which leaves 15 of the excess, and outliers in an object
+    # raise the residuals of its good rows.
+    assert 0.85 * 0.012 < np.sqrt(np.mean(np.square(scatter))) < (1.15 + 10 * wild) * 0.012
+
+
+def test_a_stated_value_that_contradicts_the_others_does_not_drag_them(rng):
+    truth, y, err, objects, units = survey(rng)
+    y[units == 3] -= 0.4
+    fit = fit_scales(y, err, objects, units, np.full(8, 0.02))
+    assert fit.log_scale[3] - truth[3] == pytest.approx(0.4, abs=0.03)
+    others = np.delete(np.arange(8), 3)
+    # The others' mean moves by Huber's limit, two errors of one in eight: 0.005, and is known to 0.007.
+    assert abs((fit.log_scale - truth)[others].mean()) < 0.005 + 3 * 0.007
+
+
+def test_what_nothing_ties_is_nan_and_what_is_alone_keeps_its_prior(rng):
+    y, err, objects, units = two_units(rng)
+    # Units 2 and 3 share objects of their own but have no prior; 4 has a prior and no object.
+    more = np.concatenate([units, units + 2])
+    fit = fit_scales(
+        np.tile(y.ravel(), 2),
+        np.tile(err.ravel(), 2),
+        np.concatenate([objects, objects + 12]),
+        more,
+        np.array([0.01, np.nan, np.nan, np.nan, 0.03]),
+    )
+    assert np.isfinite(fit.log_scale).tolist() == [True, True, False, False, True]
+    assert fit.log_scale[4] == 0
+    assert fit.covariance[4, 4] == pytest.approx(0.03**2)
+    assert fit.covariance[4, 0] == 0
+    assert np.isnan(fit.covariance[2]).all()
+
+
+def test_a_reference_fixes_the_scale(rng):
+    y, err, objects, units = two_units(rng, 200)
+    reference = np.concatenate([y.ravel() + 0.3, (y[0] + y[1]) / 2])
+    fit = fit_scales(
+        reference,
+        np.concatenate([err.ravel(), np.full(200, 0.02)]),
+        np.concatenate([objects, np.arange(200)]),
+        np.concatenate([units, np.full(200, 2)]),
+        np.full(2, np.nan),
+    )
+    # Known to 0.02 / sqrt(200) and less.
+    np.testing.assert_allclose(fit.log_scale, -0.3, atol=0.008)
+
+
+def test_without_objects_the_priors_remain():
+    fit = fit_scales(*NOTHING, np.array([0.01, np.nan]))
+    np.testing.assert_array_equal(fit.log_scale, [0, np.nan])
+    assert fit.covariance[0, 0] == pytest.approx(1e-4)
