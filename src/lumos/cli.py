@@ -218,6 +218,7 @@ def coadd(
     catalog: Annotated[Path | None, typer.Option("--catalog", help="Parent catalogue, if it moved.")] = None,
     zeropoints: Annotated[Path | None, typer.Option("--zeropoints", help="Table of zero points.")] = None,
     reference: Annotated[Path | None, typer.Option("--reference", help="Objects of known flux.")] = None,
+    sky: Annotated[Path | None, typer.Option("--sky", help="Run at empty positions (see `lumos sky`).")] = None,
     workers: Annotated[int, typer.Option("--workers", help="Number of processes.")] = 1,
     config: Config = None,
     set_: Set = None,
@@ -239,10 +240,37 @@ def coadd(
             catalog=catalog,
             zeropoints=zeropoints,
             reference=reference,
+            sky=sky,
             workers=workers,
             progress=progress,
         )
     typer.echo(f"{out}: {report.n_rows} objects and bands" + (", finished before" if report.was_finished else ""))
+
+
+@app.command()
+def sky(
+    catalog: Annotated[Path, typer.Argument(help="Parent catalogue.")],
+    out: Annotated[Path, typer.Option("--out", help="Output catalogue, Parquet.")],
+    n: Annotated[int, typer.Option("--n", help="Number of positions.")] = 2000,
+    min_distance: Annotated[float, typer.Option("--min-distance", help="Arcsec to the nearest object.")] = 3.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the positions.")] = 0,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Make a catalogue of empty positions: measured and given to `lumos coadd --sky`, it shows what lies below."""
+    _start_logging(debug)
+    import numpy as np  # noqa: PLC0415
+
+    from lumos.catalogs.parent import read_parent, write_parent  # noqa: PLC0415
+    from lumos.measure.sky import sky_catalog  # noqa: PLC0415
+    from lumos.settings import load_settings  # noqa: PLC0415
+
+    columns = load_settings(config, set_ or []).measure.catalog
+    parent = read_parent(catalog, columns.columns, columns.radius)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_parent(sky_catalog(parent, n, min_distance, np.random.default_rng(seed)), out)
+    typer.echo(f"{out}: {n} empty positions")
 
 
 @app.command()
@@ -261,6 +289,26 @@ def train(
     settings = load_training(run, set_ or [])
     with _progress("train") as progress:
         typer.echo(train_model(settings, out, run=run, workers=workers, progress=progress))
+
+
+@app.command()
+def adapt(
+    model: Annotated[str, typer.Argument(help="Name of a shipped model, or a model folder.")],
+    run: Annotated[Path, typer.Option("--run", help="Folder that `lumos measure` wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the adapted model.")],
+    force: Annotated[bool, typer.Option("--force", help="Write it even if known fluxes are measured worse.")] = False,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Adapt a model to the exposures of a run, without labels."""
+    _start_logging(debug)
+    from lumos.settings import load_settings  # noqa: PLC0415
+    from lumos.workflows import adapt_model  # noqa: PLC0415
+
+    settings = load_settings(config, set_ or []).adapt
+    with _progress("adapt") as progress:
+        typer.echo(adapt_model(model, run, out, settings, force=force, progress=progress))
 
 
 @app.command()

@@ -360,3 +360,31 @@ def test_no_rows_at_all():
     keep, contradictory = reject_outliers(gaussian([], []), np.empty(0, int), 2)
     assert keep.shape == (0,)
     assert_array_equal(contradictory, False)
+
+
+def test_powers_of_rows_are_those_of_gaussians(rng):
+    flux, error = rng.normal(50, 5, 6), np.array([3.0, 4.0, 5.0] * 2)
+    rows = GaussianMixture(np.ones((6, 1)), flux[:, None], error[:, None])
+    index, powers = np.array([0, 0, 0, 1, 1, 1]), np.array([1.0, 0.25, 0.5, 0.01, 0.01, 0.01])
+    pdf, n_used = product(rows, index, 2, powers=powers)
+    ivar = powers / error**2
+    mean = np.bincount(index, ivar * flux) / np.bincount(index, ivar)
+    width = np.bincount(index, ivar) ** -0.5
+    # Nodes are good to 1e-3 of the width.
+    np.testing.assert_allclose(pdf.mean(), mean, atol=2e-3 * width.max())
+    np.testing.assert_allclose(pdf.std(), width, rtol=3e-3)
+    assert n_used.tolist() == [3, 3]
+
+
+def test_rows_that_share_everything_are_worth_one():
+    row = GaussianMixture(np.array([[0.7, 0.3]]), np.array([[0.0, 6.0]]), np.array([[1.0, 2.0]]))
+    pdf, _ = product(row.take(np.zeros(5, dtype=int)), np.zeros(5, dtype=int), 1, powers=np.full(5, 0.2))
+    flux = np.linspace(-3, 12, 50)[None]
+    np.testing.assert_allclose(pdf.cdf(flux), row.cdf(flux), atol=2e-3)
+
+
+@pytest.mark.parametrize("power", [0.0, -1.0, np.nan])
+def test_powers_must_be_positive(power):
+    row = GaussianMixture(np.ones((1, 1)), np.zeros((1, 1)), np.ones((1, 1)))
+    with pytest.raises(LumosValueError, match="power of a row"):
+        product(row, np.zeros(1, dtype=int), 1, powers=power)

@@ -11,7 +11,7 @@ NOTHING = np.zeros(0), np.zeros(0), np.zeros(0, dtype=int), np.zeros(0, dtype=in
 def two_units(rng, m=12):
     brightness, err = rng.normal(5, 1, m), rng.uniform(0.01, 0.03, (2, m))
     y = brightness + err * rng.standard_normal((2, m))
-    return y, err, np.tile(np.arange(8), 2), np.repeat([0, 1], 8)
+    return y, err, np.tile(np.arange(m), 2), np.repeat([0, 1], m)
 
 
 def test_two_units_have_the_closed_form(rng):

@@ -32,11 +32,13 @@ from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValu
 from lumos.files import file_sha256, read_json, write_json
 from lumos.flags import Flag
 from lumos.measure.calibrate import calibrate_run
+from lumos.measure.coadd_columns import coadd_rows
 from lumos.measure.coadd_read import ShardReader, join_rows, object_hash, sample_objects
-from lumos.measure.coadd_rows import CoaddContext, coadd_likelihoods, coadd_pairs, coadd_rows
+from lumos.measure.coadd_rows import CoaddContext, coadd_likelihoods, coadd_pairs
 from lumos.measure.partition import Partition, partition_sky, sky_cell
 from lumos.measure.repeat_errors import NO_REPEATS, IndependentShare, fit_independent_share
 from lumos.measure.settings import CoaddSettings
+from lumos.measure.sky import SkyLevels, sky_levels
 from lumos.pdf import FluxPrior, GaussianMixture
 
 __all__ = ["CoaddReport", "coadd_run"]
@@ -82,6 +84,7 @@ def coadd_run(
     catalog: Path | None = None,
     zeropoints: Path | None = None,
     reference: Path | None = None,
+    sky: Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> CoaddReport:
@@ -99,6 +102,9 @@ def coadd_run(
         Parent catalogue, where it is no longer where the run found it.
     zeropoints, reference : Path, optional
         As of :func:`lumos.measure.calibrate.calibrate_run`.
+    sky : Path, optional
+        Run of the same exposures at empty positions (see :func:`lumos.measure.sky.sky_catalog`). Its median fluxes are
+        taken off, and the scatter that their errors do not explain is an error that all exposures of an object share.
     workers : int, optional
         Number of processes; the table does not depend on it.
     progress : callable, optional
@@ -125,19 +131,25 @@ def coadd_run(
         if name not in Flag.__members__:
             raise LumosConfigError(f"excluded_flags: unknown flag {name!r}, allowed: {', '.join(Flag.__members__)}")
     run = _common(runs)
+    if sky is not None:
+        _common([runs[0], sky], same_catalog=False)
     shards = [path for folder in runs for path in shard_paths(folder)]
-    identity = _identity(runs, shards, settings, zeropoints, reference)
+    identity = _identity(runs, shards, settings, zeropoints, reference, None if sky is None else sky / "manifest.json")
     if out.exists():
         return _finished(out, identity)
     is_posterior = run.model is not None and run.model["kind"] == "posterior"
     _check_product(settings, is_posterior=is_posterior)
+    if sky is not None and is_posterior:
+        raise LumosConfigError(f"{sky}: the PDFs are posteriors, which know that fluxes are positive; no sky for them")
     calibration = calibrate_run(runs, settings.calibrate, zeropoints=zeropoints, reference=reference)
     mags = _magnitudes(run, catalog, needed=settings.prior != "none" or is_posterior)
     cut_from = None if run.model is None else run.model["cut_from"]
     reader = ShardReader(run.estimators, calibration, *mags)
-    context = CoaddContext(settings, calibration, NO_REPEATS, None, is_posterior, cut_from)
+    context = CoaddContext(settings, calibration, NO_REPEATS, SkyLevels(), None, is_posterior, cut_from)
     if settings.repeat_errors:
         context = replace(context, share=_independent_share(shards, reader, context))
+    if sky is not None:
+        context = replace(context, sky=_sky(shard_paths(sky), reader, context))
     context = replace(context, prior=_prior(shards, reader, context))
     out.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(calibration.table(), out.with_suffix(".zeropoints.parquet"), write_page_checksum=True)
@@ -150,7 +162,7 @@ def coadd_run(
     return CoaddReport(n_rows, was_finished=False)
 
 
-def _common(runs: Sequence[Path]) -> _Run:
+def _common(runs: Sequence[Path], *, same_catalog: bool = True) -> _Run:
     """Return what the runs have in common; refuse those that do not belong together."""
     first: dict[str, Any] = {}
     for run in runs:
@@ -161,7 +173,7 @@ def _common(runs: Sequence[Path]) -> _Run:
             about = {
                 "schema_version": content["schema_version"],
                 "model": content["model"],
-                "catalog": content["catalog"]["sha256"],
+                "catalog": content["catalog"]["sha256"] if same_catalog else None,
                 "estimators": measure["estimators"],
                 "default": measure["default"],
             }
@@ -259,6 +271,20 @@ def _independent_share(shards: Sequence[Path], reader: ShardReader, context: Coa
     return fit_independent_share(*(np.concatenate([part[number] for part in parts]) for number in (0, 1)))
 
 
+def _sky(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -> SkyLevels:
+    """Coadd the empty positions of the sky run, or as many as a sample holds, and find the levels."""
+    limits, files = sample_objects(shards, context.settings.prior_galaxies)
+    bands = sorted(set(context.calibration.band))
+    parts = []
+    for band in bands:
+        if band not in files:
+            raise LumosDataError(f"sky: no exposure of band {band}")
+        choose = partial(_is_sampled, limit=limits[band])
+        parts.append(coadd_rows(join_rows([reader.read(path, choose) for path in files[band]]), context))
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return sky_levels(columns, bands, reader.estimators)
+
+
 def _prior(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -> FluxPrior | None:
     """Return the prior that the settings ask for: none, one from a file, or one that is learned from the run."""
     asked, bands = context.settings.prior, sorted(set(context.calibration.band))
@@ -293,7 +319,18 @@ def _is_sampled(table: pa.Table, limit: int) -> BoolArray:
 def _schema(run: _Run, settings: CoaddSettings, identity: Mapping[str, Any], context: CoaddContext) -> pa.Schema:
     share = {name: getattr(context.share, name).tolist() for name in ("excess", "share", "n")}
     scatter = dict(context.calibration.scatter)
-    provenance = {"coadd": identity, "model": run.model, "relative_scatter": scatter, "independent_share": share}
+    bands = sorted(set(context.calibration.band))
+    sky = {
+        part: {name: dict(zip(bands, values.tolist(), strict=True)) for name, values in levels.items()}
+        for part, levels in (("offset", context.sky.offset), ("excess", context.sky.excess))
+    }
+    provenance = {
+        "coadd": identity,
+        "model": run.model,
+        "relative_scatter": scatter,
+        "independent_share": share,
+        "sky": sky,
+    }
     n = settings.n_components if settings.pdf == "mixture" else settings.n_nodes
     return coadd_schema(run.estimators, settings.pdf, n, provenance)
 

@@ -1,10 +1,9 @@
-"""Coadds of the rows of some objects: the product of their PDFs, inverse-variance means, what was left out."""
+"""The rows of some objects, made ready for their coadds: calibrated, outliers found, shared errors known."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.flags import Flag
@@ -12,32 +11,28 @@ from lumos.measure.calibrate import Calibration
 from lumos.measure.repeat_errors import IndependentShare, repeat_pairs
 from lumos.measure.settings import CoaddSettings
 from lumos.measure.shared_errors import SharedErrors
+from lumos.measure.sky import SkyLevels
 from lumos.pdf import (
     FluxPrior,
     GaussianMixture,
     GridPdf,
     LogPrior,
     TruncatedMixture,
-    catalogue_prior,
     inverse_variance,
     product,
     reject_outliers,
     to_mixture,
 )
-from lumos.pdf.base import LEVELS_68, LEVELS_95
+from lumos.pdf.base import LEVELS_68
 from lumos.pdf.mixture import Mixture
 
-__all__ = ["CoaddContext", "Rows", "coadd_likelihoods", "coadd_pairs", "coadd_rows"]
+__all__ = ["CoaddContext", "Groups", "Prepared", "Rows", "coadd_likelihoods", "coadd_pairs", "grouped", "prepare"]
 
 #: Objects and bands that are multiplied at once; sets the memory.
 _AT_ONCE = 10_000
-#: Levels of a PDF's summary.
-_LEVELS = np.array([[LEVELS_95[0], LEVELS_68[0], 0.5, LEVELS_68[1], LEVELS_95[1]]])
 
 #: The estimator whose error is that of the noise of the pixels.
 _WHITE = "optimal"
-
-Columns = dict[str, AnyArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +101,8 @@ class CoaddContext:
         Flux scales of the units.
     share : IndependentShare
         How much of a PDF's variance differs between exposures.
+    sky : SkyLevels
+        What is measured where there is nothing.
     prior : FluxPrior or None
         Catalogue prior.
     is_posterior : bool
@@ -117,6 +114,7 @@ class CoaddContext:
     settings: CoaddSettings
     calibration: Calibration
     share: IndependentShare
+    sky: SkyLevels
     prior: FluxPrior | None
     is_posterior: bool
     cut_from: float | None
@@ -128,8 +126,20 @@ class CoaddContext:
 
 
 @dataclass(frozen=True, eq=False)
-class _Groups:
-    """Rows that belong to one object and band each; group g has the rows from ``starts[g]`` on."""
+class Groups:
+    """Rows that belong to n groups, one object and band each.
+
+    Parameters
+    ----------
+    rows : Rows
+        Rows, sorted by group.
+    index : int array, shape (n_rows,)
+        Group of each row.
+    starts : int array, shape (n,)
+        First row of each group.
+    band : int array, shape (n,)
+        Index into the sorted bands of the calibration.
+    """
 
     rows: Rows
     index: IntArray
@@ -138,30 +148,6 @@ class _Groups:
 
     def __len__(self) -> int:
         return len(self.starts)
-
-
-def coadd_rows(rows: Rows, context: CoaddContext) -> Columns:
-    """Coadd the exposures of each object and band.
-
-    Parameters
-    ----------
-    rows : Rows
-        All rows of some objects, in any order.
-    context : CoaddContext
-        Calibration, prior, settings.
-
-    Returns
-    -------
-    dict
-        Columns of the coadd, one row per object and band, sorted by these.
-    """
-    bands = np.unique(np.array(context.calibration.band))
-    parts = []
-    for groups in _groups(rows, context.calibration):
-        columns = _coadd(groups, context)
-        columns["band"] = bands[groups.band].astype(object)
-        parts.append(columns)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def coadd_likelihoods(rows: Rows, context: CoaddContext) -> tuple[GaussianMixture, FloatArray, IntArray]:
@@ -184,8 +170,8 @@ def coadd_likelihoods(rows: Rows, context: CoaddContext) -> tuple[GaussianMixtur
         Index into the sorted bands of the calibration.
     """
     fits, mags, bands = [], [], []
-    for groups in _groups(rows, context.calibration):
-        pdf = _prepare(groups, context).multiply(None, None)[0]
+    for groups in grouped(rows, context.calibration):
+        pdf = prepare(groups, context).multiply(None, None)[0]
         fits.append(to_mixture(pdf, context.settings.n_components)[0])
         mags.append(groups.rows.ref_mag[groups.starts])
         bands.append(groups.band)
@@ -193,8 +179,21 @@ def coadd_likelihoods(rows: Rows, context: CoaddContext) -> tuple[GaussianMixtur
     return GaussianMixture(*parts), np.concatenate(mags), np.concatenate(bands)
 
 
-def _groups(rows: Rows, calibration: Calibration) -> Iterator[_Groups]:
-    """Sort rows by object and unit, which are sorted by band, and yield them some groups at a time."""
+def grouped(rows: Rows, calibration: Calibration) -> Iterator["Groups"]:
+    """Sort rows by object and unit, which are sorted by band, and yield them some groups at a time.
+
+    Parameters
+    ----------
+    rows : Rows
+        All rows of some objects.
+    calibration : Calibration
+        Gives the units' bands.
+
+    Yields
+    ------
+    Groups
+        Whole groups.
+    """
     rows = rows.take(np.lexsort((rows.unit, rows.object_id)))
     band = np.unique(np.array(calibration.band), return_inverse=True)[1][rows.unit]
     new = np.ones(len(rows), dtype=bool)
@@ -204,14 +203,34 @@ def _groups(rows: Rows, calibration: Calibration) -> Iterator[_Groups]:
         edges = starts[first : first + _AT_ONCE + 1]
         begin, end = edges[0], edges[-1]
         index = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
-        yield _Groups(rows.take(slice(begin, end)), index, edges[:-1] - begin, band[edges[:-1]])
+        yield Groups(rows.take(slice(begin, end)), index, edges[:-1] - begin, band[edges[:-1]])
 
 
 @dataclass(frozen=True, eq=False)
-class _Prepared:
-    """Calibrated rows of groups, outliers found."""
+class Prepared:
+    """Calibrated rows of groups.
 
-    groups: _Groups
+    Parameters
+    ----------
+    groups : Groups
+        The rows as they came.
+    shared : SharedErrors
+        What their errors share.
+    pdf : Mixture
+        PDFs in nJy; NaN where unusable.
+    powers : float array, shape (n_rows,)
+        Powers with which they are multiplied.
+    is_cut : bool array, shape (n_rows,)
+        Whose components are cut at flux 0.
+    usable, kept : bool array, shape (n_rows,)
+        Rows that are neither flagged nor unmeasured; those of them that are no outliers.
+    contradictory : bool array, shape (n,)
+        Groups that contradict themselves without a majority.
+    scale_err : float array, shape (n,)
+        Relative error of the flux scale.
+    """
+
+    groups: Groups
     shared: SharedErrors
     pdf: Mixture
     powers: FloatArray
@@ -222,7 +241,22 @@ class _Prepared:
     scale_err: FloatArray
 
     def multiply(self, log_prior: LogPrior | None, nodes: FloatArray | None) -> tuple[GridPdf, IntArray]:
-        """Return the products of the rows that are kept, and how many they are."""
+        """Return the products of the rows that are kept, and how many they are.
+
+        Parameters
+        ----------
+        log_prior : callable or None
+            As of :func:`lumos.pdf.product`.
+        nodes : float array, shape (n, p), or None
+            Nodes that the prior needs.
+
+        Returns
+        -------
+        pdf : GridPdf
+            n products.
+        n_used : int array, shape (n,)
+            Rows of each.
+        """
         n, index = len(self.groups), self.groups.index
         if not self.is_cut.any():
             return product(self.pdf.take(self.kept), index[self.kept], n, log_prior, nodes, self.powers[self.kept])
@@ -237,12 +271,27 @@ class _Prepared:
         return GridPdf(nodes, np.where(which, second.log_density, first.log_density)), n_first + n_second
 
 
-def _prepare(groups: _Groups, context: CoaddContext) -> _Prepared:
-    """Calibrate rows, leave out what is unusable or contradicts the rest, and put shared errors in."""
+def prepare(groups: Groups, context: CoaddContext) -> Prepared:
+    """Calibrate rows, leave out what is unusable or contradicts the rest, and find what their errors share.
+
+    Parameters
+    ----------
+    groups : Groups
+        Rows.
+    context : CoaddContext
+        Calibration and settings.
+
+    Returns
+    -------
+    Prepared
+        Ready to be multiplied.
+    """
     rows, index, n, settings = groups.rows, groups.index, len(groups), context.settings
     scale = context.calibration.log_scale[rows.unit]
     usable = ((rows.flags & context.excluded) == 0) & np.isfinite(scale) & np.isfinite(rows.means[:, 0])
     pdf: Mixture = GaussianMixture(rows.weights, rows.means, rows.stds).scale(np.where(usable, np.exp(scale), np.nan))
+    offset, floor = context.sky.of("pdf", groups.band)
+    pdf = GaussianMixture(pdf.weights, pdf.means - offset[index][:, None], pdf.stds)
     is_cut = np.zeros(len(rows), dtype=bool)
     if context.cut_from is not None:
         is_cut = ~(rows.ref_mag < context.cut_from)
@@ -250,19 +299,18 @@ def _prepare(groups: _Groups, context: CoaddContext) -> _Prepared:
     variance = ((high - low) / 2) ** 2
     share = context.share.at(_excess(rows, scale, variance))
     flux = inverse_variance(median, np.sqrt(share * variance), index, n)[0]
-    shared = SharedErrors(
-        context.calibration, rows.unit, index, n, settings.shared_relative_err, settings.shared_flux_err
-    )
+    shared = SharedErrors(context.calibration, rows.unit, index, n, settings.shared_relative_err)
+    floor = np.hypot(floor, settings.shared_flux_err)
     own = shared.own(usable) * np.maximum(flux, 0)[index] ** 2
     keep, contradictory = np.ones(len(rows), dtype=bool), np.zeros(n, dtype=bool)
     if settings.outlier_threshold > 0:
         keep, contradictory = reject_outliers(_widened(pdf, own), index, n, settings.outlier_threshold)
     kept = usable & keep
     common = np.sqrt(np.where(kept, np.maximum(1 - share, 0) * variance, 0))
-    weight, error, scale_err = shared.of_mean(share * variance, common, own, flux, kept)
+    weight, error, scale_err = shared.of_mean(share * variance, common, own, flux, floor, kept)
     # Independent rows with these powers have the same weights, and their mean has the same error.
     powers = np.where(kept, variance * weight / np.where(kept, error[index], 1) ** 2, 1)
-    return _Prepared(groups, shared, pdf, powers, is_cut, usable, kept, contradictory, scale_err)
+    return Prepared(groups, shared, pdf, powers, is_cut, usable, kept, contradictory, scale_err)
 
 
 def _excess(rows: Rows, scale: FloatArray, variance: FloatArray) -> FloatArray:
@@ -289,8 +337,8 @@ def coadd_pairs(rows: Rows, context: CoaddContext) -> tuple[FloatArray, FloatArr
         Of disjoint pairs of exposures that are not outliers.
     """
     parts = []
-    for groups in _groups(rows, context.calibration):
-        made = _prepare(groups, context)
+    for groups in grouped(rows, context.calibration):
+        made = prepare(groups, context)
         low, median, high = made.pdf.quantile(np.array([[LEVELS_68[0], 0.5, LEVELS_68[1]]])).T
         variance = ((high - low) / 2) ** 2
         scale = context.calibration.log_scale[groups.rows.unit]
@@ -303,113 +351,3 @@ def _widened(pdf: Mixture, extra: FloatArray) -> GaussianMixture:
     """Return rows with an independent error more."""
     stds = np.sqrt(pdf.stds**2 + np.where(np.isfinite(extra), extra, 0)[:, None])
     return GaussianMixture(pdf.weights, pdf.means, stds)
-
-
-def _coadd(groups: _Groups, context: CoaddContext) -> Columns:
-    """Return the columns of groups, all but the band."""
-    rows, settings, starts = groups.rows, context.settings, groups.starts
-    made = _prepare(groups, context)
-    n_kept = np.bincount(groups.index[made.kept], minlength=len(groups))
-    mags = rows.ref_mag[starts]
-    log_prior, nodes = _prior_of(groups.band, mags, n_kept, context)
-    pdf, n_used = made.multiply(log_prior, nodes)
-    columns = {name: getattr(rows, name)[starts] for name in ("object_id", "ra", "dec")}
-    columns |= _summary(pdf) | _written(pdf, settings)
-    columns["zeropoint_err"] = 2.5 / np.log(10) * made.scale_err
-    for name, (flux, error) in rows.fluxes.items():
-        columns |= _classical(name, flux, error, groups, made, context)
-    columns["n_exposures"] = n_used
-    columns["n_excluded"] = np.bincount(groups.index[~made.usable], minlength=len(groups))
-    columns["n_rejected"] = np.bincount(groups.index[made.usable & ~made.kept], minlength=len(groups))
-    columns["flags"] = _flags(groups, made, columns, context)
-    if log_prior is not None:
-        columns["flags"] |= np.where(np.isfinite(mags), 0, int(Flag.NO_REFERENCE))
-    return columns
-
-
-def _prior_of(
-    band: IntArray, mags: FloatArray, n_kept: IntArray, context: CoaddContext
-) -> tuple[LogPrior | None, FloatArray | None]:
-    """Return the logarithm of what the product of the rows is to be multiplied with, and nodes for it."""
-    naive = context.settings.product == "naive"
-    if context.prior is None or (context.is_posterior and naive):
-        return None, None
-    names = np.unique(np.array(context.calibration.band))
-    number = np.array([context.prior.bands.index(str(name)) for name in names])[band]
-    log_prior, nodes = catalogue_prior(context.prior, mags, number)
-    if not naive and not context.is_posterior:
-        return log_prior, nodes
-    # The naive product has the prior of every row; a product of posteriors, all but one too many.
-    power = n_kept if naive else 1 - n_kept
-    return _power(log_prior, power.astype(np.float64)), nodes
-
-
-def _power(log_prior: LogPrior, power: FloatArray) -> Callable[[FloatArray, IntArray], FloatArray]:
-    def raised(flux: FloatArray, objects: IntArray) -> FloatArray:
-        values = log_prior(flux, objects)
-        # Also to a negative power: what the prior forbids stays forbidden.
-        return np.where(np.isneginf(values), -np.inf, power[objects][:, None] * values)
-
-    return raised
-
-
-def _summary(pdf: GridPdf) -> Columns:
-    """Return point estimates and widths."""
-    low95, low, median, high, high95 = pdf.quantile(_LEVELS).T
-    sigma68, sigma95, peak = (high - low) / 2, (high95 - low95) / 2, pdf.peak()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        eta = sigma95 / sigma68 - 1
-    return {
-        "flux": peak,
-        "flux_err": sigma68,
-        "flux_mean": pdf.mean(),
-        "flux_median": median,
-        "flux_peak": peak,
-        "flux_std": pdf.std(),
-        "flux_sigma68": sigma68,
-        "flux_sigma95": sigma95,
-        "eta": eta,
-    }
-
-
-def _written(pdf: GridPdf, settings: CoaddSettings) -> Columns:
-    """Return the PDF as it is written."""
-    if settings.pdf == "mixture":
-        fit, error = to_mixture(pdf, settings.n_components)
-        return {"pdf_weights": fit.weights, "pdf_means": fit.means, "pdf_stds": fit.stds, "pdf_fit_err": error}
-    levels = np.concatenate([[0.0], ndtr(np.linspace(-4.5, 4.5, settings.n_nodes - 2)), [1.0]])
-    nodes = pdf.quantile(levels[None])
-    # As they are read: a density belongs to the flux that is written.
-    nodes = nodes.astype(np.float32).astype(np.float64).clip(pdf.nodes[:, :1], pdf.nodes[:, -1:])
-    return {"pdf_nodes": nodes, "pdf_log_density": pdf.log_pdf(nodes)}
-
-
-def _classical(
-    name: str, flux: FloatArray, error: FloatArray, groups: _Groups, made: _Prepared, context: CoaddContext
-) -> Columns:
-    """Return the inverse-variance coadd of an estimator, eq. 21, of the same exposures as the PDF."""
-    factor = np.exp(context.calibration.log_scale[groups.rows.unit])
-    kept = made.kept & np.isfinite(flux) & np.isfinite(error) & (error > 0)
-    values, errors = np.where(kept, flux * factor, np.nan), np.where(kept, error * factor, np.nan)
-    mean, _, _ = inverse_variance(values, errors, groups.index, len(groups))
-    none = np.zeros(len(kept))
-    _, mean_err, _ = made.shared.of_mean(np.where(kept, errors**2, 0), none, none, mean, kept)
-    return {f"{name}_flux": mean, f"{name}_flux_err": mean_err}
-
-
-def _flags(groups: _Groups, made: _Prepared, columns: Columns, context: CoaddContext) -> IntArray:
-    """Return the bits of the rows that were used (of all rows where none was) and those of the coadd."""
-    rows = groups.rows
-    none = columns["n_exposures"] == 0
-    calibrated = np.isfinite(context.calibration.log_scale)[rows.unit]
-    bits = np.where(calibrated, rows.flags & ~int(Flag.NO_ZEROPOINT), rows.flags)
-    bits = bits | np.where(context.calibration.doubtful[rows.unit], int(Flag.DOUBTFUL_ZEROPOINT), 0)
-    flags = np.bitwise_or.reduceat(np.where(made.kept | none[groups.index], bits, 0), groups.starts)
-    for flag, condition in (
-        (Flag.NO_EXPOSURE, none),
-        (Flag.OUTLIER_REJECTED, columns["n_rejected"] > 0),
-        (Flag.CONTRADICTORY, made.contradictory),
-        (Flag.POOR_MIXTURE, columns.get("pdf_fit_err", np.zeros(len(none))) > context.settings.max_fit_err),
-    ):
-        flags |= np.where(condition, int(flag), 0)
-    return np.asarray(flags)

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 _LEVELS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 #: Fewest pairs of a bin: the square of their width is known to 18 per cent.
 _FEWEST = 100
+#: Excesses that differ by less are the same.
+_EQUAL = 1e-6
 #: Half the distance of a Gaussian's 16 and 84 per cent quantiles.
 _SIGMA68 = 0.9945
 
@@ -122,7 +124,9 @@ def fit_independent_share(difference: FloatArray, excess: FloatArray) -> Indepen
     # From the widest down: a bin that is too small joins the next.
     ends = [len(order)]
     for edge in edges[::-1][1:]:
-        if ends[-1] - edge >= _FEWEST:
+        # Equal excess, as that of a classical estimator, is not cut.
+        is_step = edge == 0 or excess[order[edge]] > excess[order[edge - 1]] + _EQUAL
+        if ends[-1] - edge >= _FEWEST and is_step:
             ends.append(int(edge))
     ends[-1] = 0
     parts = [order[low:high] for high, low in pairwise(ends)][::-1]
@@ -134,6 +138,4 @@ def fit_independent_share(difference: FloatArray, excess: FloatArray) -> Indepen
     share = ((quantiles[:, 1] - quantiles[:, 0]) / 2 / _SIGMA68) ** 2
     share = isotonic_regression(share, weights=n, increasing=False).x
     middle = np.array([np.median(excess[part]) for part in parts])
-    # Equal excess, as that of a classical estimator, leaves one bin.
-    keep = np.append(np.diff(middle) > 1e-6, True)
-    return IndependentShare(middle[keep], np.asarray(share)[keep], n[keep])
+    return IndependentShare(middle, np.asarray(share), n)

@@ -123,7 +123,7 @@ def measure_run(
     content = {
         "schema_version": SCHEMA_VERSION,
         "survey": survey.model_dump(mode="json"),
-        "catalog": {"path": str(catalog_path), "sha256": file_sha256(catalog_path)},
+        "catalog": {"path": str(catalog_path.resolve()), "sha256": file_sha256(catalog_path)},
         "psf": None if psf_dir is None else str(psf_dir.resolve()),
         "model": model,
         "measure": settings.model_dump(mode="json"),

@@ -132,7 +132,7 @@ class CalibrateSettings(_Settings):
     """Fit corrections from the objects that exposures have in common; else the stated zero points are used."""
     estimator: str | None = None
     """Whose fluxes; null: the run's default estimator."""
-    min_snr: Positive = 20.0
+    min_snr: Positive = 10.0
     """Smallest root-mean-square signal-to-noise ratio of an object that takes part."""
     max_objects: Annotated[int, Field(ge=3)] = 1000
     """Most objects of each CCD, brightest first."""

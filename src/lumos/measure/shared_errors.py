@@ -34,8 +34,8 @@ class SharedErrors:
         Coadd of each row.
     n : int
         Number of coadds.
-    relative, absolute : float
-        r, and b in nJy.
+    relative : float
+        r.
     """
 
     calibration: Calibration
@@ -43,7 +43,6 @@ class SharedErrors:
     index: IntArray
     n: int
     relative: float
-    absolute: float
 
     def own(self, rows: BoolArray) -> FloatArray:
         """Return the part of each row's scale variance that the other exposures of its object do not share.
@@ -68,7 +67,13 @@ class SharedErrors:
         return own
 
     def of_mean(
-        self, variance: FloatArray, common: FloatArray, own: FloatArray, flux: FloatArray, rows: BoolArray
+        self,
+        variance: FloatArray,
+        common: FloatArray,
+        own: FloatArray,
+        flux: FloatArray,
+        floor: FloatArray,
+        rows: BoolArray,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return weights and errors of inverse-variance means.
 
@@ -82,6 +87,8 @@ class SharedErrors:
             What is added to S for the weights, same unit.
         flux : float array, shape (n,)
             Fluxes of the means.
+        floor : float array, shape (n,)
+            b.
         rows : bool array, shape (n_rows,)
             Rows to use.
 
@@ -104,7 +111,7 @@ class SharedErrors:
         alike = np.bincount(self.index, np.where(rows, weight * common, 0), self.n)
         # A negative flux scales nothing: its sign is the noise's.
         size = np.maximum(np.nan_to_num(flux), 0)
-        error = np.sqrt(white + alike**2 + (scale + self.relative**2) * size**2 + self.absolute**2)
+        error = np.sqrt(white + alike**2 + (scale + self.relative**2) * size**2 + floor**2)
         return weight, np.where(sums > 0, error, np.nan), np.where(sums > 0, np.sqrt(scale), np.nan)
 
     def _blocks(self, rows: BoolArray) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:

@@ -18,14 +18,16 @@ CENTRES = ndtr((SCORES[1:] + SCORES[:-1]) / 2)
 #: Fluxes are counted from the median in these widths, so that the sums keep their digits.
 UNIT = np.array([[0.16, 0.5, 0.84]])
 N_STEPS = 60
+#: A fit that misses by less probability needs no other.
+GOOD = 0.005
 
 
 def to_mixture(pdf: GridPdf, n_components: int) -> tuple[GaussianMixture, FloatArray]:
     """Fit a mixture of Gaussians to each density, and say how good it is.
 
-    Sixty steps of expectation and maximisation on 64 cells of each density, twice: from components side by side, and
-    from components about the median that are as wide as growing shares of the density; the fit with the smaller error
-    is returned. Mean and variance are kept as well as the cells do, except for tails beyond 3e-6.
+    Sixty steps of expectation and maximisation on 64 cells of each density: from components side by side, and, where
+    that misses by more than 0.005, from components about the median that are as wide as growing shares of the density;
+    the fit with the smaller error is returned. Mean and variance are kept as well as the cells do, except for tails beyond 3e-6.
 
     Parameters
     ----------
@@ -66,12 +68,16 @@ def _fit(pdf: GridPdf, k: int) -> tuple[FloatArray, FloatArray]:
     # No component may be narrower than the cells show.
     floor = np.maximum((flux[:, 3:] - flux[:, :-3]).min(axis=1) / 4, 1e-9)
     best, error = np.empty((3, len(pdf), k)), np.full(len(pdf), np.inf)
-    for start in (_side_by_side(flux, k), _nested(flux, k)):
-        weights, means, stds = _improve(flux, start, floor)
-        fit = np.stack([weights, median + unit * means, unit * stds])
-        here = np.abs(GaussianMixture(*fit).cdf(pdf.nodes) - pdf.cumulative).max(axis=1)
-        better = here < error
-        best[:, better], error[better] = fit[:, better], here[better]
+    for begin in (_side_by_side, _nested):
+        rows = np.flatnonzero(error > GOOD)
+        if not len(rows):
+            break
+        some = pdf.take(rows)
+        weights, means, stds = _improve(flux[rows], begin(flux[rows], k), floor[rows])
+        fit = np.stack([weights, median[rows] + unit[rows] * means, unit[rows] * stds])
+        here = np.abs(GaussianMixture(*fit).cdf(some.nodes) - some.cumulative).max(axis=1)
+        better = here < error[rows]
+        best[:, rows[better]], error[rows[better]] = fit[:, better], here[better]
     return best, error
 
 
