@@ -161,6 +161,10 @@ class FluxPdf(ABC):
     def _width(self) -> int:
         """Numbers per row and flux that an evaluation needs, for cutting the rows into chunks."""
 
+    def _numbers(self, m: int) -> int:
+        """Return how many numbers per row an evaluation at m fluxes needs."""
+        return m * self._width
+
     @abstractmethod
     def _log_pdf(self, flux: FloatArray) -> FloatArray: ...
 
@@ -182,7 +186,7 @@ class FluxPdf(ABC):
         array = np.broadcast_to(array, (n, m))
         out = np.empty((n, m))
         with np.errstate(all="ignore"):  # zero weights, infinite fluxes and NaN rows are legal
-            for rows in row_chunks(n, m * self._width):
+            for rows in row_chunks(n, self._numbers(m)):
                 out[rows] = method(self.take(rows), array[rows])
         return out[:, 0] if one else out
 

@@ -27,7 +27,8 @@ def to_mixture(pdf: GridPdf, n_components: int) -> tuple[GaussianMixture, FloatA
 
     Sixty steps of expectation and maximisation on 64 cells of each density: from components side by side, and, where
     that misses by more than 0.005, from components about the median that are as wide as growing shares of the density;
-    the fit with the smaller error is returned. Mean and variance are kept as well as the cells do, except for tails beyond 3e-6.
+    the fit with the smaller error is returned. Mean and variance are kept as well as the cells do, except for tails
+    beyond 3e-6.
 
     Parameters
     ----------

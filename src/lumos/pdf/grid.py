@@ -74,6 +74,10 @@ class GridPdf(FluxPdf):
     def _width(self) -> int:
         return int(self.nodes.shape[1])
 
+    def _numbers(self, m: int) -> int:
+        # The nodes of a row, and a few numbers for each flux: cells are found by bisection.
+        return self._width + 8 * m
+
     def take(self, rows: AnyArray | slice) -> "GridPdf":
         """Return the PDFs of some rows.
 
@@ -87,7 +91,12 @@ class GridPdf(FluxPdf):
         GridPdf
             Those rows.
         """
-        return GridPdf(self.nodes[rows], self.log_density[rows])
+        taken = object.__new__(GridPdf)  # normalised before
+        for name in ("nodes", "log_density", "cumulative"):
+            array = getattr(self, name)[rows]
+            array.flags.writeable = False
+            object.__setattr__(taken, name, array)
+        return taken
 
     def _cells(self, table: FloatArray, values: FloatArray) -> IntArray:
         """Return the last cell of each row that begins at or below the values, by bisection of indices."""
