@@ -15,10 +15,10 @@ from astropy.table import Table
 
 from lumos.catalogs.parent import ParentCatalog, write_parent
 from lumos.catalogs.tables import read_shards
+from lumos.flags import UNUSABLE
 from lumos.measure.run import measure_run
 from lumos.measure.settings import MeasureSettings
 from lumos.surveys import load_survey
-from lumos.flags import UNUSABLE
 from lumos.validate.accuracy import Accuracy, accuracy, accuracy_table
 
 EDGES = np.array([17.0, 19.0, 20.0, 21.0, 22.0])

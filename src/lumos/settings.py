@@ -11,6 +11,7 @@ from lumos.errors import LumosConfigError
 from lumos.measure.background_settings import BackgroundSettings
 from lumos.measure.settings import CatalogSettings, CoaddSettings, MeasureSettings, PsfSettings
 from lumos.simulate.settings import SurveySimulation, read_simulation
+from lumos.training.adapt_settings import AdaptSettings
 from lumos.training.settings import TrainSettings, read_training
 
 __all__ = ["Settings", "load_settings", "load_simulation", "load_training"]
@@ -28,6 +29,7 @@ class Settings(BaseModel):
     catalog: CatalogSettings = CatalogSettings()
     psf: PsfSettings = PsfSettings()
     backgrounds: BackgroundSettings = BackgroundSettings()
+    adapt: AdaptSettings = AdaptSettings()
 
 
 def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> Settings:

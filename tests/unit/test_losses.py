@@ -8,7 +8,14 @@ from scipy.integrate import quad
 from scipy.special import erfcx, log_ndtr, logsumexp
 
 from lumos.errors import LumosShapeError
-from lumos.nets.losses import likelihood_nll, mixture_nll, overlap_nll, paper_nll, truncated_nll
+from lumos.nets.losses import (
+    likelihood_nll,
+    likelihood_overlap_nll,
+    mixture_nll,
+    overlap_nll,
+    paper_nll,
+    truncated_nll,
+)
 from lumos.nets.mdn import MixtureOutput
 from lumos.simulate.draws import FluxProposal
 
@@ -322,3 +329,72 @@ def test_losses_keep_the_precision_of_the_mixture():
     # One Gaussian at its mean, cut at -1 standard deviation.
     expected = 0.5 * np.log(2 * np.pi) + log_ndtr(1.0)
     assert truncated_nll(mixture, flux).item() == pytest.approx(expected, abs=1e-6)
+
+
+def both_on_grid(a, b, row, scale, origin):
+    """Numerator and denominators of the likelihoods' overlap, integrated over the proposal's own variable."""
+    t = np.linspace(-6, 9, 400_001)
+    flux = scale * PROPOSAL.softening * np.sinh(t)
+    pi = np.exp(PROPOSAL.log_prob(torch.from_numpy(flux), torch.full((1,), scale, dtype=torch.float64)).numpy())
+    measure = pi * scale * PROPOSAL.softening * np.cosh(t) * (t[1] - t[0])
+    one, two = (
+        np.sum(
+            arrays(mixture, row)[0][:, None]
+            * stats.norm.pdf(flux - origin, arrays(mixture, row)[1][:, None], arrays(mixture, row)[2][:, None]),
+            axis=0,
+        )
+        for mixture in (a, b)
+    )
+    return (one * two * measure).sum(), (one * measure).sum(), (two * measure).sum()
+
+
+@pytest.mark.parametrize("brightness", [0.0, 5.0, 40.0, 600.0])
+def test_likelihood_overlap_against_numerical_integration(brightness):
+    a, b = random_mixture(6, 31, means=(-3, 3)), random_mixture(6, 32, k=5, means=(-3, 3))
+    scale, origin = np.array([0.7, 1.0, 1.3, 0.5, 2.0, 1.0]), brightness * np.linspace(0.8, 1.2, 6)
+    loss = likelihood_overlap_nll(a, b, PROPOSAL, torch.from_numpy(scale), torch.from_numpy(origin))
+    for row in range(6):
+        both, one, two = both_on_grid(a, b, row, scale[row], origin[row])
+        # Each of the three integrals is good to 1e-3 (Notes of likelihood_nll).
+        assert loss[row].item() == pytest.approx(-np.log(both / (one * two)), abs=3e-3)
+
+
+def test_likelihood_overlap_does_not_reward_shrinking():
+    """A common factor of all fluxes is no better agreement; eq. 11 itself prefers smaller ones."""
+    a, b = (random_mixture(8, seed, means=(300, 320), log_stds=(1.0, 1.5)) for seed in (33, 34))
+    scale = torch.ones(8, dtype=torch.float64)
+
+    def shrunk(mixture):
+        return mixture.scaled(0.5 * scale, 0 * scale)
+
+    before = likelihood_overlap_nll(a, b, PROPOSAL, scale)
+    after = likelihood_overlap_nll(shrunk(a), shrunk(b), PROPOSAL, scale)
+    # Far above the softening the density is as 1/flux up to (softening / flux)^2 = 1e-3, on both sides of the fraction.
+    assert (after - before).abs().max() < 3e-3
+    plain = overlap_nll(shrunk(a), shrunk(b), truncated=False) - overlap_nll(a, b, truncated=False)
+    assert torch.allclose(plain, torch.full_like(plain, -np.log(2)), atol=1e-9)
+
+
+def test_likelihood_overlap_is_symmetric_and_reaches_every_parameter():
+    a, b = random_mixture(5, 35), random_mixture(5, 36)
+    scale = torch.linspace(0.5, 2, 5, dtype=torch.float64)
+    loss = likelihood_overlap_nll(a, b, PROPOSAL, scale)
+    assert torch.allclose(loss, likelihood_overlap_nll(b, a, PROPOSAL, scale), atol=1e-9)
+    gradients = torch.autograd.grad(loss.sum(), [*a.parameters, *b.parameters])
+    assert all(torch.isfinite(gradient).all() and (gradient != 0).any() for gradient in gradients)
+    with pytest.raises(LumosShapeError, match="objects of the second exposure: got 4, allowed: 5"):
+        likelihood_overlap_nll(a, random_mixture(4, 37), PROPOSAL, scale)
+    with pytest.raises(LumosShapeError, match="units of the proposal"):
+        likelihood_overlap_nll(a, b, PROPOSAL, scale[:3])
+
+
+@pytest.mark.parametrize("flux", [0.0, 3e4, -5e3])
+def test_likelihood_overlap_has_finite_gradients_far_away(flux):
+    """Exposures that contradict each other, and fluxes beyond the proposal."""
+    a, b = (single(flux + shift, 1.0, torch.float32) for shift in (-200.0, 200.0))
+    loss = likelihood_overlap_nll(a, b, PROPOSAL, torch.ones(1))
+    gradients = torch.autograd.grad(loss.sum(), [a.means, a.stds, b.means, b.stds])
+    assert torch.isfinite(loss).all()
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    # They are pulled towards each other.
+    assert gradients[0] < 0 < gradients[2]

@@ -1,43 +1,32 @@
 """Measure one exposure: every object of the catalogue in its footprint becomes one row."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from lumos.catalogs.parent import ParentCatalog
-from lumos.catalogs.tables import measure_schema
-from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, Float32Array, FloatArray
+from lumos.catalogs.tables import measure_schema, to_arrow
+from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray
 from lumos.errors import LumosConfigError, LumosDataError
-from lumos.estimators import ESTIMATORS, Ellipses, Estimator, StampBatch
-from lumos.estimators.background import own_light_per_pixel
+from lumos.estimators import ESTIMATORS, Estimator, StampBatch
 from lumos.estimators.noise import apply_correlation
-from lumos.flags import Flag, MaskPlane
+from lumos.flags import Flag
 from lumos.images.exposure import Exposure
+from lumos.measure.batches import in_handy_units, object_batches, stamp_batch
 from lumos.measure.network import check_model, measure_network, model_facts, model_of, summarise
-from lumos.measure.noise import Cutout, ExposureNoise, cut_out, exposure_noise, good_pixels, stamp_variance
+from lumos.measure.noise import ExposureNoise, exposure_noise
 from lumos.measure.objects import PlacedObjects, place_objects
 from lumos.measure.settings import NETWORK, MeasureSettings
 from lumos.nets.domain import exposure_verdict
 from lumos.nets.estimator import NetworkFluxes
 from lumos.nets.model import FluxModel
-from lumos.profiles.sersic import render_sersic
 
 __all__ = ["estimators_of", "measure_exposure"]
 
 logger = logging.getLogger(__name__)
-
-#: Pixels of the large stamps that are held at once; sets the memory of a batch (about 50 bytes each).
-_BATCH_PIXELS = 2_000_000
-#: Pixel scatters that need no other unit.
-_HANDY = (1e-4, 1e6)
-#: Pixels brighter than this share of the profile's peak are the object's footprint.
-_FOOTPRINT = 0.01
 
 #: Columns of the flux PDF, and those that carry no flux unit.
 _COMPONENTS = ("pdf_weights", "pdf_means", "pdf_stds")
@@ -103,14 +92,14 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     if model is not None:
         check_model(model, exposure)
     zeropoint = exposure.zeropoint
-    exposure, unit = _in_handy_units(exposure)
+    exposure, unit = in_handy_units(exposure)
     if exposure.psf is None:
         raise LumosDataError(f"{exposure.path}: no PSF is known (the survey names none; `lumos psf` makes one)")
     objects = place_objects(exposure, catalog, settings)
     noise = exposure_noise(exposure, settings.noise)
     columns = _empty_columns(len(objects), settings, model)
     columns["flags"][:] = objects.flags
-    for rows in _batches(objects, settings):
+    for rows in object_batches(objects, settings):
         batch, measured = _measure_batch(exposure, noise, objects, rows, estimators, settings)
         if model is not None:
             bfloat16 = settings.precision == "bfloat16"
@@ -129,21 +118,6 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
             text = "its stamps share a fault: PSF, pixel scale, positions, noise or the image itself"
             logger.warning("%s: %s (verdict %.2f, suspect above 1)", exposure.path, text, verdict)
     return _table(replace(exposure, zeropoint=zeropoint), noise, objects, columns, settings)
-
-
-def _in_handy_units(exposure: Exposure) -> tuple[Exposure, float]:
-    """Return the exposure in units in which its squares fit into single precision, and the new unit in old ones."""
-    scatter = float(np.std(exposure.data[good_pixels(exposure.mask)])) if exposure.data.size else 1.0
-    if not np.isfinite(scatter) or scatter == 0 or _HANDY[0] < scatter < _HANDY[1]:
-        return exposure, 1.0
-
-    def scaled(values: Float32Array | None, factor: float) -> Float32Array | None:
-        return None if values is None else (values.astype(np.float64) / factor).astype(np.float32)
-
-    data = scaled(exposure.data, scatter)
-    assert data is not None
-    variance, sky = scaled(exposure.variance, scatter**2), scaled(exposure.sky, scatter)
-    return replace(exposure, data=data, variance=variance, sky=sky, gain=exposure.gain * scatter), scatter
 
 
 def _empty_columns(n: int, settings: MeasureSettings, model: FluxModel | None) -> Columns:
@@ -166,21 +140,6 @@ def _network_columns(pdfs: NetworkFluxes, flags: AnyArray, settings: MeasureSett
     return columns | {"is_cut": pdfs.is_cut, "ood_score": pdfs.ood_score, "flags": flags}
 
 
-def _annulus(size: int, settings: MeasureSettings) -> tuple[float, float]:
-    """Return the annulus radii for a stamp size: they grow with the stamp."""
-    growth = size / settings.stamp_size
-    return settings.annulus_inner * growth, settings.annulus_outer * growth
-
-
-def _batches(objects: PlacedObjects, settings: MeasureSettings) -> Iterator[AnyArray]:
-    """Yield the row numbers of objects that share a stamp size, few enough to hold in memory."""
-    for size in np.unique(objects.stamp_size[objects.usable]):
-        rows = np.flatnonzero(objects.usable & (objects.stamp_size == size))
-        step = max(1, int(_BATCH_PIXELS / (2 * _annulus(int(size), settings)[1]) ** 2))
-        for start in range(0, len(rows), step):
-            yield rows[start : start + step]
-
-
 def _measure_batch(
     exposure: Exposure,
     noise: ExposureNoise,
@@ -190,10 +149,7 @@ def _measure_batch(
     settings: MeasureSettings,
 ) -> tuple[StampBatch, Columns]:
     """Run every classical estimator on objects that share a stamp size; return their stamps too."""
-    size = int(objects.stamp_size[rows[0]])
-    cutout = cut_out(exposure, objects.x[rows], objects.y[rows], size, _annulus(size, settings))
-    batch, flags = _stamp_batch(exposure, noise, objects, rows, cutout, settings)
-    flags |= cutout.background.flags.numpy()
+    batch, cutout, flags = stamp_batch(exposure, noise, objects, rows, settings)
     bad_noise = (flags & int(Flag.BAD_NOISE)) != 0
     columns: Columns = {
         "background": cutout.background.level.numpy(),
@@ -210,88 +166,6 @@ def _measure_batch(
             flags |= result.flags.numpy()
     columns["flags"] = flags
     return batch, columns
-
-
-def _stamp_batch(
-    exposure: Exposure,
-    noise: ExposureNoise,
-    objects: PlacedObjects,
-    rows: AnyArray,
-    cutout: Cutout,
-    settings: MeasureSettings,
-) -> tuple[StampBatch, AnyArray]:
-    """Assemble what the estimators see, and the flags that the pixels give."""
-    assert exposure.psf is not None
-    inner, stamps = cutout.inner, cutout.stamps
-    size = inner.stop - inner.start
-    x, y = stamps.x - inner.start, stamps.y - inner.start
-    profile = render_sersic(
-        objects.radius[rows],
-        objects.sersic_n[rows],
-        objects.axis_ratio[rows],
-        objects.theta[rows],
-        x,
-        y,
-        exposure.psf.at(objects.x[rows], objects.y[rows]),
-        size=size,
-    )
-    mask = stamps.mask[:, inner, inner]
-    good = torch.from_numpy(good_pixels(mask))
-    sky_variance, variance = stamp_variance(exposure, noise.source, cutout, objects.x[rows], objects.y[rows])
-    sky_variance, bad_noise = _clean_variance(sky_variance, good)
-    flags = _pixel_flags(profile, mask, x, y)
-    flags |= np.where(bad_noise, int(Flag.BAD_NOISE), 0)
-    gain = exposure.gain if np.isfinite(exposure.gain) else np.inf
-    batch = StampBatch(
-        data=torch.from_numpy(np.ascontiguousarray(stamps.data[:, inner, inner])),
-        good=good,
-        sky_variance=sky_variance.float(),
-        gain=torch.full((len(rows),), gain, dtype=torch.float32),
-        profile=profile,
-        x=torch.from_numpy(x).float(),
-        y=torch.from_numpy(y).float(),
-        ellipses=Ellipses(
-            torch.from_numpy(objects.semi_major[rows]).float(),
-            torch.from_numpy(objects.semi_minor[rows]).float(),
-            torch.from_numpy(objects.theta[rows]).float(),
-        ),
-        background=cutout.background.level.float(),
-        background_err=cutout.background.level_err.float(),
-        own_light=own_light_per_pixel(
-            torch.from_numpy(objects.radius[rows] * np.sqrt(objects.axis_ratio[rows])),
-            torch.from_numpy(objects.sersic_n[rows]),
-            *_annulus(size, settings),
-        ).float(),
-        variance=None if variance is None else torch.where(good, variance, 1.0),
-    )
-    return batch, flags
-
-
-def _clean_variance(sky_variance: Tensor, good: Tensor) -> tuple[Tensor, AnyArray]:
-    """Put 1 where a variance is unusable; return which objects have no usable variance at all."""
-    usable = torch.isfinite(sky_variance) & (sky_variance > 0)
-    bad = ~(usable & good).flatten(1).any(dim=1)
-    return torch.where(usable, sky_variance, 1.0), bad.numpy()
-
-
-def _pixel_flags(profile: Tensor, mask: AnyArray, x: FloatArray, y: FloatArray) -> AnyArray:
-    """Return the flags that the planes of the mask give (those of lost light are the estimators')."""
-    footprint = (profile >= _FOOTPRINT * profile.amax(dim=(1, 2), keepdim=True)).numpy()
-    centre = mask[np.arange(len(mask)), np.rint(y).astype(int), np.rint(x).astype(int)]
-
-    def touched(planes: MaskPlane) -> AnyArray:
-        return np.asarray((((mask & int(planes)) != 0) & footprint).any(axis=(1, 2)))
-
-    conditions = {
-        Flag.EDGE: ((mask & int(MaskPlane.NO_DATA)) != 0).any(axis=(1, 2)),
-        Flag.OFF_DATA: (centre & int(MaskPlane.NO_DATA)) != 0,
-        Flag.SATURATED: touched(MaskPlane.SATURATED | MaskPlane.BLEED),
-        Flag.COSMIC_RAY: touched(MaskPlane.COSMIC_RAY),
-    }
-    flags = np.zeros(len(mask), dtype=np.int64)
-    for flag, condition in conditions.items():
-        flags |= np.where(condition, int(flag), 0)
-    return flags
 
 
 def _table(
@@ -343,13 +217,4 @@ def _table(
     n_components = columns["pdf_weights"].shape[1]
     unit_name = "nJy" if calibrated else "image unit"
     schema = measure_schema(settings.all_estimators, unit_name, n_components, provenance)
-    return pa.table([_array(columns[field.name], field.type) for field in schema], schema=schema)
-
-
-def _array(values: AnyArray, kind: pa.DataType) -> pa.Array:
-    if pa.types.is_fixed_size_list(kind):
-        flat = pa.array(np.asarray(values, dtype=np.float32).reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
-    if pa.types.is_string(kind):
-        return pa.array(values.tolist(), type=kind)
-    return pa.array(np.asarray(values), type=kind, from_pandas=False, safe=False)
+    return to_arrow(columns, schema)

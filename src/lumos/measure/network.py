@@ -17,7 +17,7 @@ from lumos.nets.inputs import SideInputs
 from lumos.nets.model import FluxModel
 from lumos.pdf import GaussianMixture, TruncatedMixture
 
-__all__ = ["check_model", "measure_network", "model_facts", "model_of", "summarise"]
+__all__ = ["check_model", "measure_network", "model_facts", "model_of", "side_inputs", "summarise"]
 
 
 def model_of(name: str | None) -> FluxModel | None:
@@ -85,6 +85,43 @@ def check_model(model: FluxModel, exposure: Exposure) -> None:
         raise LumosDataError(f"{exposure.path}: {text}")
 
 
+def side_inputs(
+    model: FluxModel, exposure: Exposure, objects: PlacedObjects, rows: AnyArray, *, unit: float
+) -> SideInputs:
+    """Return what a model takes of objects beside their stamps.
+
+    Parameters
+    ----------
+    model : FluxModel
+        The model.
+    exposure : Exposure
+        The exposure, its pixels and gain in units of ``unit`` image units.
+    objects : PlacedObjects
+        All objects on the exposure.
+    rows : int array, shape (n,)
+        Which of them.
+    unit : float
+        Image units.
+
+    Returns
+    -------
+    SideInputs
+        Of n objects.
+    """
+    ny, nx = exposure.shape
+    band, state = band_and_state(model, exposure.band, exposure.state, len(rows))
+    ref_mag = objects.catalog.ref_mag[rows]
+    return SideInputs(
+        band=band,
+        state=state,
+        ccd_x=torch.from_numpy((objects.x[rows] + 0.5) / nx),
+        ccd_y=torch.from_numpy((objects.y[rows] + 0.5) / ny),
+        ref_mag=torch.from_numpy(ref_mag),
+        ref_flux=torch.from_numpy(10 ** (-0.4 * (ref_mag - exposure.zeropoint)) / unit),
+        rate=torch.full((len(rows),), exposure.gain / exposure.exposure_time),
+    )
+
+
 def measure_network(
     model: FluxModel,
     exposure: Exposure,
@@ -122,18 +159,7 @@ def measure_network(
     NetworkFluxes
         PDFs in the unit of the batch.
     """
-    ny, nx = exposure.shape
-    band, state = band_and_state(model, exposure.band, exposure.state, len(rows))
-    ref_mag = objects.catalog.ref_mag[rows]
-    side = SideInputs(
-        band=band,
-        state=state,
-        ccd_x=torch.from_numpy((objects.x[rows] + 0.5) / nx),
-        ccd_y=torch.from_numpy((objects.y[rows] + 0.5) / ny),
-        ref_mag=torch.from_numpy(ref_mag),
-        ref_flux=torch.from_numpy(10 ** (-0.4 * (ref_mag - exposure.zeropoint)) / unit),
-        rate=torch.full((len(rows),), exposure.gain / exposure.exposure_time),
-    )
+    side = side_inputs(model, exposure, objects, rows, unit=unit)
     factor = None if noise.correlation is None else noise.correlation.factor_at
     return network_fluxes(model, batch, side, factor, bfloat16=bfloat16)
 

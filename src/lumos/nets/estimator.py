@@ -1,5 +1,6 @@
 """A trained model as an estimator: stamps in, flux PDFs out."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,10 +11,10 @@ from torch.nn.functional import avg_pool2d
 from lumos.conventions import AnyArray, BoolArray, FloatArray
 from lumos.errors import LumosDataError, LumosShapeError
 from lumos.estimators import Ellipses, StampBatch
-from lumos.nets.inputs import NoiseFactor, SideInputs
+from lumos.nets.inputs import NetworkInputs, NoiseFactor, SideInputs
 from lumos.nets.model import FluxModel
 
-__all__ = ["NetworkFluxes", "band_and_state", "bin_stamps", "network_fluxes"]
+__all__ = ["NetworkFluxes", "band_and_state", "bin_stamps", "network_fluxes", "prepare_inputs"]
 
 
 #: Objects whose inputs stay in a processor's cache.
@@ -108,6 +109,43 @@ def network_fluxes(
     LumosValueError
         If a side input that the model needs is missing.
     """
+    parts = []
+    for inputs in prepare_inputs(model, batch, side, noise_factor):
+        output = model.predict(inputs, bfloat16=bfloat16)
+        parts.append((*output.parameters, model.ood_score(inputs, output)))
+    log_weights, means, stds, score = (torch.cat(values).double().numpy() for values in zip(*parts, strict=True))
+    ref_mag = None if side.ref_mag is None else side.ref_mag.double().numpy()
+    return NetworkFluxes(np.exp(log_weights), means, stds, model.is_cut(ref_mag, len(batch)), score)
+
+
+def prepare_inputs(
+    model: FluxModel, batch: StampBatch, side: SideInputs, noise_factor: NoiseFactor | None = None
+) -> Iterator[NetworkInputs]:
+    """Prepare stamps for a model, a few at a time.
+
+    Parameters
+    ----------
+    model : FluxModel
+        The model.
+    batch : StampBatch
+        n objects. Stamps of a multiple of the model's size are binned to it.
+    side : SideInputs
+        What else is known.
+    noise_factor : callable, optional
+        Correlation of the pixels' noise, as a function of area in the pixels of ``batch``.
+
+    Yields
+    ------
+    NetworkInputs
+        In order; one without objects where n is 0.
+
+    Raises
+    ------
+    LumosShapeError
+        If the stamps are of another size.
+    LumosValueError
+        If a side input that the model needs is missing.
+    """
     size, wanted = batch.data.shape[1:], model.config.stamp_size
     step = size[0] // wanted
     if step < 1 or tuple(size) != (step * wanted, step * wanted):
@@ -121,15 +159,9 @@ def network_fluxes(
             def factor(area: AnyArray) -> FloatArray:
                 return noise_factor(area * step**2)
 
-    parts = []
     for start in range(0, max(1, len(batch)), _AT_ONCE):
         some = slice(start, start + _AT_ONCE)
-        inputs = model.inputs(batch.take(some), side.take(some), factor)
-        output = model.predict(inputs, bfloat16=bfloat16)
-        parts.append((*output.parameters, model.ood_score(inputs, output)))
-    log_weights, means, stds, score = (torch.cat(values).double().numpy() for values in zip(*parts, strict=True))
-    ref_mag = None if side.ref_mag is None else side.ref_mag.double().numpy()
-    return NetworkFluxes(np.exp(log_weights), means, stds, model.is_cut(ref_mag, len(batch)), score)
+        yield model.inputs(batch.take(some), side.take(some), factor)
 
 
 def bin_stamps(batch: StampBatch, step: int) -> StampBatch:

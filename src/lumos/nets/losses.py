@@ -1,4 +1,4 @@
-"""Losses on Gaussian mixtures: eq. 8, 10 and 11 of the Lumos paper, and that of a pixel likelihood.
+"""Losses on Gaussian mixtures: eq. 8, 10 and 11 of the Lumos paper, and those of pixel likelihoods.
 
 All are minus natural logarithms of densities per flux unit of the mixture. A Gaussian far below 0 that is cut at 0 is
 the small difference of two large logarithms, so cut Gaussians are computed in double precision throughout.
@@ -15,7 +15,7 @@ from lumos.errors import LumosShapeError
 from lumos.nets.mdn import MixtureOutput
 from lumos.simulate.draws import FluxProposal
 
-__all__ = ["likelihood_nll", "mixture_nll", "overlap_nll", "paper_nll", "truncated_nll"]
+__all__ = ["likelihood_nll", "likelihood_overlap_nll", "mixture_nll", "overlap_nll", "paper_nll", "truncated_nll"]
 
 _LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 #: Nodes of a narrow component, and of the range of the proposal.
@@ -137,8 +137,7 @@ def overlap_nll(a: MixtureOutput, b: MixtureOutput, *, truncated: bool) -> Tenso
     LumosShapeError
         If the numbers of objects differ.
     """
-    if len(a.means) != len(b.means):
-        raise LumosShapeError("objects of the second exposure", len(b.means), len(a.means))
+    _check_pairs(a, b)
     log_weights_a, means_a, stds_a = (values[:, :, None] for values in _double(a))
     log_weights_b, means_b, stds_b = (values[:, None, :] for values in _double(b))
     width = torch.hypot(stds_a, stds_b)
@@ -198,17 +197,78 @@ def likelihood_nll(
     return mixture_nll(mixture, flux) - log_pi + evidence - torch.log(flux_scale)
 
 
+def likelihood_overlap_nll(
+    a: MixtureOutput, b: MixtureOutput, proposal: FluxProposal, flux_scale: Tensor, origin: Tensor | None = None
+) -> Tensor:
+    r"""Return how little the likelihoods of two exposures of each object speak of one flux: eq. 11 for likelihoods.
+
+    .. math:: L = -\log \frac{\int l_a l_b \pi \, df}{\int l_a \pi \, df \, \int l_b \pi \, df}
+        = -\log \frac{p(a, b \mid \text{one flux})}{p(a) \, p(b)}
+
+    A likelihood that is normalised over flux gets higher by shrinking, which eq. 11 would reward; here the broad
+    density of fluxes :math:`\pi` is shared out first. The product of two mixtures is one of all pairs of components.
+
+    Parameters
+    ----------
+    a, b : MixtureOutput
+        Likelihoods of the same n objects in one flux unit.
+    proposal : FluxProposal
+        Density of the fluxes.
+    flux_scale : tensor, shape (n,)
+        Unit of the proposal in that of the mixtures.
+    origin : tensor, shape (n,), optional
+        What to add to a flux of the mixtures before the proposal sees it; by default 0.
+
+    Returns
+    -------
+    tensor, shape (n,)
+        Losses; 0 where neither exposure tells anything of the flux.
+
+    Raises
+    ------
+    LumosShapeError
+        If the numbers of objects differ.
+    """
+    _check_pairs(a, b)
+    _check_rows(a, flux_scale, "units of the proposal")
+    shift = torch.zeros_like(flux_scale) if origin is None else origin
+    unit, start = 1 / flux_scale.double(), shift.double() / flux_scale.double()
+    first, second = (MixtureOutput(*_double(mixture)).scaled(unit, start) for mixture in (a, b))
+    both = _log_evidence(_product(first, second), proposal)
+    return (_log_evidence(first, proposal) + _log_evidence(second, proposal) - both).to(a.means.dtype)
+
+
+def _product(a: MixtureOutput, b: MixtureOutput) -> MixtureOutput:
+    """Return the product of mixtures row by row; its weights do not sum to 1."""
+    log_weights_a, means_a, stds_a = (values[:, :, None] for values in a.parameters)
+    log_weights_b, means_b, stds_b = (values[:, None, :] for values in b.parameters)
+    width = torch.hypot(stds_a, stds_b)
+    log_weights = log_weights_a + log_weights_b + _log_normal(means_a - means_b, width)
+    means = means_a + (means_b - means_a) * (stds_a / width).square()
+    return MixtureOutput(*(values.flatten(1) for values in (log_weights, means, stds_a * stds_b / width)))
+
+
 def _log_evidence(mixture: MixtureOutput, proposal: FluxProposal) -> Tensor:
     """Return log Z of each object, shape (n,), fluxes in units of the proposal."""
-    means, stds = mixture.means[:, :, None], mixture.stds[:, :, None]
+    is_wide = mixture.stds > _WIDE * torch.hypot(mixture.means, mixture.means.new_tensor(proposal.softening))
+    shares = torch.empty_like(mixture.means)
+    # Each component by its own rule alone: the nodes are most of the work.
+    for rule, chosen in ((_wide_shares, is_wide), (_narrow_shares, ~is_wide)):
+        shares[chosen] = rule(mixture.means[chosen][:, None], mixture.stds[chosen][:, None], proposal)
+    return torch.logsumexp(mixture.log_weights + shares, dim=1)
+
+
+def _narrow_shares(means: Tensor, stds: Tensor, proposal: FluxProposal) -> Tensor:
+    """Return log Z of components, means and widths of shape (n, 1), by Gauss-Hermite nodes."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(_HERMITE_NODES)
     at, log_shares = (means.new_tensor(values) for values in (nodes, np.log(weights / weights.sum())))
-    narrow = proposal.log_prob(means + stds * at, means.new_ones(())) + log_shares
+    return torch.logsumexp(proposal.log_prob(means + stds * at, means.new_ones(())) + log_shares, dim=1)
+
+
+def _wide_shares(means: Tensor, stds: Tensor, proposal: FluxProposal) -> Tensor:
+    """Return log Z of components, means and widths of shape (n, 1), by equal steps over the proposal."""
     flux, log_step = (means.new_tensor(values) for values in proposal.nodes(_EVEN_NODES))
-    wide = _log_normal(flux - means, stds) + log_step
-    is_wide = mixture.stds > _WIDE * torch.hypot(mixture.means, means.new_tensor(proposal.softening))
-    shares = torch.where(is_wide, torch.logsumexp(wide, dim=2), torch.logsumexp(narrow, dim=2))
-    return torch.logsumexp(mixture.log_weights + shares, dim=1)
+    return torch.logsumexp(_log_normal(flux - means, stds) + log_step, dim=1)
 
 
 def _log_normal(offset: Tensor, std: Tensor) -> Tensor:
@@ -229,6 +289,11 @@ def _log_share(ratio: Tensor) -> Tensor:
 
 def _double(mixture: MixtureOutput) -> tuple[Tensor, Tensor, Tensor]:
     return mixture.log_weights.double(), mixture.means.double(), mixture.stds.double()
+
+
+def _check_pairs(a: MixtureOutput, b: MixtureOutput) -> None:
+    if len(a.means) != len(b.means):
+        raise LumosShapeError("objects of the second exposure", len(b.means), len(a.means))
 
 
 def _check_rows(mixture: MixtureOutput, values: Tensor, what: str) -> None:

@@ -12,10 +12,11 @@ from lumos.nets.losses import likelihood_nll, mixture_nll, paper_nll
 from lumos.nets.mdn import MixtureOutput
 from lumos.nets.model import FluxModel
 from lumos.pdf import FluxPdf, GaussianMixture, TruncatedMixture, reweighted
+from lumos.pdf.mixture import Mixture
 from lumos.simulate.draws import FluxProposal
 from lumos.training.data import LabelledInputs
 
-__all__ = ["ValidationScore", "batch_loss", "score_model"]
+__all__ = ["ValidationScore", "batch_loss", "score_model", "with_proposal"]
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _statistics(
     gaussians = GaussianMixture(np.exp(weights), means, stds)
     truth, unit, scale = (value.double().cpu().numpy() for value in (batch.flux, batch.inputs.unit, batch.flux_scale))
     if model.config.kind == "likelihood":
-        pdfs: list[tuple[FluxPdf, IntArray]] = [(_with_proposal(gaussians, proposal, scale), np.arange(len(truth)))]
+        pdfs: list[tuple[FluxPdf, IntArray]] = [(with_proposal(gaussians, proposal, scale), np.arange(len(truth)))]
     else:
         cut = model.is_cut(batch.ref_mag.cpu().numpy(), len(truth))
         where = [np.flatnonzero(~cut), np.flatnonzero(cut)]
@@ -162,7 +163,22 @@ def _statistics(
     return pit, median, (high - low) / 2, unit, truth
 
 
-def _with_proposal(likelihood: GaussianMixture, proposal: FluxProposal, scale: FloatArray) -> FluxPdf:
-    """Return the posterior that a likelihood makes with the proposal density."""
+def with_proposal(likelihood: Mixture, proposal: FluxProposal, scale: FloatArray) -> FluxPdf:
+    """Return the posterior that a likelihood makes with the proposal density.
+
+    Parameters
+    ----------
+    likelihood : Mixture, n rows
+        Likelihoods.
+    proposal : FluxProposal
+        The density.
+    scale : float array, shape (n,)
+        Its unit in that of the likelihoods.
+
+    Returns
+    -------
+    FluxPdf, n rows
+        Normalised products.
+    """
     unit = torch.from_numpy(scale)[:, None]
     return reweighted(likelihood, lambda flux: proposal.log_prob(torch.from_numpy(flux), unit).numpy())

@@ -1,0 +1,111 @@
+"""The demonstration: simulate, measure, compare with the truth."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from lumos.catalogs.tables import read_shard
+from lumos.conventions import AB_ZEROPOINT_NJY
+from lumos.errors import LumosError
+from lumos.files import write_atomic
+from lumos.flags import Flag
+from lumos.images.reader import read_exposure
+from lumos.images.stamps import cut_stamps
+from lumos.measure.run import measure_run
+from lumos.measure.settings import MeasureSettings
+from lumos.pdf import GaussianMixture
+from lumos.report.pdfs import PdfPanel, draw_pdfs
+from lumos.report.plots import draw_accuracy
+from lumos.settings import load_simulation
+from lumos.simulate.exposures import simulate_survey
+from lumos.surveys import Survey, load_survey
+from lumos.validate.accuracy import accuracy_table, look_up_truth, run_accuracy
+
+__all__ = ["run_demo", "run_panels"]
+
+Progress = Callable[[int, int, str], None]
+
+#: Model of the demonstration.
+_DEMO_MODEL = "paucam-mock"
+#: Which galaxies are drawn: their places in the order of brightness.
+_PANEL_SHARES = (0.02, 0.1, 0.3, 0.7)
+
+
+def run_demo(out: Path, *, workers: int = 2, progress: Progress | None = None) -> str:
+    """Simulate a small survey, measure it with the network and every classical estimator, compare with the truth.
+
+    Parameters
+    ----------
+    out : Path
+        Folder; gets the exposures, the run, ``accuracy.txt``, ``accuracy.png`` and ``pdfs.png``.
+    workers : int, optional
+        Number of processes.
+    progress : callable, optional
+        Told after each exposure.
+
+    Returns
+    -------
+    str
+        The table of figures and where the files are.
+    """
+    settings = MeasureSettings(model=_DEMO_MODEL)
+    parent, truth, run = out / "parent.parquet", out / "truth.parquet", out / "run"
+    simulation = load_simulation("paucam-mini")
+    exposures = simulate_survey(simulation, out, workers=workers, progress=progress).exposures
+    survey = load_survey(simulation.survey)
+    report = measure_run(exposures, parent, run, survey, settings, workers=workers, progress=progress)
+    if report.failed:
+        raise LumosError("; ".join(report.failed.values()))
+    edges = np.array([18.0, 19.5, 21.0, 22.0, 23.0, 24.0])
+    results = run_accuracy(run, truth, settings.all_estimators, edges)
+    draw_accuracy(out / "accuracy.png", results)
+    # Two thirds down the list is a red band, in which galaxies are bright.
+    draw_pdfs(out / "pdfs.png", run_panels(exposures[len(exposures) * 2 // 3], run, truth, survey))
+    table = accuracy_table(results)
+    write_atomic(out / "accuracy.txt", table + "\n")
+    pictures = f"{out / 'accuracy.png'} and {out / 'pdfs.png'}"
+    return f"{table}\n\n{report.n_rows} rows in {run}, figures in {out / 'accuracy.txt'}, {pictures}"
+
+
+def run_panels(exposure_path: Path, run: Path, truth_path: Path, survey: Survey) -> list[PdfPanel]:
+    """Choose galaxies of one exposure of a run, bright to faint, for a picture of their PDFs.
+
+    Parameters
+    ----------
+    exposure_path : Path
+        The exposure.
+    run : Path
+        Folder of a run with a model.
+    truth_path : Path
+        True fluxes of the simulation.
+    survey : Survey
+        How to read the exposure.
+
+    Returns
+    -------
+    list of PdfPanel
+        Eight, with the network's PDF and the Gaussian of the optimal flux; every second one has a neighbour.
+    """
+    exposure = next(iter(read_exposure(exposure_path, survey)))
+    table = read_shard(run / "shards" / f"{exposure.exposure_id}.parquet")
+    column = {name: table[name].to_numpy() for name in ("flags", "x", "y", "optimal_flux", "optimal_flux_err")}
+    truth = look_up_truth(table, truth_path)
+    usable = ((column["flags"] & ~int(Flag.NEIGHBOUR)) == 0) & np.isfinite(column["optimal_flux"])
+    blended = usable & ((column["flags"] & int(Flag.NEIGHBOUR)) != 0)
+    kinds = [np.flatnonzero(kind)[np.argsort(-truth[kind])] for kind in (usable & ~blended, blended)]
+    parts = [np.stack(table[f"pdf_{part}"].to_numpy(zero_copy_only=False)) for part in ("weights", "means", "stds")]
+    panels = []
+    for share, kind in itertools.product(_PANEL_SHARES, kinds):
+        row = kind[int(share * len(kind))]
+        flux, error = (column[name][row : row + 1, None] for name in ("optimal_flux", "optimal_flux_err"))
+        pdfs = {
+            "network": GaussianMixture(*(part[row : row + 1] for part in parts)),
+            "optimal weights": GaussianMixture(np.ones((1, 1)), flux, error),
+        }
+        stamp = cut_stamps(exposure.data, column["x"][row : row + 1], column["y"][row : row + 1], 60).data[0]
+        magnitude = AB_ZEROPOINT_NJY - 2.5 * np.log10(truth[row])
+        title = f"{exposure.band} = {magnitude:.1f}" + (", neighbour" if row in kinds[1] else "")
+        panels.append(PdfPanel(title, stamp, pdfs, float(truth[row])))
+    return panels
