@@ -58,7 +58,7 @@ def build(folder: Path, model: str) -> dict[str, Path]:
     survey, settings = load_survey("paucam"), MeasureSettings(estimators=ESTIMATORS, model=model)
     if not (folder / "sky.parquet").exists():
         parent = read_parent(folder / "parent.parquet")
-        write_parent(sky_catalog(parent, 4000, 3.0, np.random.default_rng(1)), folder / "sky.parquet")
+        write_parent(sky_catalog(parent, 1500, 3.0, np.random.default_rng(1)), folder / "sky.parquet")
     runs = {}
     for name, catalog in (("run", "parent"), ("sky_run", "sky")):
         runs[name] = folder / name

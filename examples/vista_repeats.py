@@ -81,18 +81,18 @@ def main() -> None:
     arguments = parser.parse_args()
     for side, result in compare(arguments.data, arguments.out, arguments.model).items():
         print(f"\n{side}ern half of the sky; relative error found on the other half: {result.floor:.4f}")
-        scales = zip(result.full.exposures, result.full.scales, result.full.scales_err, strict=True)
+        scales = zip(result.full.exposure_id, result.full.scales, result.full.scales_err, strict=True)
         print("flux scales:", ", ".join(f"{name} {scale:.4f} ± {error:.4f}" for name, scale, error in scales))
         print(
             f"{'magnitude':>10}{'pairs':>7}{'scatter':>9}{'white':>8}{'correl.':>9}{'+ floor':>9}"
             f"{'network: scatter':>18}{'D':>7}   (σ68 of D)"
         )
-        for number, n in enumerate(result.full.difference.n):
+        for number, n in enumerate(result.full.difference.n_pairs):
             low, high = EDGES[number : number + 2]
             spreads = [kind.difference.sigma68[number] for kind in (result.white, result.correlated, result.full)]
             columns = (
-                f"{result.full.relative.sigma68[number]:>9.3f}{spreads[0]:>8.2f}{spreads[1]:>9.2f}{spreads[2]:>9.2f}"
-                f"{result.network.relative.sigma68[number]:>18.3f}{result.network.difference.sigma68[number]:>7.2f}"
+                f"{result.full.relative_scatter[number]:>9.3f}{spreads[0]:>8.2f}{spreads[1]:>9.2f}{spreads[2]:>9.2f}"
+                f"{result.network.relative_scatter[number]:>18.3f}{result.network.difference.sigma68[number]:>7.2f}"
             )
             print(f"{f'{low:.0f}-{high:.0f}':>10}{n:>7}{columns}")
 

@@ -14,6 +14,7 @@ from lumos.catalogs.tables import iterate_shards
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosDataError
 from lumos.flags import UNUSABLE
+from lumos.measure.partition import sky_cell
 from lumos.measure.scales import MAGNITUDE, Scales, fit_scales
 from lumos.measure.settings import CalibrateSettings
 
@@ -401,7 +402,9 @@ def _fit(
     keep = (snr >= settings.min_snr)[index] & (counts > 1)[index] & settings.fit
     # The logarithm of a flux with noise is low by half the relative variance.
     log_flux = np.log(flux[keep]) + 0.5 * relative[keep] ** 2
-    return fit_scales(log_flux, relative[keep], index[keep], unit[keep], prior_err)
+    first = np.unique(rows["object_id"], return_index=True)[1]
+    place = sky_cell(rows["ra"][first], rows["dec"][first])[index]
+    return fit_scales(log_flux, relative[keep], index[keep], unit[keep], prior_err, place[keep])
 
 
 def _match(

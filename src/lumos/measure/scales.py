@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -15,8 +16,14 @@ MAGNITUDE = 2.5 / np.log(10)
 #: Residuals beyond this many errors lose weight (Huber); of good Gaussian data that costs 1 per cent of the precision.
 _HUBER = 2.0
 _N_STEPS = 50
+#: Steps in which the extra scatter is sought; then it stays.
+_N_SCATTER = 12
 #: The fit ends when no scale changes by more than this.
 _SMALL = 1e-7
+#: Half the distance of a Gaussian's 16 and 84 per cent quantiles.
+_SIGMA68 = 0.9945
+#: Fewer places do not tell how scales differ between them.
+_CLUSTERS = 10
 #: Fewer residuals do not tell a scatter, nor do those of which less than this share of the noise is left.
 _FEWEST, _LEAST = 20, 0.1
 
@@ -44,12 +51,21 @@ class Scales:
 
 
 def fit_scales(
-    log_flux: FloatArray, log_err: FloatArray, object_index: IntArray, unit_index: IntArray, prior_err: FloatArray
+    log_flux: FloatArray,
+    log_err: FloatArray,
+    object_index: IntArray,
+    unit_index: IntArray,
+    prior_err: FloatArray,
+    cluster: IntArray | None = None,
 ) -> Scales:
     """Fit the corrections that bring the units onto one scale, see :func:`lumos.measure.calibrate.calibrate_run`.
 
     Normal equations, the objects' brightness eliminated, with Huber's weights by turns with the extra scatter, whose
     square is such that residuals scatter as their errors say.
+
+    Where clusters are given, the covariance is :math:`A^{-1} (M + P) A^{-1}` with the matrix A of the normal equations,
+    the inverse variances P of the priors, and M the sum over clusters of the outer products of their pulls: scales
+    that differ from place to place on a detector are in it (a sandwich estimate).
 
     Parameters
     ----------
@@ -62,6 +78,8 @@ def fit_scales(
         right.
     prior_err : float array, shape (n,)
         Errors of the corrections, expected to be 0, before the fit; NaN where nothing is known.
+    cluster : int array, shape (m,), optional
+        Place on the sky of each row; fewer than ten places tell nothing.
 
     Returns
     -------
@@ -79,6 +97,7 @@ def fit_scales(
     weight, prior_weight = np.ones(len(y)), np.ones(n)
     free = np.flatnonzero(tied)
     normal = np.zeros((len(free), len(free)))
+    ivar, residual = np.zeros(len(y)), np.zeros(len(y))
     for step in range(_N_STEPS):
         ivar = weight / (variance + extra)
         total = np.bincount(rows, ivar, shape[0])
@@ -92,24 +111,49 @@ def fit_scales(
         scale[free] = np.linalg.solve(normal, right)
         brightness = np.bincount(rows, ivar * (y + scale[units]), shape[0]) / total
         residual = y + scale[units] - brightness[rows]
-        # A residual about a mean that holds it scatters less; one that makes the mean tells nothing.
-        spread = variance + extra
-        share = 1 - 1 / (np.bincount(rows, 1 / spread, shape[0])[rows] * spread)
-        z = residual / np.sqrt(spread * np.maximum(share, _LEAST))
-        told = share > _LEAST
-        if told.sum() >= _FEWEST:
-            low, high = np.quantile(z[told], [0.16, 0.84])
-            # Half of the way: the weights follow.
-            excess = ((high - low) ** 2 / 4 / 0.9890 - 1) * float(np.median(spread[told]))
-            extra = max(extra + excess / 2, 0.0)
+        if step < _N_SCATTER:
+            # Half of the way: scales and weights follow.
+            extra = (extra + _extra_variance(residual, variance, rows)) / 2
+        z, _ = _standardised(residual, variance + extra, rows)
         weight = _huber(z)
         prior_weight = _huber(scale[:n] * np.sqrt(prior_ivar))
-        if step and np.abs(scale - before).max(initial=0) < _SMALL:
+        if step >= _N_SCATTER and np.abs(scale - before).max(initial=0) < _SMALL:
             break
     covariance = np.full((n, n), np.nan)
-    covariance[np.ix_(free, free)] = np.linalg.inv(normal)
+    inverse = np.linalg.inv(normal)
+    if cluster is not None and len(np.unique(cluster[keep])) >= _CLUSTERS:
+        places, place = np.unique(cluster[keep], return_inverse=True)
+        pull = coo_matrix((ivar * residual, (place, units)), shape=(len(places), n + 1)).toarray()[:, free]
+        meat = pull.T @ pull * len(places) / (len(places) - 1)
+        inverse = inverse @ (meat + np.diag((prior_weight * prior_ivar)[free])) @ inverse
+    covariance[np.ix_(free, free)] = inverse
     counts = np.bincount(units, minlength=n + 1)[:n]
     return Scales(np.where(tied, scale[:n], np.nan), covariance, counts, float(np.sqrt(extra)))
+
+
+def _standardised(residual: FloatArray, variance: FloatArray, rows: IntArray) -> tuple[FloatArray, BoolArray]:
+    """Return residuals over what they are expected to be, and which of them tell anything.
+
+    A residual about a mean that holds it scatters less; one that makes the mean tells nothing.
+    """
+    share = 1 - 1 / (np.bincount(rows, 1 / variance)[rows] * variance)
+    return residual / np.sqrt(variance * np.maximum(share, _LEAST)), share > _LEAST
+
+
+def _extra_variance(residual: FloatArray, variance: FloatArray, rows: IntArray) -> float:
+    """Return the variance with which residuals scatter as their errors say; 0 where they do so without, or are few."""
+
+    def surplus(extra: float) -> float:
+        z, told = _standardised(residual, variance + extra, rows)
+        if told.sum() < _FEWEST:
+            return 0.0
+        low, high = np.quantile(z[told], [0.16, 0.84])
+        return float(high - low) / 2 - _SIGMA68
+
+    most = float(np.square(residual).max(initial=0.0))
+    if surplus(0.0) <= 0 or surplus(most) >= 0:
+        return 0.0
+    return float(brentq(surplus, 0.0, most, xtol=1e-9, rtol=1e-3))
 
 
 def _huber(z: FloatArray) -> FloatArray:
