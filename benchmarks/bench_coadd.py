@@ -25,17 +25,17 @@ from lumos.catalogs.tables import (
     SCHEMA_VERSION,
     list_column,
     measure_schema,
-    read_shard,
     read_shards,
     to_arrow,
     write_shard,
 )
 from lumos.files import file_sha256, read_json, write_json
 from lumos.measure.coadd import coadd_run
+from lumos.measure.coadd_read import read_coadd
 from lumos.measure.run import measure_run
 from lumos.measure.settings import CoaddSettings, MeasureSettings
 from lumos.measure.sky import sky_catalog
-from lumos.pdf import FluxPrior, GaussianMixture
+from lumos.pdf import FluxPdf, FluxPrior, GaussianMixture
 from lumos.report.coadds import CoaddPanel, draw_coadds
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
@@ -81,17 +81,12 @@ def subset(run: Path, numbers: tuple[int, ...]) -> Path:
     return out
 
 
-def coadd(run: Path, name: str, sky: Path | None = None, **settings: object) -> pa.Table:
-    """Coadd a run anew."""
+def coadd(run: Path, name: str, sky: Path | None = None, **settings: object) -> tuple[pa.Table, FluxPdf]:
+    """Coadd a run anew; return the table and its PDFs."""
     out = run / f"{name}.parquet"
     out.unlink(missing_ok=True)
     coadd_run([run], out, CoaddSettings.model_validate(settings), sky=sky, workers=2)
-    return read_shard(out)
-
-
-def pdf_of(table: pa.Table) -> GaussianMixture:
-    """Return the PDFs of a coadd."""
-    return GaussianMixture(*(list_column(table, f"pdf_{part}") for part in ("weights", "means", "stds")))
+    return read_coadd(out)
 
 
 def gaussian(table: pa.Table, name: str) -> GaussianMixture:
@@ -105,16 +100,16 @@ def compare(runs: dict[str, Path], folder: Path) -> dict[int, dict[str, PdfMetri
     kept: dict[int, dict[str, PdfMetrics]] = {}
     for n, numbers in CHOICES.items():
         run, sky = (subset(runs[name], numbers) for name in ("run", "sky_run"))
-        ours = coadd(run, "ours", sky)
+        ours, pdf = coadd(run, "ours", sky)
         truth = look_up_truth(ours, folder / "truth.parquet")
         given = FluxPrior.from_dict(read_json(population_prior(folder)))
         write_json(run / "given.json", given.to_dict())
-        pdfs = {OURS: pdf_of(ours)}
-        pdfs["… prior of the simulation"] = pdf_of(coadd(run, "given", sky, prior=str(run / "given.json")))
-        pdfs["… without --sky"] = pdf_of(coadd(run, "no_sky"))
-        pdfs["… rows as independent"] = pdf_of(coadd(run, "independent", repeat_errors=False))
-        pdfs[NAIVE] = pdf_of(coadd(run, "naive", sky, product="naive"))
-        pdfs["likelihoods, no prior"] = pdf_of(coadd(run, "likelihood", sky, prior="none"))
+        pdfs: dict[str, FluxPdf] = {OURS: pdf}
+        pdfs["… prior of the simulation"] = coadd(run, "given", sky, prior=str(run / "given.json"))[1]
+        pdfs["… without --sky"] = coadd(run, "no_sky")[1]
+        pdfs["… rows as independent"] = coadd(run, "independent", repeat_errors=False)[1]
+        pdfs[NAIVE] = coadd(run, "naive", sky, product="naive")[1]
+        pdfs["likelihoods, no prior"] = coadd(run, "likelihood", sky, prior="none")[1]
         pdfs |= {f"inverse variance, {name}": gaussian(ours, name) for name in (*ESTIMATORS, "lumos")}
         results = {name: pdf_metrics(pdf, truth, "median") for name, pdf in pdfs.items()}
         print(f"\nCoadds of {n} exposures")
@@ -165,9 +160,10 @@ def print_zeropoints(run: Path, folder: Path) -> None:
 def panels(runs: dict[str, Path], folder: Path, n: int = 5) -> list[CoaddPanel]:
     """Choose galaxies, a faint one, one with a neighbour and a bright one, with the PDFs of their exposures."""
     run = runs["run"].with_name(f"run_{n}")
-    ours, naive = (read_shard(run / f"{name}.parquet") for name in ("ours", "naive"))
+    (ours, our_pdf), (_, naive_pdf) = (read_coadd(run / f"{name}.parquet") for name in ("ours", "naive"))
     truth = look_up_truth(ours, folder / "truth.parquet")
     rows = read_shards(run, ["object_id", "band", "flags", "pdf_weights", "pdf_means", "pdf_stds"])
+    exposures = GaussianMixture(*(list_column(rows, f"pdf_{part}") for part in ("weights", "means", "stds")))
     width = ours["flux_sigma68"].to_numpy()
     snr = truth / width
     full = ours["n_exposures"].to_numpy() == n
@@ -182,10 +178,10 @@ def panels(runs: dict[str, Path], folder: Path, n: int = 5) -> list[CoaddPanel]:
     for row in chosen:
         identifier, band = ours["object_id"][row].as_py(), ours["band"][row].as_py()
         here = (rows["object_id"].to_numpy() == identifier) & (np.array(rows["band"].to_pylist()) == band)
-        coadds = {OURS: pdf_of(ours).take([row]), NAIVE: pdf_of(naive).take([row])}
+        coadds = {OURS: our_pdf.take([row]), NAIVE: naive_pdf.take([row])}
         eta = ours["eta"][row].as_py()
         title = f"{band} = {31.4 - 2.5 * np.log10(truth[row]):.1f}, σ68 = {width[row]:.0f} nJy, η = {eta:.2f}"
-        made.append(CoaddPanel(title, pdf_of(rows).take(here), coadds, float(truth[row])))
+        made.append(CoaddPanel(title, exposures.take(here), coadds, float(truth[row])))
     return made
 
 

@@ -20,7 +20,7 @@ from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
 
-COMMANDS = ("measure", "catalog", "psf", "simulate", "train", "models", "demo")
+COMMANDS = ("measure", "coadd", "sky", "catalog", "psf", "simulate", "train", "adapt", "models", "demo")
 SMALL = Path(__file__).parents[1] / "small_survey.yaml"
 
 
@@ -275,3 +275,26 @@ def test_demo(monkeypatch, capsys, tmp_path):
     code, again, _ = lumos(monkeypatch, capsys, "demo", "--out", tmp_path / "demo")
     assert code == 0
     assert again == out
+
+
+def test_coadd_and_sky(survey, tmp_path, monkeypatch, capsys):
+    exposures, parent = sorted((survey / "exposures").glob("*.fits")), survey / "parent.parquet"
+    common = (*exposures, "--survey", "generic", "--estimators", "optimal")
+    run, positions = tmp_path / "run", tmp_path / "positions.parquet"
+    assert lumos(monkeypatch, capsys, "measure", *common, "--catalog", parent, "--out", run)[0] == 0
+    made = lumos(monkeypatch, capsys, "sky", parent, "--out", positions, "--n", 400, "--min-distance", 2)
+    assert made[:2] == (0, f"{positions}: 400 empty positions\n")
+    sky = tmp_path / "sky"
+    assert lumos(monkeypatch, capsys, "measure", *common, "--catalog", positions, "--out", sky)[0] == 0
+    asked = ("coadd", tmp_path / "run", "--out", tmp_path / "c.parquet", "--prior", "none", "--sky", sky)
+    code, out, err = lumos(monkeypatch, capsys, *asked)
+    assert (code, "objects and bands" in out) == (0, True), err
+    table = pq.read_table(tmp_path / "c.parquet")
+    measured = read_shards(tmp_path / "run", ["object_id", "band"])
+    expected = set(zip(measured["object_id"].to_pylist(), measured["band"].to_pylist(), strict=True))
+    assert sorted(zip(table["object_id"].to_pylist(), table["band"].to_pylist(), strict=True)) == sorted(expected)
+    code, out, _ = lumos(monkeypatch, capsys, *asked)
+    assert (code, out.strip().endswith("finished before")) == (0, True)
+    code, _, err = lumos(monkeypatch, capsys, *asked[:-4], "--prior", "best")
+    assert code == 1
+    assert "best" in err

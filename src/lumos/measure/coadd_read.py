@@ -1,4 +1,4 @@
-"""Rows of a run for its coadds, read shard by shard."""
+"""Rows of a run for its coadds, read shard by shard; and coadds as they were written."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,40 @@ import pyarrow.compute as pc
 
 from lumos.catalogs.tables import list_column, read_shard
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
+from lumos.errors import LumosDataError
 from lumos.measure.calibrate import Calibration
 from lumos.measure.coadd_rows import Rows
+from lumos.pdf import FluxPdf, GaussianMixture, GridPdf
 
-__all__ = ["ShardReader", "join_rows", "object_hash", "sample_objects"]
+__all__ = ["ShardReader", "join_rows", "object_hash", "read_coadd", "sample_objects"]
+
+
+def read_coadd(path: Path) -> tuple[pa.Table, FluxPdf]:
+    """Read a coadd.
+
+    Parameters
+    ----------
+    path : Path
+        Table that ``lumos coadd`` wrote.
+
+    Returns
+    -------
+    table : pyarrow.Table
+        One row per object and band.
+    pdf : FluxPdf
+        The PDFs of the rows, nJy.
+
+    Raises
+    ------
+    LumosDataError
+        If the file is missing, damaged, of another schema version, or no coadd.
+    """
+    table = read_shard(path)
+    if "pdf_nodes" in table.column_names:
+        return table, GridPdf(list_column(table, "pdf_nodes"), list_column(table, "pdf_log_density"))
+    if "pdf_fit_err" not in table.column_names:
+        raise LumosDataError(f"{path}: no column 'pdf_fit_err', this is no coadd")
+    return table, GaussianMixture(*(list_column(table, f"pdf_{part}") for part in ("weights", "means", "stds")))
 
 
 @dataclass(frozen=True, eq=False)

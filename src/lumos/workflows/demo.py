@@ -6,22 +6,25 @@ from pathlib import Path
 
 import numpy as np
 
-from lumos.catalogs.tables import read_shard
+from lumos.catalogs.tables import list_column, read_shard
 from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.errors import LumosError
 from lumos.files import write_atomic
 from lumos.flags import Flag
 from lumos.images.reader import read_exposure
 from lumos.images.stamps import cut_stamps
+from lumos.measure.coadd import coadd_run
+from lumos.measure.coadd_read import read_coadd
 from lumos.measure.run import measure_run
-from lumos.measure.settings import MeasureSettings
-from lumos.pdf import GaussianMixture
+from lumos.measure.settings import CoaddSettings, MeasureSettings
+from lumos.pdf import FluxPdf, GaussianMixture
 from lumos.report.pdfs import PdfPanel, draw_pdfs
 from lumos.report.plots import draw_accuracy
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import Survey, load_survey
 from lumos.validate.accuracy import accuracy_table, look_up_truth, run_accuracy
+from lumos.validate.calibration import metrics_table, pdf_metrics
 
 __all__ = ["run_demo", "run_panels"]
 
@@ -34,12 +37,12 @@ _PANEL_SHARES = (0.02, 0.1, 0.3, 0.7)
 
 
 def run_demo(out: Path, *, workers: int = 2, progress: Progress | None = None) -> str:
-    """Simulate a small survey, measure it with the network and every classical estimator, compare with the truth.
+    """Simulate a small survey, measure and coadd it with the network and classical estimators, compare with the truth.
 
     Parameters
     ----------
     out : Path
-        Folder; gets the exposures, the run, ``accuracy.txt``, ``accuracy.png`` and ``pdfs.png``.
+        Folder; gets the exposures, the run, ``coadd.parquet``, ``accuracy.txt``, ``accuracy.png`` and ``pdfs.png``.
     workers : int, optional
         Number of processes.
     progress : callable, optional
@@ -63,10 +66,22 @@ def run_demo(out: Path, *, workers: int = 2, progress: Progress | None = None) -
     draw_accuracy(out / "accuracy.png", results)
     # Two thirds down the list is a red band, in which galaxies are bright.
     draw_pdfs(out / "pdfs.png", run_panels(exposures[len(exposures) * 2 // 3], run, truth, survey))
-    table = accuracy_table(results)
+    coadd_run([run], out / "coadd.parquet", CoaddSettings(), progress=progress)
+    table = f"{accuracy_table(results)}\n\n{_coadd_table(out / 'coadd.parquet', truth)}"
     write_atomic(out / "accuracy.txt", table + "\n")
-    pictures = f"{out / 'accuracy.png'} and {out / 'pdfs.png'}"
-    return f"{table}\n\n{report.n_rows} rows in {run}, figures in {out / 'accuracy.txt'}, {pictures}"
+    files = (out / name for name in ("coadd.parquet", "accuracy.txt", "accuracy.png", "pdfs.png"))
+    return f"{table}\n\n{report.n_rows} rows in {run}; {', '.join(map(str, files))}"
+
+
+def _coadd_table(path: Path, truth_path: Path) -> str:
+    """Return the figures of coadds: the PDFs, and inverse-variance means as Gaussians."""
+    table, pdf = read_coadd(path)
+    pdfs: dict[str, FluxPdf] = {"coadd: likelihoods x prior once": pdf}
+    for name in ("optimal", "aperture"):
+        flux, error = (table[f"{name}_{part}"].to_numpy().astype(np.float64)[:, None] for part in ("flux", "flux_err"))
+        pdfs[f"coadd: inverse variance, {name}"] = GaussianMixture(np.ones_like(flux), flux, error)
+    truth = look_up_truth(table, truth_path)
+    return metrics_table({name: pdf_metrics(pdf, truth, "median") for name, pdf in pdfs.items()})
 
 
 def run_panels(exposure_path: Path, run: Path, truth_path: Path, survey: Survey) -> list[PdfPanel]:
@@ -95,7 +110,7 @@ def run_panels(exposure_path: Path, run: Path, truth_path: Path, survey: Survey)
     usable = ((column["flags"] & ~int(Flag.NEIGHBOUR)) == 0) & np.isfinite(column["optimal_flux"])
     blended = usable & ((column["flags"] & int(Flag.NEIGHBOUR)) != 0)
     kinds = [np.flatnonzero(kind)[np.argsort(-truth[kind])] for kind in (usable & ~blended, blended)]
-    parts = [np.stack(table[f"pdf_{part}"].to_numpy(zero_copy_only=False)) for part in ("weights", "means", "stds")]
+    parts = [list_column(table, f"pdf_{part}") for part in ("weights", "means", "stds")]
     panels = []
     for share, kind in itertools.product(_PANEL_SHARES, kinds):
         row = kind[int(share * len(kind))]
