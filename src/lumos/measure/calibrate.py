@@ -1,7 +1,7 @@
 """Zero points of a finished run: stated ones, brought onto one scale by the objects that exposures have in common."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lumos.catalogs.formats import read_columns
-from lumos.catalogs.tables import iterate_shards
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosDataError
-from lumos.flags import UNUSABLE
+from lumos.measure.calibrate_read import Unit, match_reference, read_reference, read_units, read_zeropoints
 from lumos.measure.partition import sky_cell
 from lumos.measure.scales import MAGNITUDE, Scales, fit_scales
 from lumos.measure.settings import CalibrateSettings
@@ -26,12 +24,8 @@ logger = logging.getLogger(__name__)
 _LARGEST_STEP = 7.5
 #: A zero point that departs from its stated value by this many errors is doubtful.
 _DOUBTFUL = 5.0
-#: Reference objects lie this close, arcsec.
-_MATCH = 1.0
 #: Fewer common objects do not calibrate an exposure without a stated zero point.
 _FEWEST = 3
-
-_COLUMNS = ("object_id", "exposure_id", "detector", "band", "ra", "dec", "zeropoint", "zeropoint_err", "flags")
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,31 +143,6 @@ class Calibration:
         )
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Bright measurements of one unit."""
-
-    object_id: IntArray
-    ra: FloatArray
-    dec: FloatArray
-    flux: FloatArray
-    flux_err: FloatArray
-
-
-@dataclass(frozen=True)
-class _Unit:
-    exposure_id: str
-    detector: str
-    band: str
-    zeropoint: float
-    zeropoint_err: float
-    rows: _Rows
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return self.band, self.exposure_id, self.detector
-
-
 def calibrate_run(
     runs: Sequence[Path],
     settings: CalibrateSettings | None = None,
@@ -218,13 +187,13 @@ def calibrate_run(
         a band are more than 7.5 magnitudes from their median.
     """
     settings = settings or CalibrateSettings()
-    stated = {} if zeropoints is None else _read_zeropoints(zeropoints)
-    units = sorted((unit for run in runs for unit in _units(run, settings)), key=lambda unit: unit.key)
+    stated = {} if zeropoints is None else read_zeropoints(zeropoints)
+    units = sorted((unit for run in runs for unit in read_units(run, settings)), key=lambda unit: unit.key)
     for first, second in pairwise(units):
         if first.key == second.key:
             name = f"exposure {first.exposure_id!r}, detector {first.detector!r}"
             raise LumosDataError(f"{name}: measured in two of the runs, or twice in one; give each exposure once")
-    known = {} if reference is None else _read_reference(reference)
+    known = {} if reference is None else read_reference(reference)
     bands = sorted({unit.band for unit in units})
     parts = [_calibrate_band([u for u in units if u.band == band], stated, known.get(band), settings) for band in bands]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in _PER_UNIT}
@@ -241,78 +210,8 @@ def calibrate_run(
 _PER_UNIT = ("zeropoint", "zeropoint_err", "correction", "log_scale", "n_objects", "doubtful")
 
 
-def _units(run: Path, settings: CalibrateSettings) -> Iterator[_Unit]:
-    """Yield every CCD of every exposure with its brightest usable measurements."""
-    names = (f"{settings.estimator}_flux", f"{settings.estimator}_flux_err") if settings.estimator else ()
-    names = names or ("flux", "flux_err")
-    for table in iterate_shards(run, [*_COLUMNS, *names]):
-        columns = {name: table[name].to_numpy(zero_copy_only=False) for name in (*_COLUMNS, *names)}
-        flux, error = (columns[name].astype(np.float64) for name in names)
-        for detector in sorted(set(columns["detector"].tolist())):
-            here = np.flatnonzero(columns["detector"] == detector)
-            first = here[0]
-            with np.errstate(invalid="ignore", divide="ignore"):
-                snr = np.where((columns["flags"][here] & int(UNUSABLE)) == 0, flux[here] / error[here], 0)
-            # Half of the limit, which is on the mean of an object's exposures.
-            order = np.argsort(-snr, kind="stable")[: settings.max_objects]
-            rows = here[order[snr[order] > settings.min_snr / 2]]
-            yield _Unit(
-                exposure_id=str(columns["exposure_id"][first]),
-                detector=str(detector),
-                band=str(columns["band"][first]),
-                zeropoint=float(columns["zeropoint"][first]),
-                zeropoint_err=float(columns["zeropoint_err"][first]),
-                rows=_Rows(
-                    object_id=columns["object_id"][rows],
-                    ra=columns["ra"][rows],
-                    dec=columns["dec"][rows],
-                    flux=flux[rows],
-                    flux_err=error[rows],
-                ),
-            )
-
-
-def _read_zeropoints(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
-    """Return zero points and errors of a table by exposure and detector ('' for all detectors)."""
-    columns = read_columns(path, "table of zero points")
-    missing = [name for name in ("exposure_id", "zeropoint") if name not in columns]
-    if missing:
-        raise LumosDataError(f"{path}: no column {missing[0]!r}; the file has: {', '.join(columns)}")
-    n = len(columns["exposure_id"])
-    detector = [str(name) for name in columns.get("detector", np.full(n, "")).tolist()]
-    values = columns["zeropoint"].astype(np.float64)
-    errors = columns.get("zeropoint_err", np.full(n, np.nan)).astype(np.float64)
-    out: dict[tuple[str, str], tuple[float, float]] = {}
-    for key, value, error in zip(
-        zip(map(str, columns["exposure_id"].tolist()), detector, strict=True), values, errors, strict=True
-    ):
-        if key in out and not np.allclose(out[key], (value, error), equal_nan=True):
-            raise LumosDataError(f"{path}: exposure {key[0]!r} has the zero points {out[key][0]:g} and {value:g}")
-        out[key] = float(value), float(error)
-    return out
-
-
-def _read_reference(path: Path) -> dict[str, dict[str, AnyArray]]:
-    """Return the reference objects of each band."""
-    columns = read_columns(path, "reference catalogue")
-    where = ("object_id",) if "object_id" in columns else ("ra", "dec")
-    missing = [name for name in (*where, "band", "flux", "flux_err") if name not in columns]
-    if missing:
-        raise LumosDataError(f"{path}: no column {missing[0]!r}; the file has: {', '.join(columns)}")
-    flux, error = columns["flux"].astype(np.float64), columns["flux_err"].astype(np.float64)
-    good = (flux > 0) & (error > 0) & np.isfinite(flux + error)
-    if not good.any():
-        raise LumosDataError(f"{path}: no flux with an error, both above 0")
-    names = columns["band"].astype(str)
-    arrays = {name: columns[name] for name in where} | {"flux": flux, "flux_err": error}
-    return {
-        str(band): {name: values[good & (names == band)] for name, values in arrays.items()}
-        for band in np.unique(names[good])
-    }
-
-
 def _stated(
-    units: Sequence[_Unit], table: Mapping[tuple[str, str], tuple[float, float]], settings: CalibrateSettings
+    units: Sequence[Unit], table: Mapping[tuple[str, str], tuple[float, float]], settings: CalibrateSettings
 ) -> tuple[FloatArray, FloatArray]:
     """Return stated zero points and their errors, checked."""
     band = units[0].band
@@ -339,7 +238,7 @@ def _stated(
 
 
 def _calibrate_band(
-    units: Sequence[_Unit],
+    units: Sequence[Unit],
     table: Mapping[tuple[str, str], tuple[float, float]],
     reference: Mapping[str, AnyArray] | None,
     settings: CalibrateSettings,
@@ -377,7 +276,7 @@ def _calibrate_band(
 
 
 def _fit(
-    units: Sequence[_Unit],
+    units: Sequence[Unit],
     shift: FloatArray,
     prior_err: FloatArray,
     reference: Mapping[str, AnyArray] | None,
@@ -391,7 +290,7 @@ def _fit(
     flux, relative = rows["flux"] * np.exp(shift[unit]), rows["flux_err"] / np.maximum(rows["flux"], 1e-300)
     objects, index = np.unique(rows["object_id"], return_inverse=True)
     if reference is not None:
-        found, entry = _match(objects, index, rows, reference)
+        found, entry = match_reference(objects, index, rows, reference)
         index = np.concatenate([index, found])
         unit = np.concatenate([unit, np.full(len(found), n)])
         flux = np.concatenate([flux, reference["flux"][entry]])
@@ -405,26 +304,3 @@ def _fit(
     first = np.unique(rows["object_id"], return_index=True)[1]
     place = sky_cell(rows["ra"][first], rows["dec"][first])[index]
     return fit_scales(log_flux, relative[keep], index[keep], unit[keep], prior_err, place[keep])
-
-
-def _match(
-    objects: IntArray, index: IntArray, rows: Mapping[str, AnyArray], reference: Mapping[str, AnyArray]
-) -> tuple[IntArray, IntArray]:
-    """Return the numbers of the objects that the reference knows, and their entries in it."""
-    if "object_id" in reference:
-        _, found, entry = np.intersect1d(objects, reference["object_id"], return_indices=True)
-        return found, entry
-    from scipy.spatial import cKDTree  # noqa: PLC0415
-
-    first = np.unique(index, return_index=True)[1]
-
-    def points(ra: FloatArray, dec: FloatArray) -> FloatArray:
-        ra, dec = np.deg2rad(ra), np.deg2rad(dec)
-        return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
-
-    if not len(first):
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    tree = cKDTree(points(reference["ra"], reference["dec"]))
-    distance, entry = tree.query(points(rows["ra"][first], rows["dec"][first]))
-    near = distance < np.deg2rad(_MATCH / 3600)
-    return np.flatnonzero(near), entry[near]
