@@ -1,45 +1,98 @@
 """Repeat observations: do the errors cover the differences between exposures? No truth is needed."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
-from lumos.catalogs.tables import read_shards
-from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, BoolArray, FloatArray
-from lumos.errors import LumosDataError
-from lumos.validate.accuracy import UNUSABLE
-from lumos.validate.statistics import BinnedStatistics, binned_statistics, sigma68
+from lumos.catalogs.tables import read_shard
+from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray, IntArray
+from lumos.errors import LumosDataError, LumosValueError
+from lumos.flags import UNUSABLE
+from lumos.measure.calibrate import Calibration, calibrate_run
+from lumos.measure.settings import CalibrateSettings
+from lumos.validate.differences import Differences, differences
+from lumos.validate.shards import run_estimators, shards_by_band
+from lumos.validate.statistics import binned_statistics
 
-__all__ = ["Repeats", "fit_relative_floor", "relative_scales", "run_repeats"]
+__all__ = [
+    "HISTOGRAM_EDGES",
+    "Repeats",
+    "check_edges",
+    "fit_relative_floor",
+    "format_repeats",
+    "mean_over_bands",
+    "repeat_table",
+    "run_repeats",
+]
+
+logger = logging.getLogger(__name__)
+
+#: Edges of the cells in which values of D are counted; the outermost cells hold all beyond.
+HISTOGRAM_EDGES: FloatArray = np.linspace(-10, 10, 81)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Repeats:
-    """Differences between exposures of the same objects.
+    """Differences between exposures of the same objects, for one estimator in one band.
 
     Parameters
     ----------
-    difference : BinnedStatistics
-        Of D = (f1 - f2) / sqrt(s1^2 + s2^2) over all pairs of exposures, in bins of magnitude (paper, eq. 19).
-    relative : BinnedStatistics
-        Of (f1 - f2) / mean flux / sqrt(2): the scatter of one measurement.
-    exposures : tuple of str
-        Exposures compared.
-    scales, scales_err : float array, shape (n_exposures,)
-        Factor that each exposure's fluxes were multiplied with, mean 1 in the logarithm, and its error.
+    estimator, band : str
+        Whose fluxes, and of which band.
+    edges : float array, shape (n_bins + 1,)
+        Bins of the AB magnitude of the mean flux.
+    difference : Differences
+        One entry per bin.
+    overall : Differences
+        One entry: all pairs, whatever their magnitude, those of objects with a mean flux below 0 too.
+    relative_scatter : float array, shape (n_bins,)
+        sigma68 of (f1 - f2) / mean flux / sqrt(2): the scatter of one measurement.
+    histogram : int array, shape (80,)
+        Pairs by D in the cells of ``HISTOGRAM_EDGES``.
+    n_negative : int
+        Objects with repeats whose mean flux is not above 0; they have no magnitude.
+    n_unusable : int
+        Measurements left out: flagged, without flux or error, or of a CCD that nothing calibrates.
+    exposure_id, detector : tuple of str, length n_units
+        CCDs of exposures that were compared.
+    scales, scales_err : float array, shape (n_units,)
+        Factor that each one's fluxes were multiplied with, and its relative error without what all have in common,
+        which drops out of the differences. D does not hold that error.
     """
 
-    difference: BinnedStatistics
-    relative: BinnedStatistics
-    exposures: tuple[str, ...]
+    estimator: str
+    band: str
+    edges: FloatArray
+    difference: Differences
+    overall: Differences
+    relative_scatter: FloatArray
+    histogram: IntArray
+    n_negative: int
+    n_unusable: int
+    exposure_id: tuple[str, ...]
+    detector: tuple[str, ...]
     scales: FloatArray
     scales_err: FloatArray
 
 
-def run_repeats(run: Path, estimator: str, band: str, edges: FloatArray) -> Repeats:
+@dataclass(frozen=True, eq=False)
+class _Measurements:
+    """Usable, calibrated fluxes of one estimator in one band, m rows."""
+
+    object_index: IntArray
+    unit: IntArray
+    flux: FloatArray
+    flux_err: FloatArray
+    n_unusable: int
+
+
+def run_repeats(
+    run: Path, estimator: str, band: str, edges: FloatArray, *, zeropoints: Path | None = None, seed: int = 0
+) -> Repeats:
     """Compare the exposures of one band of a run with each other.
 
     Parameters
@@ -51,100 +104,249 @@ def run_repeats(run: Path, estimator: str, band: str, edges: FloatArray) -> Repe
     band : str
         Which band.
     edges : float array, shape (n_bins + 1,)
-        Bins of the AB magnitude of the mean flux (of the zero point 31.4 where fluxes are in image units).
+        Bins of the AB magnitude of the inverse-variance mean flux of an object's exposures.
+    zeropoints : Path, optional
+        Table of zero points, see :func:`lumos.measure.calibrate.calibrate_run`; needed where the images have none.
+    seed : int, optional
+        Of the resampling of objects.
 
     Returns
     -------
     Repeats
-        Relative zero points are fitted first and taken out.
+        Zero points are fitted first, on the fluxes of this estimator, and taken out.
 
     Raises
     ------
+    LumosValueError
+        If the run has no such estimator or band, or the edges do not increase.
     LumosDataError
-        If fewer than two exposures of the band have objects in common.
+        If no object of the band has two usable measurements.
+
+    Notes
+    -----
+    The noise of an inverse-variance mean is uncorrelated with that of the differences it is made of, whatever the
+    errors and the number of exposures. Bins of this mean, faint ones and those below 0 included, thus do not select
+    D. There are two limits to this. Errors that hold the photon noise of the *measured* flux are larger where it
+    scatters high: of two exposures of objects of one flux at a signal-to-noise ratio of 1, with a tenth of the variance
+    from the object, sigma68 of D is 1.12 in the faintest tenth and 0.86 in the brightest, and 1.00 in all. And an
+    object that was detected because one of these very exposures scatters high differs from its repeats by more than
+    the errors: the catalogue should be of other images.
     """
-    table = read_shards(
-        run, ["object_id", "exposure_id", "band", "flags", f"{estimator}_flux", f"{estimator}_flux_err"]
-    )
-    exposures, flux, error = _pivot(table, estimator, band)
-    if len(exposures) < 2:
-        raise LumosDataError(f"{run}: {len(exposures)} exposures of band {band!r}, allowed: at least 2")
-    scales, scales_err = relative_scales(flux, error)
-    flux, error = flux * scales, error * scales
-    with np.errstate(invalid="ignore", divide="ignore"):
-        weight = np.where(np.isfinite(flux), 1 / error**2, 0)
-        mean = np.nansum(np.where(weight > 0, flux, 0) * weight, axis=1) / weight.sum(axis=1)
-        magnitude = AB_ZEROPOINT_NJY - 2.5 * np.log10(np.where(mean > 0, mean, np.nan))
-    differences, relatives, magnitudes = [], [], []
-    for first, second in combinations(range(len(exposures)), 2):
-        both = np.isfinite(flux[:, first]) & np.isfinite(flux[:, second]) & np.isfinite(magnitude)
-        gap = flux[both, first] - flux[both, second]
-        differences.append(gap / np.hypot(error[both, first], error[both, second]))
-        relatives.append(gap / mean[both] / np.sqrt(2))
-        magnitudes.append(magnitude[both])
-    by = np.concatenate(magnitudes)
-    return Repeats(
-        binned_statistics(np.concatenate(differences), by, edges),
-        binned_statistics(np.concatenate(relatives), by, edges),
-        exposures,
-        scales,
-        scales_err,
-    )
+    return repeat_table(run, edges, estimators=[estimator], bands=[band], zeropoints=zeropoints, seed=seed)[0]
 
 
-def _pivot(table: pa.Table, estimator: str, band: str) -> tuple[tuple[str, ...], FloatArray, FloatArray]:
-    """Return exposures, and fluxes and errors of shape (n_objects, n_exposures); NaN where unusable."""
-    in_band = np.array(table["band"].to_pylist()) == band
-    names = np.array(table["exposure_id"].to_pylist())[in_band]
-    identifiers = table["object_id"].to_numpy()[in_band]
-    usable: BoolArray = (table["flags"].to_numpy()[in_band] & int(UNUSABLE)) == 0
-    exposures, column = np.unique(names, return_inverse=True)
-    objects, row = np.unique(identifiers, return_inverse=True)
-    arrays = []
-    for part in ("flux", "flux_err"):
-        values = table[f"{estimator}_{part}"].to_numpy()[in_band]
-        grid = np.full((len(objects), len(exposures)), np.nan)
-        grid[row[usable], column[usable]] = values[usable]
-        arrays.append(grid)
-    return tuple(exposures.tolist()), arrays[0], arrays[1]
-
-
-def relative_scales(flux: FloatArray, flux_err: FloatArray, min_snr: float = 20.0) -> tuple[FloatArray, FloatArray]:
-    """Find the factors that bring exposures onto one flux scale.
+def repeat_table(
+    run: Path,
+    edges: FloatArray,
+    *,
+    estimators: Sequence[str] | None = None,
+    bands: Sequence[str] | None = None,
+    zeropoints: Path | None = None,
+    seed: int = 0,
+) -> tuple[Repeats, ...]:
+    """Compare exposures for several estimators and bands of a run, see :func:`run_repeats`.
 
     Parameters
     ----------
-    flux, flux_err : float array, shape (n_objects, n_exposures)
-        NaN where an object was not measured.
-    min_snr : float, optional
-        Only objects above this signal-to-noise ratio in every exposure that has them are used.
+    run : Path
+        Folder that ``lumos measure`` wrote.
+    edges : float array, shape (n_bins + 1,)
+        Bins of the AB magnitude of the mean flux.
+    estimators, bands : sequence of str, optional
+        Which; by default all estimators of the run, and all bands in which an object has two usable measurements.
+    zeropoints : Path, optional
+        Table of zero points; needed where the images have none.
+    seed : int, optional
+        Of the resampling of objects.
 
     Returns
     -------
-    scales, scales_err : float array, shape (n_exposures,)
-        Factors, and their errors from the scatter of the objects.
+    tuple of Repeats
+        Estimator by estimator, in it band by band.
 
     Raises
     ------
+    LumosValueError
+        If the run has no such estimator or band, or the edges do not increase.
     LumosDataError
-        If an exposure shares fewer than three bright objects with the others.
+        If a band that was asked for, or every band, lacks objects with two usable measurements.
     """
+    edges = check_edges(edges)
+    shards = shards_by_band(run)
+    known = run_estimators(shards)
+    for what, asked, allowed in (("estimator", estimators, known), ("band", bands, sorted(shards))):
+        wrong = next((name for name in asked or () if name not in allowed), None)
+        if wrong is not None:
+            raise LumosValueError(f"{run}: {what}", wrong, ", ".join(allowed))
+    results = []
+    for estimator in estimators or known:
+        calibration = calibrate_run([run], CalibrateSettings(estimator=estimator), zeropoints=zeropoints)
+        for band in bands or sorted(shards):
+            rows = _measurements(shards[band], estimator, calibration)
+            first, second = _pairs(rows.object_index)
+            if len(first):
+                results.append(_compare(rows, first, second, calibration, (estimator, band), edges, seed))
+            elif bands is not None:
+                raise LumosDataError(f"{run}: band {band!r}: no object has two usable measurements by {estimator!r}")
+            else:
+                logger.warning("band %s: no object has two usable measurements by %s, left out", band, estimator)
+    if not results:
+        raise LumosDataError(f"{run}: no object has two usable measurements in any band")
+    return tuple(results)
+
+
+def check_edges(edges: FloatArray) -> FloatArray:
+    """Return edges of bins, checked.
+
+    Parameters
+    ----------
+    edges : float array, shape (n_bins + 1,)
+        Two or more.
+
+    Returns
+    -------
+    float array, shape (n_bins + 1,)
+        The same.
+
+    Raises
+    ------
+    LumosValueError
+        If they are fewer than two or do not increase.
+    """
+    edges = np.asarray(edges, dtype=np.float64)
+    if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise LumosValueError("edges of magnitude bins", edges.tolist(), "two or more, increasing")
+    return edges
+
+
+def _measurements(paths: Sequence[Path], estimator: str, calibration: Calibration) -> _Measurements:
+    """Read what one estimator measured in one band."""
+    names = ["object_id", "exposure_id", "detector", "flags", f"{estimator}_flux", f"{estimator}_flux_err"]
+    tables = [read_shard(path, names) for path in paths]
+    object_id, exposure, detector, flags, flux, error = (
+        np.concatenate([table[name].to_numpy(zero_copy_only=False) for table in tables]) for name in names
+    )
+    unit = calibration.index(exposure, detector)
+    scale = np.exp(calibration.log_scale[unit])
+    flux, error = flux * scale, error * scale
+    good = ((flags & int(UNUSABLE)) == 0) & np.isfinite(flux) & np.isfinite(error) & (error > 0)
+    _, object_index = np.unique(object_id[good], return_inverse=True)
+    return _Measurements(object_index, unit[good], flux[good], error[good], int((~good).sum()))
+
+
+def _pairs(object_index: IntArray) -> tuple[IntArray, IntArray]:
+    """Return all pairs of rows of one object, the earlier row first."""
+    order = np.argsort(object_index, kind="stable")
+    ordered = object_index[order]
+    first, second = [order[:0]], [order[:0]]
+    for lag in range(1, len(order)):
+        same = ordered[lag:] == ordered[:-lag]
+        if not same.any():
+            break
+        first.append(order[:-lag][same])
+        second.append(order[lag:][same])
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _compare(
+    rows: _Measurements,
+    first: IntArray,
+    second: IntArray,
+    calibration: Calibration,
+    name: tuple[str, str],
+    edges: FloatArray,
+    seed: int,
+) -> Repeats:
+    """Return the figures of the pairs of one estimator and band."""
+    ivar = rows.flux_err**-2.0
+    mean = np.bincount(rows.object_index, ivar * rows.flux) / np.bincount(rows.object_index, ivar)
+    owner, gap = rows.object_index[first], rows.flux[first] - rows.flux[second]
+    difference = gap / np.hypot(rows.flux_err[first], rows.flux_err[second])
     with np.errstate(invalid="ignore", divide="ignore"):
-        snr = np.where(np.isfinite(flux), flux / flux_err, np.inf)
-        bright: BoolArray = np.all(snr > min_snr, axis=1)
-        logs = np.log(np.where(bright[:, None] & (flux > 0), flux, np.nan))
-    logs = logs[np.isfinite(logs).sum(axis=1) >= 2]
-    counts: AnyArray = np.isfinite(logs).sum(axis=0)
-    if len(logs) == 0 or counts.min() < 3:
-        raise LumosDataError(f"relative zero points: {int(counts.min(initial=0))} bright objects in common, allowed: 3")
-    offsets = np.zeros(logs.shape[1])
-    # Objects' own brightness and exposures' offsets by turns, with medians: outliers have no say.
-    for _ in range(20):
-        residual = logs - np.nanmedian(logs - offsets, axis=1, keepdims=True)
-        offsets = np.nanmedian(residual, axis=0)
-        offsets -= offsets.mean()
-    scatter = np.array([sigma68(column[np.isfinite(column)]) for column in (residual - offsets).T])
-    return np.exp(-offsets), 1.2533 * scatter / np.sqrt(counts)
+        magnitude = (AB_ZEROPOINT_NJY - 2.5 * np.log10(np.where(mean > 0, mean, np.nan)))[owner]
+        relative = binned_statistics(gap / mean[owner] / np.sqrt(2), magnitude, edges).sigma68
+    bins = [np.flatnonzero((magnitude >= low) & (magnitude < high)) for low, high in pairwise(edges)]
+    rng = np.random.default_rng(seed)
+    units = np.unique(rows.unit[np.concatenate([first, second])])
+    covariance = calibration.covariance(units)
+    # Of the departures from the units' mean: the common part drops out of all differences.
+    apart = covariance - covariance.mean(axis=0) - covariance.mean(axis=1)[:, None] + covariance.mean()
+    return Repeats(
+        estimator=name[0],
+        band=name[1],
+        edges=edges,
+        difference=differences([(difference[group], owner[group]) for group in bins], rng),
+        overall=differences([(difference, owner)], rng),
+        relative_scatter=relative,
+        histogram=np.histogram(np.clip(difference, *HISTOGRAM_EDGES[[0, -1]]), HISTOGRAM_EDGES)[0],
+        n_negative=int((mean[np.unique(owner)] <= 0).sum()),
+        n_unusable=rows.n_unusable,
+        exposure_id=tuple(calibration.exposure_id[unit] for unit in units),
+        detector=tuple(calibration.detector[unit] for unit in units),
+        scales=np.exp(calibration.log_scale[units]),
+        scales_err=np.sqrt(np.maximum(np.diag(apart), 0)),
+    )
+
+
+def mean_over_bands(results: Sequence[Repeats]) -> tuple[FloatArray, FloatArray]:
+    """Average sigma68 of D over bands.
+
+    Parameters
+    ----------
+    results : sequence of Repeats
+        Of one estimator, in the same bins.
+
+    Returns
+    -------
+    sigma68, sigma68_err : float array, shape (n_bins,)
+        Mean over the bands with enough objects for an error, each weighted with its pairs, and its error (the noise
+        of bands is independent); NaN where no band has enough.
+    """
+    n, spread, error = (
+        np.array([getattr(result.difference, name) for result in results])
+        for name in ("n_pairs", "sigma68", "sigma68_err")
+    )
+    known = np.isfinite(error)
+    with np.errstate(invalid="ignore"):
+        weight = np.where(known, n, 0) / np.where(known, n, 0).sum(axis=0)
+    mean = np.sum(weight * np.where(known, spread, 0), axis=0)
+    return mean, np.sqrt(np.sum((weight * np.where(known, error, 0)) ** 2, axis=0))
+
+
+def format_repeats(results: Sequence[Repeats]) -> str:
+    """Return the figures as a text table.
+
+    Parameters
+    ----------
+    results : sequence of Repeats
+        As :func:`repeat_table` returns them.
+
+    Returns
+    -------
+    str
+        One line per estimator, band and bin with pairs, and one for all magnitudes, those without one counted.
+    """
+    header = (
+        f"{'estimator':<14}{'band':<9}{'magnitude':>12}{'pairs':>9}{'objects':>9}{'scatter':>9}"
+        f"{'median D':>10}{'s68 of D':>10}{'error':>7}{'s95':>7}{'>3':>8}{'>5':>8}"
+    )
+    lines = [header]
+    for result in results:
+        start = f"{result.estimator:<14}{result.band:<9}"
+        for number in np.flatnonzero(result.difference.n_pairs):
+            low, high = result.edges[number : number + 2]
+            scatter = f"{result.relative_scatter[number]:.3f}"
+            lines.append(f"{start}{f'{low:.1f}-{high:.1f}':>12}" + _columns(result.difference, int(number), scatter))
+        lines.append(f"{start}{'all':>12}{_columns(result.overall, 0, '')}  ({result.n_negative} with mean flux <= 0)")
+    return "\n".join(lines)
+
+
+def _columns(figures: Differences, number: int, scatter: str) -> str:
+    row = {name: values[number] for name, values in vars(figures).items()}
+    return (
+        f"{row['n_pairs']:>9.0f}{row['n_objects']:>9.0f}{scatter:>9}{row['median']:>+10.3f}{row['sigma68']:>10.3f}"
+        f"{row['sigma68_err']:>7.3f}{row['sigma95']:>7.2f}{row['beyond_3']:>8.2%}{row['beyond_5']:>8.2%}"
+    )
 
 
 def fit_relative_floor(repeats: Repeats, faint_limit: float) -> float:
@@ -167,7 +369,7 @@ def fit_relative_floor(repeats: Repeats, faint_limit: float) -> float:
     float
         To be used as ``measure.noise.relative_floor``; 0 where the errors suffice.
     """
-    usable = (repeats.difference.edges[1:] <= faint_limit) & (repeats.difference.n > 0)
-    scatter, spread = repeats.relative.sigma68[usable], repeats.difference.sigma68[usable]
+    usable = (repeats.edges[1:] <= faint_limit) & (repeats.difference.n_pairs > 0)
+    scatter, spread = repeats.relative_scatter[usable], repeats.difference.sigma68[usable]
     excess = scatter**2 * (1 - 1 / spread**2)
     return float(np.sqrt(max(np.median(excess), 0.0))) if len(excess) else 0.0
