@@ -4,7 +4,7 @@ Simulates a survey of ten exposures in each of four bands, measures it with a ne
 several ways, and compares them with the truth: PIT, pulls, bias, scatter. Draws ``coadds.png`` in the folder. With
 ``--rows`` it also writes synthetic runs of that many rows and a tenth of it, and tells time and memory of their coadds.
 
-Run: ``python benchmarks/bench_coadd.py --folder /somewhere --rows 10000000``
+Run: ``python benchmarks/bench_coadd.py --folder /somewhere --side 4096 --rows 10000000``
 """
 
 import argparse
@@ -30,12 +30,13 @@ from lumos.catalogs.tables import (
     write_shard,
 )
 from lumos.files import file_sha256, read_json, write_json
+from lumos.flags import Flag
 from lumos.measure.coadd import coadd_run
 from lumos.measure.coadd_read import read_coadd
 from lumos.measure.run import measure_run
 from lumos.measure.settings import CoaddSettings, MeasureSettings
 from lumos.measure.sky import sky_catalog
-from lumos.pdf import FluxPdf, FluxPrior, GaussianMixture
+from lumos.pdf import FluxPdf, FluxPrior, GaussianMixture, posterior
 from lumos.report.coadds import CoaddPanel, draw_coadds
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
@@ -43,22 +44,24 @@ from lumos.surveys import load_survey
 from lumos.validate.accuracy import look_up_truth
 from lumos.validate.calibration import PdfMetrics, binned_pdf_metrics, metrics_table, pdf_metrics
 
-OVERRIDES = ("camera.shape=[2048,2048]", "exposures_per_band=10", "seed=7")
+OVERRIDES = ("exposures_per_band=10", "seed=7")
 #: Exposures of each band, by their places in the survey: both camera states in each choice.
 CHOICES = {2: (2, 9), 5: (1, 3, 6, 8, 10), 10: tuple(range(1, 11))}
-MAGS = np.array([16.0, 20.0, 21.0, 22.0, 23.0])
+MAGS = np.array([19.0, 20.0, 21.0, 22.0, 23.0])
+#: Galaxies of a band that a prior is learned from.
+PRIOR_SIZES = (1500, 6000, 24000)
 ESTIMATORS = ("aperture", "optimal")
 OURS, NAIVE = "likelihoods × prior once", "product of posteriors"
 
 
-def build(folder: Path, model: str) -> dict[str, Path]:
+def build(folder: Path, model: str, side: int) -> dict[str, Path]:
     """Simulate and measure the survey and its empty positions; return the runs."""
-    simulation = load_simulation("paucam-mini", OVERRIDES)
+    simulation = load_simulation("paucam-mini", (*OVERRIDES, f"camera.shape=[{side},{side}]"))
     exposures = simulate_survey(simulation, folder, workers=2).exposures
     survey, settings = load_survey("paucam"), MeasureSettings(estimators=ESTIMATORS, model=model)
     if not (folder / "sky.parquet").exists():
         parent = read_parent(folder / "parent.parquet")
-        write_parent(sky_catalog(parent, 1500, 3.0, np.random.default_rng(1)), folder / "sky.parquet")
+        write_parent(sky_catalog(parent, len(parent), 3.0, np.random.default_rng(1)), folder / "sky.parquet")
     runs = {}
     for name, catalog in (("run", "parent"), ("sky_run", "sky")):
         runs[name] = folder / name
@@ -114,12 +117,55 @@ def compare(runs: dict[str, Path], folder: Path) -> dict[int, dict[str, PdfMetri
         results = {name: pdf_metrics(pdf, truth, "median") for name, pdf in pdfs.items()}
         print(f"\nCoadds of {n} exposures")
         print(metrics_table(results), flush=True)
-        mags = 31.4 - 2.5 * np.log10(truth)
-        bins = binned_pdf_metrics(pdfs[OURS], truth, mags, MAGS, "median")
-        print(metrics_table({f"{OURS}, {low:g}-{low + 1:g}": m for low, m in zip(MAGS, bins, strict=False)}))
+        print(f"\n{OURS}")
+        print(metrics_table(groups(ours, pdf, truth)))
+        print("… prior of the simulation")
+        print(metrics_table(groups(ours, pdfs["… prior of the simulation"], truth)), flush=True)
         kept[n] = {name: results[name] for name in (OURS, NAIVE)}
         print_zeropoints(run, folder)
     return kept
+
+
+def groups(table: pa.Table, pdf: FluxPdf, truth: np.ndarray) -> dict[str, PdfMetrics]:
+    """Return the figures by true magnitude, by band, and with and without a neighbour in the catalogue."""
+    names, band = np.unique(table["band"].to_pylist(), return_inverse=True)
+    close = ((table["flags"].to_numpy() & int(Flag.NEIGHBOUR)) > 0).astype(int)
+    by = {
+        tuple(f"{low:g}-{low + 1:g} mag" for low in MAGS[:-1]): (31.4 - 2.5 * np.log10(truth), MAGS),
+        tuple(names): (band, np.arange(len(names) + 1)),
+        ("isolated", "with a neighbour"): (close, np.arange(3)),
+    }
+    return {
+        name: metrics
+        for labels, (values, edges) in by.items()
+        for name, metrics in zip(labels, binned_pdf_metrics(pdf, truth, values, edges, "median"), strict=True)
+    }
+
+
+def learned_priors(runs: dict[str, Path], folder: Path) -> None:
+    """Print the figures of posteriors where likelihoods are perfect and priors are learned from few or many of them."""
+    run = runs["run"].with_name("run_5")
+    prior = FluxPrior.from_dict(read_json(population_prior(folder)))
+    table, _ = read_coadd(run / "likelihood.parquet")
+    parent = read_parent(folder / "parent.parquet")
+    order = np.argsort(parent.object_id)
+    mags = parent.ref_mag[order][np.searchsorted(parent.object_id[order], table["object_id"].to_numpy())]
+    error = table["flux_sigma68"].to_numpy().astype(np.float64)
+    band = np.array(table["band"].to_pylist())
+    rng = np.random.default_rng(0)
+    for n in PRIOR_SIZES:
+        usable = [np.flatnonzero((band == name) & np.isfinite(error)) for name in prior.bands]
+        rows = np.concatenate([rng.choice(some, n) for some in usable])
+        truth = prior.sample(mags[rows], band[rows], rng)
+        flux, std = truth + error[rows] * rng.standard_normal(len(rows)), error[rows]
+        perfect = GaussianMixture(np.ones((len(rows), 1)), flux[:, None], std[:, None])
+        learned = FluxPrior.fit_noisy(perfect, mags[rows], band[rows], prior.bands)
+        pdf = posterior(perfect, learned, mags[rows], band[rows])
+        bins = binned_pdf_metrics(
+            pdf, truth, np.repeat(np.arange(len(usable)), n), np.arange(len(usable) + 1), "median"
+        )
+        print(f"\nPerfect likelihoods, prior learned from {n} galaxies of each band")
+        print(metrics_table({"all": pdf_metrics(pdf, truth, "median"), **dict(zip(prior.bands, bins, strict=True))}))
 
 
 def population_prior(folder: Path) -> Path:
@@ -285,13 +331,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where exposures and runs are kept")
     parser.add_argument("--model", default="paucam-mock", help="shipped model or model folder")
+    parser.add_argument("--side", type=int, default=2048, help="pixels along a side of the exposures")
     parser.add_argument("--rows", type=int, default=0, help="rows of the run that is timed; 0: none")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}, model {options.model}")
-    runs = build(options.folder, options.model)
+    runs = build(options.folder, options.model, options.side)
     kept = compare(runs, options.folder)
     titles = {f"{n} exposures": results for n, results in kept.items()}
+    learned_priors(runs, options.folder)
     draw_coadds(options.folder / "coadds.png", panels(runs, options.folder), titles)
     print()
     for n_rows in (options.rows // 10, options.rows):

@@ -14,6 +14,7 @@ from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.files import read_json, write_json
 from lumos.flags import Flag
 from lumos.measure.coadd import coadd_run
+from lumos.measure.coadd_read import read_coadd
 from lumos.measure.partition import partition_sky, sky_cell
 from lumos.measure.settings import CoaddSettings
 from lumos.pdf import FluxPrior, GaussianMixture, GridPdf, posterior, to_mixture
@@ -324,12 +325,17 @@ def test_the_grid_holds_what_the_mixture_holds(rng, tmp_path, truth):
     made = gaussian_exposures(rng, truth, [100.0, 70.0])
     mixture = coadd(tmp_path, made)
     grid = coadd(tmp_path, made, "grid", settings=settings(pdf="grid"))
-    pdf = GridPdf(list_column(grid, "pdf_nodes"), list_column(grid, "pdf_log_density"))
-    first = GaussianMixture(*(list_column(mixture, f"pdf_{part}") for part in ("weights", "means", "stds")))
+    (_, first), (_, pdf) = (read_coadd(tmp_path / f"{name}.parquet") for name in ("coadd", "grid"))
+    assert isinstance(first, GaussianMixture)
+    assert isinstance(pdf, GridPdf)
     levels = np.array([[0.025, 0.16, 0.5, 0.84, 0.975]])
     np.testing.assert_allclose(pdf.quantile(levels), first.quantile(levels), atol=1.5)
     assert "pdf_means" not in grid.column_names
     assert "pdf_nodes" not in mixture.column_names
+    # A shard of `lumos measure` has PDFs too, of exposures.
+    shard = next((tmp_path / "run_grid" / "shards").glob("*.parquet"))
+    with pytest.raises(LumosDataError, match=f"{shard}: .* no coadd"):
+        read_coadd(shard)
 
 
 def test_a_poor_mixture_is_flagged(rng, tmp_path, truth):
