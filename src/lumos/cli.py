@@ -263,9 +263,11 @@ def sky(
     import numpy as np  # noqa: PLC0415
 
     from lumos.catalogs.parent import read_parent, write_parent  # noqa: PLC0415
+    from lumos.files import check_parquet_name  # noqa: PLC0415
     from lumos.measure.sky import sky_catalog  # noqa: PLC0415
     from lumos.settings import load_settings  # noqa: PLC0415
 
+    check_parquet_name(out)
     columns = load_settings(config, set_ or []).measure.catalog
     parent = read_parent(catalog, columns.columns, columns.radius)
     out.parent.mkdir(parents=True, exist_ok=True)

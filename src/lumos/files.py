@@ -11,9 +11,17 @@ from typing import Any
 
 import yaml
 
-from lumos.errors import LumosConfigError, LumosDataError
+from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 
-__all__ = ["file_sha256", "read_json", "read_shipped_yaml", "shipped_yaml", "write_atomic", "write_json"]
+__all__ = [
+    "check_parquet_name",
+    "file_sha256",
+    "read_json",
+    "read_shipped_yaml",
+    "shipped_yaml",
+    "write_atomic",
+    "write_json",
+]
 
 
 def file_sha256(path: Path) -> str:
@@ -45,6 +53,23 @@ def file_sha256(path: Path) -> str:
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 (size and mtime are the cache key)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_parquet_name(path: Path) -> None:
+    """Refuse a name that promises another format than the one that is written.
+
+    Parameters
+    ----------
+    path : Path
+        Of a table to write.
+
+    Raises
+    ------
+    LumosValueError
+        If the name does not end in ``.parquet``.
+    """
+    if path.suffix != ".parquet":
+        raise LumosValueError("output table", str(path), "a name that ends in .parquet")
 
 
 def write_atomic(path: Path, text: str) -> None:

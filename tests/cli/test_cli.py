@@ -284,6 +284,10 @@ def test_coadd_and_sky(survey, tmp_path, monkeypatch, capsys):
     assert lumos(monkeypatch, capsys, "measure", *common, "--catalog", parent, "--out", run)[0] == 0
     made = lumos(monkeypatch, capsys, "sky", parent, "--out", positions, "--n", 400, "--min-distance", 2)
     assert made[:2] == (0, f"{positions}: 400 empty positions\n")
+    for asked in (("sky", parent), ("catalog", exposures[0])):
+        code, _, err = lumos(monkeypatch, capsys, *asked, "--out", tmp_path / "x.fits")
+        assert (code, err.strip().endswith("x.fits', allowed: a name that ends in .parquet")) == (1, True)
+    assert not (tmp_path / "x.fits").exists()
     sky = tmp_path / "sky"
     assert lumos(monkeypatch, capsys, "measure", *common, "--catalog", positions, "--out", sky)[0] == 0
     asked = ("coadd", tmp_path / "run", "--out", tmp_path / "c.parquet", "--prior", "none", "--sky", sky)

@@ -386,6 +386,8 @@ def test_runs_that_do_not_belong_together_are_refused(rng, tmp_path, truth):
         coadd_run([first, first], out, settings())
     with pytest.raises(LumosValueError, match="at least one of each"):
         coadd_run([], out, settings())
+    with pytest.raises(LumosValueError, match=r"c\.fits', allowed: a name that ends in \.parquet"):
+        coadd_run([first], out.with_suffix(".fits"), settings())
     assert not out.exists()
 
 

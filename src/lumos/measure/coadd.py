@@ -29,7 +29,7 @@ from lumos.catalogs.tables import (
 )
 from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
-from lumos.files import file_sha256, read_json, write_json
+from lumos.files import check_parquet_name, file_sha256, read_json, write_json
 from lumos.flags import Flag
 from lumos.measure.calibrate import calibrate_run
 from lumos.measure.coadd_columns import coadd_rows
@@ -123,10 +123,11 @@ def coadd_run(
     LumosConfigError
         If ``out`` holds another coadd, a flag is unknown, or the product needs a prior that is not given.
     LumosValueError
-        If there is no run or no worker.
+        If there is no run or no worker, or ``out`` does not end in ``.parquet``.
     """
     if not runs or workers < 1:
         raise LumosValueError("runs and workers", (len(runs), workers), "at least one of each")
+    check_parquet_name(out)
     for name in settings.excluded_flags:
         if name not in Flag.__members__:
             raise LumosConfigError(f"excluded_flags: unknown flag {name!r}, allowed: {', '.join(Flag.__members__)}")

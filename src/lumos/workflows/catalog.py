@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from lumos.catalogs.parent import read_parent, write_parent
 from lumos.errors import LumosDataError, LumosError
+from lumos.files import check_parquet_name
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
 from lumos.images.stamps import cut_stamps
@@ -53,7 +54,10 @@ def make_catalog(
     ------
     LumosDataError
         If the file holds several CCDs, no PSF is known, or nothing is found.
+    LumosValueError
+        If ``out`` does not end in ``.parquet``.
     """
+    check_parquet_name(out)
     exposures = list(read_exposure(image, survey, psf_dir=psf_dir))
     if len(exposures) != 1:
         raise LumosDataError(f"{image}: holds {len(exposures)} CCDs, allowed: one")
