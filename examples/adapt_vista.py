@@ -39,7 +39,7 @@ def main() -> None:
         adapt_model("generic", out / "run", adapted, AdaptSettings(n_injected=8000, **weights), force=True)
         report = read_json(adapted / "adapt.json")
         figures = report["held_out"]
-        print(f"\n{name}: {figures['n_pairs']} pairs, {figures['n_injected']} injected on the held-out half")
+        print(f"\n{name}: {figures['n_pairs']} pairs, {sum(figures['n_injected'])} injected on the held-out half")
         print(figures_table(figures))
         for moment in ("before", "after"):
             bins = ", ".join(f"{value:.2f}" for value in figures[moment]["difference_sigma68_bins"])

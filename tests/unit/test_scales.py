@@ -15,9 +15,9 @@ def two_units(rng, m=12):
 
 
 def test_two_units_have_the_closed_form(rng):
-    # Too few residuals for an extra scatter, noise too small for Huber's weights: plain least squares.
+    # Too few residuals for an extra scatter, noise far smaller than the errors, so that weights are 1: least squares.
     y, err = (part[:, :8] for part in two_units(rng)[:2])
-    err = 3 * err
+    err = 300 * err
     fit = fit_scales(y.ravel(), err.ravel(), np.tile(np.arange(8), 2), np.repeat([0, 1], 8), np.array([1e-6, np.nan]))
     weight = 1 / (err[0] ** 2 + err[1] ** 2)
     expected = (weight * (y[0] - y[1])).sum() / weight.sum()
@@ -49,12 +49,30 @@ def test_errors_cover_the_truth_also_with_outliers(rng, wild):
         pulls.append(off.mean() / np.sqrt(fit.covariance.mean()))
         relative.append(off @ contrast / np.sqrt(contrast @ fit.covariance @ contrast))
         scatter.append(fit.scatter)
-    # 100 draws: the root mean square is known to 7 per cent; three of these, and Huber's weights for 3 % of outliers.
+    # 100 draws: the root mean square is known to 7 per cent; three of these, and the weights for 3 % of outliers.
     assert np.sqrt(np.mean(np.square(relative))) == pytest.approx(1, abs=0.25)
     assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1, abs=0.25)
     # A width of some 900 residuals is known to 4 per cent, which leaves 15 of the excess, and outliers in an object
     # raise the residuals of its good rows.
     assert 0.85 * 0.012 < np.sqrt(np.mean(np.square(scatter))) < (1.15 + 10 * wild) * 0.012
+
+
+def test_neighbours_that_grow_with_the_seeing_do_not_move_the_scales(rng):
+    seeing, blended, places = np.linspace(0, 1, 8), rng.random(300) < 0.1, rng.integers(30, size=300)
+    pulls, biases = [], []
+    for _ in range(60):
+        truth, y, err, objects, units = survey(rng)
+        light = np.where(blended, rng.uniform(0.1, 1.5, 300), 0)
+        y = y + np.log1p(light[objects] * seeing[units])
+        fit = fit_scales(y, err, objects, units, np.full(8, 0.02), places[objects])
+        # By how much the scale falls from the best to the worst seeing; their mean is known to the priors alone.
+        slope = (seeing - seeing.mean()) / np.sum((seeing - seeing.mean()) ** 2)
+        off = slope @ (fit.log_scale - truth)
+        biases.append(off)
+        pulls.append(off / np.sqrt(slope @ fit.covariance @ slope))
+    # Weights that only fall (Huber's) leave 0.018 of the mean's 0.05, and pulls of 3. The error of one fit is 0.003.
+    assert abs(np.mean(biases)) < 0.006
+    assert np.sqrt(np.mean(np.square(pulls))) < 1.6
 
 
 def test_a_stated_value_that_contradicts_the_others_does_not_drag_them(rng):

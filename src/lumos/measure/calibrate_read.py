@@ -11,13 +11,15 @@ from lumos.catalogs.formats import read_columns
 from lumos.catalogs.tables import iterate_shards
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError
-from lumos.flags import UNUSABLE
+from lumos.flags import UNUSABLE, Flag
 from lumos.measure.settings import CalibrateSettings
 
 __all__ = ["BrightRows", "Unit", "match_reference", "read_reference", "read_units", "read_zeropoints"]
 
 #: Reference objects lie this close, arcsec.
 _MATCH = 1.0
+#: With this many objects that have no neighbour, the others are left out.
+_FEWEST_ALONE = 30
 _COLUMNS = ("object_id", "exposure_id", "detector", "band", "ra", "dec", "zeropoint", "zeropoint_err", "flags")
 
 
@@ -92,11 +94,17 @@ def read_units(run: Path, settings: CalibrateSettings) -> Iterator[Unit]:
         for detector in sorted(set(columns["detector"].tolist())):
             here = np.flatnonzero(columns["detector"] == detector)
             first = here[0]
+            flags = columns["flags"][here]
             with np.errstate(invalid="ignore", divide="ignore"):
-                snr = np.where((columns["flags"][here] & int(UNUSABLE)) == 0, flux[here] / error[here], 0)
+                snr = np.where((flags & int(UNUSABLE)) == 0, flux[here] / error[here], 0)
             # Half of the limit, which is on the mean of an object's exposures.
+            least = settings.min_snr / 2
+            alone = np.where(flags & int(Flag.NEIGHBOUR), 0, snr)
+            # A neighbour's light grows with the seeing.
+            if (alone > least).sum() >= _FEWEST_ALONE:
+                snr = alone
             order = np.argsort(-snr, kind="stable")[: settings.max_objects]
-            rows = here[order[snr[order] > settings.min_snr / 2]]
+            rows = here[order[snr[order] > least]]
             yield Unit(
                 exposure_id=str(columns["exposure_id"][first]),
                 detector=str(detector),

@@ -15,6 +15,8 @@ __all__ = ["MAGNITUDE", "Scales", "fit_scales"]
 MAGNITUDE = 2.5 / np.log(10)
 #: Residuals beyond this many errors lose weight (Huber); of good Gaussian data that costs 1 per cent of the precision.
 _HUBER = 2.0
+#: Then those beyond this many have next to none (Tukey's bisquare), which costs 5 per cent.
+_BISQUARE, _NONE = 4.685, 1e-4
 _N_STEPS = 50
 #: Steps in which the extra scatter is sought; then it stays.
 _N_SCATTER = 12
@@ -61,7 +63,8 @@ def fit_scales(
     """Fit the corrections that bring the units onto one scale, see :func:`lumos.measure.calibrate.calibrate_run`.
 
     Normal equations, the objects' brightness eliminated, with Huber's weights by turns with the extra scatter, whose
-    square is such that residuals scatter as their errors say.
+    square is such that residuals scatter as their errors say; then with the bisquare's, which outliers on one side,
+    as neighbours that grow with the seeing, do not move.
 
     Where clusters are given, the covariance is :math:`A^{-1} (M + P) A^{-1}` with the matrix A of the normal equations,
     the inverse variances P of the priors, and M the sum over clusters of the outer products of their pulls: scales
@@ -96,36 +99,39 @@ def fit_scales(
     scale, extra = np.zeros(n + 1), 0.0
     weight, prior_weight = np.ones(len(y)), np.ones(n)
     free = np.flatnonzero(tied)
-    normal = np.zeros((len(free), len(free)))
-    ivar, residual = np.zeros(len(y)), np.zeros(len(y))
+    data = prior = np.zeros((len(free), len(free)))
+    ivar, residual, z = np.zeros(len(y)), np.zeros(len(y)), np.zeros(len(y))
     for step in range(_N_STEPS):
         ivar = weight / (variance + extra)
         total = np.bincount(rows, ivar, shape[0])
         table = csr_matrix(coo_matrix((ivar, (rows, units)), shape=shape))
         own = np.bincount(units, ivar, n + 1)
         shared = (table.T @ table.multiply(1 / np.maximum(total, 1e-300)[:, None])).toarray()
-        normal = (np.diag(own) - shared)[np.ix_(free, free)] + np.diag((prior_weight * prior_ivar)[free])
+        data, prior = (np.diag(own) - shared)[np.ix_(free, free)], np.diag((prior_weight * prior_ivar)[free])
         mean = np.bincount(rows, ivar * y, shape[0]) / total
         right = -np.bincount(units, ivar * (y - mean[rows]), n + 1)[free]
         before = scale.copy()
-        scale[free] = np.linalg.solve(normal, right)
+        scale[free] = np.linalg.solve(data + prior, right)
         brightness = np.bincount(rows, ivar * (y + scale[units]), shape[0]) / total
         residual = y + scale[units] - brightness[rows]
         if step < _N_SCATTER:
             # Half of the way: scales and weights follow.
             extra = (extra + _extra_variance(residual, variance, rows)) / 2
         z, _ = _standardised(residual, variance + extra, rows)
-        weight = _huber(z)
+        weight = _huber(z) if step < _N_SCATTER else _bisquare(z)
         prior_weight = _huber(scale[:n] * np.sqrt(prior_ivar))
-        if step >= _N_SCATTER and np.abs(scale - before).max(initial=0) < _SMALL:
+        if step > _N_SCATTER and np.abs(scale - before).max(initial=0) < _SMALL:
             break
     covariance = np.full((n, n), np.nan)
-    inverse = np.linalg.inv(normal)
+    inverse = np.linalg.inv(data + prior)
     if cluster is not None and len(np.unique(cluster[keep])) >= _CLUSTERS:
         places, place = np.unique(cluster[keep], return_inverse=True)
         pull = coo_matrix((ivar * residual, (place, units)), shape=(len(places), n + 1)).toarray()[:, free]
         meat = pull.T @ pull * len(places) / (len(places) - 1)
-        inverse = inverse @ (meat + np.diag((prior_weight * prior_ivar)[free])) @ inverse
+        # The pulls grow less with a residual than their weights say: these fall at the same time.
+        u = np.square(np.minimum(np.abs(z) / _BISQUARE, 1.0))
+        inverse = np.linalg.inv(data * np.sum((1 - u) * (1 - 5 * u)) / np.sum(np.square(1 - u)) + prior)
+        inverse = inverse @ (meat + prior) @ inverse
     covariance[np.ix_(free, free)] = inverse
     counts = np.bincount(units, minlength=n + 1)[:n]
     return Scales(np.where(tied, scale[:n], np.nan), covariance, counts, float(np.sqrt(extra)))
@@ -158,6 +164,10 @@ def _extra_variance(residual: FloatArray, variance: FloatArray, rows: IntArray) 
 
 def _huber(z: FloatArray) -> FloatArray:
     return np.asarray(_HUBER / np.maximum(np.abs(z), _HUBER))
+
+
+def _bisquare(z: FloatArray) -> FloatArray:
+    return np.asarray(np.maximum(1 - np.square(z / _BISQUARE), np.sqrt(_NONE)) ** 2)
 
 
 def _tied(object_index: IntArray, unit_index: IntArray, prior_ivar: FloatArray) -> BoolArray:
