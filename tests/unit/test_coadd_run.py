@@ -268,6 +268,28 @@ def test_posteriors_with_the_learned_prior_are_true_and_naive_ones_are_not(rng, 
     assert read_shard(again).drop_columns([]).equals(read_shard(tmp_path / "ours.parquet"))
 
 
+def test_the_prior_is_learned_from_galaxies_without_a_neighbour(rng, tmp_path):
+    n, n_blended = 1300, 200
+    mag = rng.uniform(20, 23, n)
+    flux = 10 ** (0.4 * (31.4 - mag)) * np.exp(0.1 * rng.standard_normal(n))
+    flux[:n_blended] *= 4
+    flags = np.where(np.arange(n) < n_blended, int(Flag.NEIGHBOUR), 0)
+    learned = {}
+    for name, rows, bits in (
+        ("all", slice(None), flags),
+        ("alone", slice(n_blended, None), flags),
+        ("plain", slice(None), 0),
+    ):
+        chosen, marked = np.arange(n)[rows], np.broadcast_to(bits, n)[rows]
+        # The flag stands in one of two exposures.
+        made = [exposure(f"e{k}", chosen, flux[rows], 300.0, flags=marked * k) for k in range(2)]
+        run = write_run(tmp_path / name, made, mag)
+        coadd_run([run], tmp_path / f"{name}.parquet", settings(prior="catalog"))
+        learned[name] = read_json(tmp_path / f"{name}.prior.json")
+    assert learned["all"] == learned["alone"]
+    assert learned["all"] != learned["plain"]
+
+
 def test_objects_without_a_magnitude_have_no_posterior(rng, tmp_path, truth):
     mags = np.where(OBJECTS == 3, np.nan, 31.4 - 2.5 * np.log10(truth))
     run = write_run(tmp_path / "run", gaussian_exposures(rng, truth, [100.0, 100.0]), mags)

@@ -34,7 +34,7 @@ from lumos.flags import Flag
 from lumos.measure.calibrate import calibrate_run
 from lumos.measure.coadd_columns import coadd_rows
 from lumos.measure.coadd_read import ShardReader, join_rows, object_hash, sample_objects
-from lumos.measure.coadd_rows import CoaddContext, coadd_likelihoods, coadd_pairs
+from lumos.measure.coadd_rows import CoaddContext, Rows, coadd_likelihoods, coadd_pairs
 from lumos.measure.partition import Partition, partition_sky, sky_cell
 from lumos.measure.repeat_errors import NO_REPEATS, IndependentShare, fit_independent_share
 from lumos.measure.settings import CoaddSettings
@@ -45,6 +45,8 @@ __all__ = ["CoaddReport", "coadd_run"]
 
 logger = logging.getLogger(__name__)
 
+#: With this many galaxies that have no neighbour, a prior is learned from them alone.
+_FEWEST_ALONE = 1000
 #: What a progress display is told: partitions finished, partitions in all, what was finished.
 Progress = Callable[[int, int, str], None]
 
@@ -302,7 +304,7 @@ def _prior(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -
     for band in bands:
         choose = partial(_is_sampled, limit=limits[band])
         rows = join_rows([reader.read(path, choose) for path in files[band]])
-        parts.append(coadd_likelihoods(rows, context))
+        parts.append(coadd_likelihoods(_alone(rows), context))
         logger.debug("prior: %d likelihoods of band %s", len(parts[-1][1]), band)
     names = ("weights", "means", "stds")
     likelihoods = GaussianMixture(*(np.concatenate([getattr(part[0], name) for part in parts]) for name in names))
@@ -311,6 +313,13 @@ def _prior(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -
         return FluxPrior.fit_noisy(likelihoods, mags, number, bands)
     except LumosDataError as error:
         raise LumosDataError(f"{error}; give --prior none, or the path of a prior") from error
+
+
+def _alone(rows: Rows) -> Rows:
+    """Return the rows of objects without a neighbour, whose light would widen the prior; all where these are few."""
+    crowded = np.isin(rows.object_id, rows.object_id[(rows.flags & int(Flag.NEIGHBOUR)) > 0])
+    enough = len(np.unique(rows.object_id[~crowded])) >= _FEWEST_ALONE
+    return rows.take(np.flatnonzero(~crowded)) if enough else rows
 
 
 def _is_sampled(table: pa.Table, limit: int) -> BoolArray:

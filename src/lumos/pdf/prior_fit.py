@@ -25,6 +25,9 @@ SEARCH_EDGES = np.linspace(-8.0, 6.0, 71)
 SEARCH_STEPS, SEARCH_ROWS = 100, 5000
 #: Distance between knots, magnitudes.
 KNOT_SPACING = 1.0
+#: Precision of the evolution's change with magnitude over that of the roughness in flux: bright galaxies tell the width
+#: of the density also where noise hides it.
+EVOLUTION = 1000.0
 #: Precisions of the roughness from smooth to rough; one is chosen by every fifth of so many galaxies, held out.
 SMOOTHNESS = tuple(10.0 ** np.arange(2, -4, -1))
 CHOICE_ROWS = 10_000
@@ -163,7 +166,7 @@ def _roughness(n_knots: int, n_nodes: int) -> FloatArray:
     third = np.diff(np.eye(n_nodes), 3, axis=0)
     second = np.diff(np.eye(n_knots), 2, axis=0)
     along_x = np.kron(np.eye(n_knots), third.T @ third / step**5)
-    return np.asarray(along_x + np.kron(second.T @ second * step, np.eye(n_nodes)))
+    return np.asarray(along_x + np.kron(EVOLUTION * step * second.T @ second, np.eye(n_nodes)))
 
 
 def _maximise(band: _Band, theta: FloatArray, penalty: FloatArray, broad: FloatArray) -> FloatArray:

@@ -14,14 +14,14 @@ __all__ = ["reweighted"]
 
 #: Nodes around each component, in its standard deviations: 0.2 apart in the middle, out to 20 at both sides.
 AROUND = 3 * np.sinh(np.linspace(-np.arcsinh(20 / 3), np.arcsinh(20 / 3), 81))
-#: Nodes where the first answer's probability lies: those of a Gaussian would be 0.055 standard deviations apart.
-LEVELS = ndtr(np.linspace(-7, 7, 257))
+#: Nodes where the first answer's probability lies: those of a Gaussian would be 0.044 standard deviations apart.
+LEVELS = ndtr(np.linspace(-7, 7, 321))
 
 
 def reweighted(pdf: Mixture, log_ratio: Callable[[FloatArray], FloatArray]) -> GridPdf:
     """Return p(f) r(f), normalised, where r is the wanted prior over the prior that p was made with.
 
-    The product is taken on nodes of its own for each row: 81 around every component, then those and 257 quantiles of
+    The product is taken on nodes of its own for each row: 81 around every component, then those and 321 quantiles of
     the first answer, so that narrow and broad parts, structure of r within a component and shifts of many standard
     deviations all get nodes. Where r is smooth, probabilities are good to 1e-3 and moments to 1e-3 standard
     deviations. No mixture is fitted to the product: matched moments of components would be off wherever r
@@ -30,7 +30,7 @@ def reweighted(pdf: Mixture, log_ratio: Callable[[FloatArray], FloatArray]) -> G
     Parameters
     ----------
     pdf : Mixture
-        n PDFs. Memory is n (81 k + 257) numbers a few times over: take rows in parts where n is large.
+        n PDFs. Memory is n (81 k + 321) numbers a few times over: take rows in parts where n is large.
     log_ratio : callable
         ``log_ratio(flux)`` of fluxes (n, g), row by row, returns the logarithm of r up to a constant per row, same
         shape; ``-inf`` forbids a flux, NaN makes the row NaN.
