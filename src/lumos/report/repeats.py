@@ -50,7 +50,7 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
     _plot_ratio(flux, comparison.edges, ratios.flux, ratios)
     centres = (comparison.edges[1:] + comparison.edges[:-1]) / 2
     flux.plot(centres, ratios.flux_of_medians, "x", color="tab:orange", label="of median fluxes")
-    flux.legend(frameon=False, fontsize="small")
+    flux.legend(frameon=False, fontsize="small", loc="upper left")
     flux.set(ylabel=f"flux, {names}")
     _plot_ratio(error, comparison.edges, ratios.error, ratios)
     error.set(ylabel=f"error, {names}", ylim=(0, None))
@@ -127,6 +127,7 @@ def _plot_bands(results: Sequence[Repeats], axes: Axes) -> None:
         )
         axes.errorbar(places + shift, spread, error, fmt="o", ms=4, lw=1, capsize=2, label=name)
     axes.axhline(1, color="0.5", lw=0.8)
+    axes.margins(y=0.2)
     axes.set(ylabel="σ68 of D, all magnitudes", ylim=(0, None))
     _name_bands(axes, bands)
 
@@ -140,7 +141,7 @@ def _plot_ratio(axes: Axes, edges: FloatArray, quantiles: FloatArray, ratios: Ra
     axes.errorbar(centres, middle, xerr=np.diff(edges)[filled] / 2, fmt="o", ms=4, lw=1, label="median")
     axes.axhline(1, color="0.5", lw=0.8)
     axes.set(xlabel="magnitude of the catalogue")
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(frameon=False, fontsize="small", loc="lower left")
 
 
 def _plot_snr(comparison: Comparison, axes: Axes) -> None:
