@@ -72,15 +72,18 @@ def draw_coadds(path: Path, panels: Sequence[CoaddPanel], metrics: Mapping[str, 
 
 def _draw_panel(axes: Axes, panel: CoaddPanel) -> None:
     pdfs = list(panel.coadds.values())
-    ends = np.concatenate([panel.exposures.quantile(np.array([[0.02, 0.98]])), *(_ends(pdf) for pdf in pdfs)])
+    ends = np.concatenate([panel.exposures.quantile(np.array([[0.1, 0.9]])), *(_ends(pdf) for pdf in pdfs)])
     flux = np.linspace(ends[:, 0].min(), ends[:, 1].max(), 800)
     for number, curve in enumerate(panel.exposures.pdf(flux[None])):
         axes.plot(flux, curve, lw=0.9, ls="--", label="exposures" if number == 0 else None)
-    for (name, pdf), colour in zip(panel.coadds.items(), ("black", "tab:red", "tab:blue"), strict=False):
-        axes.plot(flux, pdf.pdf(flux[None])[0], lw=1.8, color=colour, label=name)
+    curves = [pdf.pdf(flux[None])[0] for pdf in pdfs]
+    for name, curve, colour in zip(panel.coadds, curves, ("black", "tab:red", "tab:blue"), strict=False):
+        axes.plot(flux, curve, lw=1.8, color=colour, label=name)
     if panel.truth is not None:
         axes.axvline(panel.truth, color="tab:green", lw=1.4, label="truth")
-    axes.set(title=panel.title, xlabel="flux (nJy)", yticks=[], xlim=(flux[0], flux[-1]), ylim=(0, None))
+    # Spikes are cut off: they would flatten all else.
+    top = min(1.1 * max(curve.max() for curve in curves), 2.5 * curves[0].max())
+    axes.set(title=panel.title, xlabel="flux (nJy)", yticks=[], xlim=(flux[0], flux[-1]), ylim=(0, top))
     axes.locator_params(axis="x", nbins=5)
 
 
