@@ -7,8 +7,9 @@ BIN := .venv/bin
 demo: .venv/.installed
 	$(BIN)/lumos demo --out demo
 
+# One thread per test process: there is a process for each core.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
