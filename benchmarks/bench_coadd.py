@@ -44,7 +44,6 @@ from lumos.surveys import load_survey
 from lumos.validate.accuracy import look_up_truth
 from lumos.validate.calibration import PdfMetrics, binned_pdf_metrics, metrics_table, pdf_metrics
 
-OVERRIDES = ("exposures_per_band=10", "seed=7")
 #: Exposures of each band, by their places in the survey: both camera states in each choice.
 CHOICES = {2: (2, 9), 5: (1, 3, 6, 8, 10), 10: tuple(range(1, 11))}
 MAGS = np.array([19.0, 20.0, 21.0, 22.0, 23.0])
@@ -54,9 +53,10 @@ ESTIMATORS = ("aperture", "optimal")
 OURS, NAIVE = "likelihoods × prior once", "product of posteriors"
 
 
-def build(folder: Path, model: str, side: int) -> dict[str, Path]:
+def build(folder: Path, model: str, side: int, seed: int) -> dict[str, Path]:
     """Simulate and measure the survey and its empty positions; return the runs."""
-    simulation = load_simulation("paucam-mini", (*OVERRIDES, f"camera.shape=[{side},{side}]"))
+    overrides = ("exposures_per_band=10", f"seed={seed}", f"camera.shape=[{side},{side}]")
+    simulation = load_simulation("paucam-mini", overrides)
     exposures = simulate_survey(simulation, folder, workers=2).exposures
     survey, settings = load_survey("paucam"), MeasureSettings(estimators=ESTIMATORS, model=model)
     if not (folder / "sky.parquet").exists():
@@ -332,11 +332,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where exposures and runs are kept")
     parser.add_argument("--model", default="paucam-mock", help="shipped model or model folder")
     parser.add_argument("--side", type=int, default=2048, help="pixels along a side of the exposures")
+    parser.add_argument("--seed", type=int, default=7, help="of the simulated survey")
     parser.add_argument("--rows", type=int, default=0, help="rows of the run that is timed; 0: none")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}, model {options.model}")
-    runs = build(options.folder, options.model, options.side)
+    runs = build(options.folder, options.model, options.side, options.seed)
     kept = compare(runs, options.folder)
     titles = {f"{n} exposures": results for n, results in kept.items()}
     learned_priors(runs, options.folder)
