@@ -123,6 +123,7 @@ def compare(runs: dict[str, Path], folder: Path) -> dict[int, dict[str, PdfMetri
         print(metrics_table(groups(ours, pdfs["… prior of the simulation"], truth)), flush=True)
         kept[n] = {name: results[name] for name in (OURS, NAIVE)}
         print_zeropoints(run, folder)
+        print_shares(ours)
     return kept
 
 
@@ -201,6 +202,13 @@ def print_zeropoints(run: Path, folder: Path) -> None:
         f"zero points: stated ones are off by {stated.std():.4f} mag, fitted ones by {left.std():.4f} "
         f"(error {np.median(error):.4f}), against each other by {within.std():.4f}"
     )
+
+
+def print_shares(table: pa.Table) -> None:
+    """Print how much of the PDFs' variance is of each exposure alone, by the PDF's width over the pixels' noise."""
+    shares = json.loads(table.schema.metadata[b"lumos.provenance"])["independent_share"]
+    pairs = zip(np.exp(shares["excess"]), shares["share"], strict=True)
+    print("independent share by width:", ", ".join(f"{width:.2f}: {share:.2f}" for width, share in pairs))
 
 
 def panels(runs: dict[str, Path], folder: Path, n: int = 5) -> list[CoaddPanel]:

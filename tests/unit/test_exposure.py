@@ -329,6 +329,8 @@ def test_psf_patterns_are_checked(tmp_path):
     path = write_simple(tmp_path / "a.fits")
     with pytest.raises(LumosDataError, match=r"PSF pattern '\{visit\}.fits': 'visit', allowed: exposure_id, detector"):
         read_one(path, custom(tmp_path, psf={"kind": "psfex", "files": ["{visit}.fits"]}))
+    with pytest.raises(LumosDataError, match=r"PSF pattern '/psfs/\{stem\}.psf': absolute, allowed: relative to"):
+        read_one(path, custom(tmp_path, psf={"kind": "psfex", "files": ["/psfs/{stem}.psf"]}))
     for name in ("a-1.psf", "a-2.psf"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(LumosDataError, match=r"2 PSF files match 'a-\*\.psf'"):

@@ -116,12 +116,16 @@ def _psf_file(survey: Survey, facts: Facts, image: Path, folder: Path) -> Path |
         try:
             # Only the pattern's own stars are wild, not brackets in a file name.
             name = pattern.format(**{key: glob.escape(value) for key, value in known.items()})
-            found = sorted(folder.glob(name))
-        except (KeyError, IndexError, ValueError, AttributeError, NotImplementedError) as error:
+            found = [] if Path(name).is_absolute() else sorted(folder.glob(name))
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
             allowed = ", ".join(known)
             raise LumosDataError(
                 f"survey {survey.name}: PSF pattern {pattern!r}: {error}, allowed: {allowed}"
             ) from error
+        if Path(name).is_absolute():
+            raise LumosDataError(
+                f"survey {survey.name}: PSF pattern {pattern!r}: absolute, allowed: relative to {folder}"
+            )
         if len(found) > 1:
             raise LumosDataError(f"{image}: {len(found)} PSF files match {name!r} below {folder}, allowed: 1")
         if found:

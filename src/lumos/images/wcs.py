@@ -12,7 +12,14 @@ from astropy.wcs import WCS, NoConvergence
 from lumos.conventions import BoolArray, FloatArray
 from lumos.errors import LumosDataError
 
-__all__ = ["celestial_wcs", "pixel_jacobian", "pixel_scale_at", "position_angle_to_pixel", "sky_to_pixel"]
+__all__ = [
+    "celestial_wcs",
+    "pixel_jacobian",
+    "pixel_scale_at",
+    "position_angle_to_pixel",
+    "sky_to_pixel",
+    "unit_vectors",
+]
 
 _LOGGER = logging.getLogger(__name__)
 _ARCSEC = 3600.0 * 180.0 / np.pi
@@ -122,8 +129,8 @@ def pixel_jacobian(wcs: WCS, x: FloatArray, y: FloatArray) -> FloatArray:
     north = np.stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)], axis=-1)
     columns = []
     for step_x, step_y in ((0.5, 0.0), (0.0, 0.5)):
-        ahead = _unit_vectors(*_pixel_to_sky(wcs, x + step_x, y + step_y))
-        behind = _unit_vectors(*_pixel_to_sky(wcs, x - step_x, y - step_y))
+        ahead = unit_vectors(*_pixel_to_sky(wcs, x + step_x, y + step_y))
+        behind = unit_vectors(*_pixel_to_sky(wcs, x - step_x, y - step_y))
         step = (ahead - behind) * _ARCSEC
         columns.append(np.stack([np.sum(step * east, axis=-1), np.sum(step * north, axis=-1)], axis=-1))
     return np.stack(columns, axis=-1)
@@ -188,8 +195,8 @@ def sky_to_pixel(
     near = _near_image(wcs, ra, dec, shape, margin)
     if near.any():
         x_near, y_near = _sky_to_pixel_raw(wcs, ra[near], dec[near])
-        back = _unit_vectors(*_pixel_to_sky(wcs, x_near, y_near))
-        away = np.linalg.norm(back - _unit_vectors(ra[near], dec[near]), axis=-1) * _ARCSEC
+        back = unit_vectors(*_pixel_to_sky(wcs, x_near, y_near))
+        away = np.linalg.norm(back - unit_vectors(ra[near], dec[near]), axis=-1) * _ARCSEC
         good = away <= _ROUND_TRIP * pixel_scale_at(wcs, shape)
         x[near], y[near] = np.where(good, x_near, np.nan), np.where(good, y_near, np.nan)
     low = -0.5 - margin
@@ -201,13 +208,13 @@ def sky_to_pixel(
 def _near_image(wcs: WCS, ra: FloatArray, dec: FloatArray, shape: tuple[int, int], margin: float) -> BoolArray:
     """Return which positions lie within the circle around the image and its margin."""
     x, y = _frame(shape, margin)
-    frame = _unit_vectors(*_pixel_to_sky(wcs, x, y))
+    frame = unit_vectors(*_pixel_to_sky(wcs, x, y))
     frame = frame[np.isfinite(frame).all(axis=1)]
-    centre = _unit_vectors(*_pixel_to_sky(wcs, np.array([(shape[1] - 1) / 2]), np.array([(shape[0] - 1) / 2])))[0]
+    centre = unit_vectors(*_pixel_to_sky(wcs, np.array([(shape[1] - 1) / 2]), np.array([(shape[0] - 1) / 2])))[0]
     radius = float(np.max(np.linalg.norm(frame - centre, axis=1)))
     with np.errstate(invalid="ignore"):
         # Between the points of the frame the image bulges by far less than this.
-        near: BoolArray = np.linalg.norm(_unit_vectors(ra, dec) - centre, axis=1) <= 1.02 * radius
+        near: BoolArray = np.linalg.norm(unit_vectors(ra, dec) - centre, axis=1) <= 1.02 * radius
     return near
 
 
@@ -267,7 +274,18 @@ def _sky_to_pixel_raw(wcs: WCS, ra: FloatArray, dec: FloatArray) -> tuple[FloatA
     return x, y
 
 
-def _unit_vectors(ra: FloatArray, dec: FloatArray) -> FloatArray:
-    """Return unit vectors, shape (n, 3)."""
+def unit_vectors(ra: FloatArray, dec: FloatArray) -> FloatArray:
+    """Return the directions of sky positions.
+
+    Parameters
+    ----------
+    ra, dec : float array, shape (n,)
+        Degrees.
+
+    Returns
+    -------
+    float array, shape (n, 3)
+        Unit vectors; their differences are angles in radians, where these are small.
+    """
     ra, dec = np.deg2rad(ra), np.deg2rad(dec)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)

@@ -12,6 +12,7 @@ from lumos.catalogs.tables import iterate_shards
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError
 from lumos.flags import UNUSABLE, Flag
+from lumos.images.wcs import unit_vectors
 from lumos.measure.settings import CalibrateSettings
 
 __all__ = ["BrightRows", "Unit", "match_reference", "read_reference", "read_units", "read_zeropoints"]
@@ -217,14 +218,9 @@ def match_reference(
         _, found, entry = np.intersect1d(objects, reference["object_id"], return_indices=True)
         return found, entry
     first = np.unique(index, return_index=True)[1]
-
-    def points(ra: FloatArray, dec: FloatArray) -> FloatArray:
-        ra, dec = np.deg2rad(ra), np.deg2rad(dec)
-        return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
-
     if not len(first):
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    tree = cKDTree(points(reference["ra"], reference["dec"]))
-    distance, entry = tree.query(points(rows["ra"][first], rows["dec"][first]))
+    tree = cKDTree(unit_vectors(reference["ra"], reference["dec"]))
+    distance, entry = tree.query(unit_vectors(rows["ra"][first], rows["dec"][first]))
     near = distance < np.deg2rad(_MATCH / 3600)
     return np.flatnonzero(near), entry[near]

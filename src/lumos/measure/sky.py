@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from lumos.catalogs.parent import ParentCatalog
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosValueError
+from lumos.images.wcs import unit_vectors
 
 __all__ = ["SkyLevels", "sky_catalog", "sky_levels"]
 
@@ -140,7 +141,7 @@ def sky_catalog(parent: ParentCatalog, n: int, min_distance: float, rng: np.rand
     if not len(usable):
         raise LumosDataError("sky: the catalogue has no object with a position and a shape")
     here = parent[usable]
-    tree = cKDTree(_points(here.ra, here.dec))
+    tree = cKDTree(unit_vectors(here.ra, here.dec))
     limit = np.deg2rad(min_distance / 3600)
     ra, dec = np.zeros(0), np.zeros(0)
     for _ in range(_ROUNDS):
@@ -150,10 +151,10 @@ def sky_catalog(parent: ParentCatalog, n: int, min_distance: float, rng: np.rand
         radius, angle = _FARTHEST / 3600 * np.sqrt(rng.uniform(size=4 * n)), rng.uniform(0, 2 * np.pi, 4 * n)
         new_dec = here.dec[centre] + radius * np.sin(angle)
         new_ra = here.ra[centre] + radius * np.cos(angle) / np.maximum(np.cos(np.deg2rad(here.dec[centre])), 1e-3)
-        free = tree.query(_points(new_ra, new_dec))[0] > limit
+        free = tree.query(unit_vectors(new_ra, new_dec))[0] > limit
         ra, dec = np.concatenate([ra, new_ra[free]]), np.concatenate([dec, new_dec[free]])
         # Of two that are close to each other the later one goes.
-        pairs = cKDTree(_points(ra, dec)).query_pairs(limit, output_type="ndarray")
+        pairs = cKDTree(unit_vectors(ra, dec)).query_pairs(limit, output_type="ndarray")
         keep = np.setdiff1d(np.arange(len(ra)), pairs.max(axis=1) if len(pairs) else [])
         ra, dec = ra[keep], dec[keep]
     if len(ra) < n:
@@ -169,8 +170,3 @@ def sky_catalog(parent: ParentCatalog, n: int, min_distance: float, rng: np.rand
         position_angle=like.position_angle,
         ref_mag=like.ref_mag,
     )
-
-
-def _points(ra: FloatArray, dec: FloatArray) -> FloatArray:
-    ra, dec = np.deg2rad(ra), np.deg2rad(dec)
-    return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])

@@ -127,8 +127,7 @@ def run_repeats(
     The noise of an inverse-variance mean is uncorrelated with that of the differences it is made of, whatever the
     errors and the number of exposures. Bins of this mean, faint ones and those below 0 included, thus do not select
     D. There are two limits to this. Errors that hold the photon noise of the *measured* flux are larger where it
-    scatters high: of two exposures of objects of one flux at a signal-to-noise ratio of 1, with a tenth of the variance
-    from the object, sigma68 of D is 1.12 in the faintest tenth and 0.86 in the brightest, and 1.00 in all. And an
+    scatters high: bins of faint means then have D above 1 and bright ones below, not all objects together. And an
     object that was detected because one of these very exposures scatters high differs from its repeats by more than
     the errors: the catalogue should be of other images.
     """
