@@ -59,6 +59,8 @@ class Flag(IntFlag):
     DOUBTFUL_ZEROPOINT = 524288
     NO_REFERENCE = 1048576
     POOR_MIXTURE = 2097152
+    DOUBTFUL_SHAPE = 4194304
+    CATALOG_EXPOSURE = 8388608
 
 
 FLAG_TEXT: dict[Flag, str] = {
@@ -84,6 +86,8 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.DOUBTFUL_ZEROPOINT: "coadd: the zero point of an exposure departs from its stated value by over 5 errors",
     Flag.NO_REFERENCE: "coadd: no catalogue magnitude, so there is no prior; the flux and PDF with a prior are NaN",
     Flag.POOR_MIXTURE: "coadd: the mixture differs from the PDF by more probability than the limit (pdf_fit_err)",
+    Flag.DOUBTFUL_SHAPE: "the catalogue itself flags the object's shape or position as doubtful",
+    Flag.CATALOG_EXPOSURE: "the catalogue was made from this very exposure: fluxes near its limit are biased high",
 }
 
 #: Rows with one of these are left out: nobody would use their fluxes.

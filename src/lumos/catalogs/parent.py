@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,12 @@ class ParentCatalog:
         Sérsic index; minor over major axis; degrees east of north.
     ref_mag : float array, shape (n,)
         Reference AB magnitude; NaN where unknown.
+    object_name : array of str, shape (n,), or None
+        Identifiers of the file where these are text; ``object_id`` is then a digest of them.
+    flags : int array, shape (n,), or None
+        What the catalogue itself says of its objects; None where it says nothing.
+    made_from : tuple of str
+        Identifiers of the exposures in whose pixels the objects were found; empty where unknown.
     """
 
     object_id: IntArray
@@ -57,12 +63,19 @@ class ParentCatalog:
     axis_ratio: FloatArray
     position_angle: FloatArray
     ref_mag: FloatArray
+    object_name: AnyArray | None = None
+    flags: IntArray | None = None
+    made_from: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.object_id)
 
     def __getitem__(self, rows: AnyArray) -> "ParentCatalog":
-        return ParentCatalog(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen: dict[str, Any] = {
+            name: values[rows] for name, values in arrays.items() if isinstance(values, np.ndarray)
+        }
+        return replace(self, **chosen)
 
     @property
     def shape_ok(self) -> BoolArray:
@@ -117,7 +130,9 @@ def read_parent(
     table = read_columns(path, "parent catalogue")
     if len(next(iter(table.values()), [])) == 0:
         raise LumosDataError(f"{path}: the parent catalogue has no rows")
-    arrays = {name: _column(table, name, mapping.get(name, name), path) for name in COLUMNS if name != "object_id"}
+    arrays: dict[str, Any] = {
+        name: _column(table, name, mapping.get(name, name), path) for name in COLUMNS if name != "object_id"
+    }
     object_id = _object_ids(table, mapping.get("object_id", "object_id"), path)
     if radius == "circularised":
         with np.errstate(invalid="ignore", divide="ignore"):

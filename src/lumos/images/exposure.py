@@ -51,6 +51,8 @@ class Exposure:
         AB magnitude of 1 image unit and its error; NaN where unknown.
     path : Path
         File that the pixels came from.
+    files : tuple of Path
+        Every file that was read: image, mask, variance, sky, PSF.
     provenance : mapping
         Plain facts for the output: files read with their sha256, choices made.
     """
@@ -75,6 +77,7 @@ class Exposure:
     zeropoint: float = float("nan")
     zeropoint_err: float = float("nan")
     path: Path = Path()
+    files: tuple[Path, ...] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     @property

@@ -222,6 +222,7 @@ def _read_one(science: Science, survey: Survey, psf_dir: Path | None, *, verify_
         zeropoint=facts.zeropoint,
         zeropoint_err=facts.zeropoint_err,
         path=path,
+        files=tuple(sorted(files)),
         provenance={
             "files": {item.name: file_sha256(item) for item in sorted(files)},
             "mask": mask_found.origin,

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lumos.catalogs.parent import ParentCatalog, write_parent
+from lumos.catalogs.parent import COLUMNS, ParentCatalog, write_parent
 from lumos.simulate.plan import PlannedExposure
 from lumos.simulate.scene import Field, draw_field
 from lumos.simulate.settings import SurveySimulation
@@ -81,8 +82,8 @@ def write_tables(out: Path, settings: SurveySimulation, plan: Sequence[PlannedEx
 
 
 def _join_parents(parents: Sequence[ParentCatalog]) -> ParentCatalog:
-    names = ParentCatalog.__dataclass_fields__
-    return ParentCatalog(**{name: np.concatenate([getattr(parent, name) for parent in parents]) for name in names})
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(parent, name) for parent in parents]) for name in COLUMNS}
+    return ParentCatalog(**arrays)
 
 
 def truth_table(plan: Sequence[PlannedExposure], fields: dict[int, Field]) -> pa.Table:
