@@ -1,0 +1,280 @@
+"""Write the reference pages from the code, so that they cannot differ from it.
+
+Usage: ``python docs/reference.py`` writes ``docs/reference/*.md``. A test compares the pages with what this makes.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer.main
+import yaml
+from pydantic import BaseModel
+
+from lumos.catalogs import parent
+from lumos.cli import app
+from lumos.flags import FLAG_TEXT, MASK_TEXT
+from lumos.settings import Settings
+from lumos.simulate.settings import SurveySimulation
+from lumos.surveys import Survey
+from lumos.training.settings import TrainSettings
+
+FOLDER = Path(__file__).parent / "reference"
+SCHEMA = Path(inspect.getfile(parent)).with_name("schema.yaml")
+#: What each table of ``schema.yaml`` is, in the order of the page.
+TABLES = {
+    "measure": "`RUN/shards/*.parquet`, written by `lumos measure`: one row per object, exposure and CCD",
+    "coadd": "`COADD.parquet`, written by `lumos coadd`: one row per object and band",
+    "zeropoints": "`COADD.zeropoints.parquet`, written by `lumos coadd`: one row per exposure and CCD",
+    "zeropoints_input": "the table of `lumos coadd --zeropoints`",
+    "reference": "the table of `lumos coadd --reference`: objects of known flux",
+    "psf": "`PSF/psf.parquet`, written by `lumos psf`, read by `--psf PSF`: one row per exposure and CCD",
+    "truth": "`SURVEY/truth.parquet`, written by `lumos simulate`: one row per object and band",
+    "exposures": "`SURVEY/exposures.parquet`, written by `lumos simulate`: one row per exposure",
+}
+#: JSON schema's words for bounds, and ours.
+BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤", "multipleOf": "multiple of"}
+TYPES = {
+    "object": "mapping",
+    "number": "number",
+    "integer": "integer",
+    "string": "text",
+    "boolean": "true, false",
+    "null": "null",
+}
+
+
+def main() -> None:
+    """Write every page."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+def pages() -> dict[str, str]:
+    """Return the pages by file name."""
+    return {
+        "columns.md": columns_page(),
+        "commands.md": commands_page(),
+        "flags.md": flags_page(),
+        "settings.md": settings_page(),
+        "survey-files.md": levels_page("Survey files", Survey, SURVEY_TEXT),
+        "simulated-surveys.md": model_page("Descriptions of simulated surveys", SurveySimulation, SIMULATION_TEXT),
+        "training-runs.md": model_page("Training runs", TrainSettings, TRAINING_TEXT),
+    }
+
+
+SURVEY_TEXT = "Keys of the YAML file of `--survey`; [how to write one](../surveys.md)."
+SIMULATION_TEXT = (
+    "Keys of the YAML file of `lumos simulate`, each of which `--set` can change; [simulations](../simulation.md)."
+)
+TRAINING_TEXT = "Keys of the YAML file of `lumos train`, each of which `--set` can change; [networks](../models.md)."
+
+
+def columns_page() -> str:
+    """Return the columns of every table that is read or written."""
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    lines = [
+        "# Columns of tables",
+        "",
+        "`{flux}` is nJy, or the image's own unit where no zero point is known (`NO_ZEROPOINT`); `{estimator}` stands",
+        "for each estimator of the run; `[n]` is a list, one entry for each Gaussian or node of the PDF.",
+        "Each Parquet file says the same of itself in the metadata of its columns (`unit`, `ucd`, `text`).",
+        "",
+        "## The parent catalogue",
+        "",
+        one_paragraph(parent.__doc__ or ""),
+        "",
+        *table(("column", "what"), ((f"`{name}`", text) for name, text in parent.COLUMNS.items())),
+    ]
+    for name, what in TABLES.items():
+        rows = (
+            (f"`{column}`", spec["type"].replace("{n}", "n"), spec["unit"].replace("{flux}", "`{flux}`"), spec["text"])
+            for column, spec in schema[name].items()
+        )
+        lines += ["", f"## {name}", "", what + ".", "", *table(("column", "type", "unit", "meaning"), rows)]
+    return finish(lines)
+
+
+def flags_page() -> str:
+    """Return the bits of objects and pixels."""
+    flags = ((str(int(bit)), f"`{bit.name}`", text) for bit, text in FLAG_TEXT.items())
+    planes = ((str(int(bit)), f"`{bit.name}`", text) for bit, text in MASK_TEXT.items())
+    header = ("bit", "name", "meaning")
+    lines = [
+        "# Flags",
+        "",
+        "A row's `flags` are the sum of these bits; every file that has them also holds this list.",
+        "",
+    ]
+    lines += [
+        *table(header, flags),
+        "",
+        "## Mask planes",
+        "",
+        "Of pixels; a survey's own bits are mapped onto these.",
+        "",
+    ]
+    return finish([*lines, *table(header, planes)])
+
+
+def commands_page() -> str:
+    """Return every command with its arguments and options."""
+    lines = ["# Commands", "", "`lumos COMMAND --help` prints the same."]
+    for name, command in sorted(typer.main.get_command(app).commands.items()):
+        lines += ["", f"## lumos {name}", "", one_paragraph(command.help or ""), ""]
+        rows = []
+        for option in command.params:
+            option_name = (
+                f"`{', '.join(option.opts)}`" if option.param_type_name == "option" else f"`{option.name.upper()}`"
+            )
+            default = option.default if option.default not in (None, False, ()) and not callable(option.default) else ""
+            note = "required" if option.required else f"`{default}`" if default != "" else ""
+            rows.append((option_name, note, option.help or ""))
+        lines += table(("argument", "default", "meaning"), rows)
+    return finish(lines)
+
+
+def settings_page() -> str:
+    """Return the settings of every stage."""
+    lines = [
+        "# Settings",
+        "",
+        "Every command takes `--config FILE.yaml`, with a mapping for each stage, and `--set stage.field=value`.",
+        "What a run used stands in its `settings.yaml`. A key that does not exist is refused, with those that do.",
+    ]
+    for stage, field in Settings.model_fields.items():
+        model: Any = field.annotation
+        lines += ["", f"## {stage}", "", one_paragraph(model.__doc__ or ""), "", *table(HEADER, model_rows(model))]
+    return finish(lines)
+
+
+#: A longer default is left to the code.
+LONGEST = 60
+HEADER = ("key", "allowed", "default", "meaning")
+
+
+def model_page(title: str, model: type[BaseModel], text: str) -> str:
+    """Return the keys of one kind of YAML file, named from the top as `--set` does."""
+    return finish([f"# {title}", "", text, "", *table(HEADER, model_rows(model))])
+
+
+def levels_page(title: str, model: type[BaseModel], text: str) -> str:
+    """Return the keys of one kind of YAML file, a section for each level that a key may hold."""
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+    lines = [f"# {title}", "", text, "", *table(HEADER, level_rows(schema, definitions))]
+    for name, level in definitions.items():
+        if "properties" in level:
+            lines += ["", f"## {name}", "", one_paragraph(level.get("description", "")), ""]
+            lines += table(HEADER, level_rows(level, definitions))
+    return finish(lines)
+
+
+def level_rows(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the rows of one level alone; keys that hold a level name its section."""
+    required = schema.get("required", [])
+    for name, field in schema["properties"].items():
+        default = plain(field.get("default"))
+        note = "required" if name in required else f"`{default}`" if len(default) <= LONGEST else ""
+        yield f"`{name}`", allowed_values(field, definitions), note, meaning(field, definitions)
+
+
+def model_rows(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield a row for each key of a model and of the models in it, named from the top."""
+    schema = model.model_json_schema()
+    yield from schema_rows(schema, schema.get("$defs", {}), "")
+
+
+def schema_rows(
+    schema: dict[str, Any], definitions: dict[str, Any], prefix: str
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the rows of one level of a JSON schema."""
+    required = schema.get("required", [])
+    for name, field in schema["properties"].items():
+        inner, many = inner_level(field, definitions)
+        default = "required" if name in required else "" if inner else f"`{plain(field.get('default'))}`"
+        allowed = "keys below" if inner else allowed_values(field, definitions)
+        yield f"`{prefix}{name}`", allowed, default, meaning(field, definitions)
+        if inner is not None:
+            yield from schema_rows(inner, definitions, f"{prefix}{name}{many}.")
+
+
+def inner_level(field: dict[str, Any], definitions: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """Return the schema of a key that is a level of its own, and how its name goes on."""
+    for part in (field, *field.get("anyOf", []), *field.get("allOf", [])):
+        for many, place in (("", part), ("[]", part.get("items")), (".NAME", part.get("additionalProperties"))):
+            if isinstance(place, dict) and "$ref" in place:
+                level = definitions[place["$ref"].rpartition("/")[2]]
+                if "properties" in level:
+                    return level, many
+    return None, ""
+
+
+def meaning(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """Return what a key means; pydantic drops a text that is also that of the level which the key holds."""
+    level = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
+    return one_paragraph(field.get("description", level.get("description", "")))
+
+
+def allowed_values(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """Return in words what a key may be."""
+    if "$ref" in field:
+        level = definitions[field["$ref"].rpartition("/")[2]]
+        return (
+            f"[{level['title']}](#{level['title'].lower()})"
+            if "properties" in level
+            else allowed_values(level, definitions)
+        )
+    for key in ("anyOf", "allOf"):
+        if key in field:
+            return " or ".join(dict.fromkeys(allowed_values(part, definitions) for part in field[key]))
+    if "enum" in field or "const" in field:
+        return ", ".join(f"`{plain(value)}`" for value in field.get("enum", [field.get("const")]))
+    kind = field.get("type", "anything")
+    if kind == "array":
+        items = field.get("items") or {}
+        places = field.get("prefixItems")
+        words = (
+            ", ".join(allowed_values(item, definitions) for item in places)
+            if places
+            else allowed_values(items, definitions)
+        )
+        return f"list of {words}"
+    values = field.get("additionalProperties")
+    if isinstance(values, dict):
+        return f"mapping to {allowed_values(values, definitions)}"
+    bounds = [f"{word} {field[key]:g}" for key, word in BOUNDS.items() if key in field]
+    if "pattern" in field:
+        bounds.append(f"like `{field['pattern']}`".replace("|", "\\|"))
+    return " ".join([TYPES.get(kind, kind), ", ".join(bounds)]).strip()
+
+
+def plain(value: object) -> str:
+    """Return a default as it stands in YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
+    return text.replace("|", "\\|")
+
+
+def one_paragraph(text: str) -> str:
+    """Return a docstring's first paragraph on one line, code in single backticks."""
+    first = inspect.cleandoc(text).split("\n\n")[0]
+    return re.sub(r":\w+:`[~.\w]*?\.?(\w+)`", r"`\1`", " ".join(first.split()).replace("``", "`")).replace("|", "\\|")
+
+
+def table(header: tuple[str, ...], rows: Any) -> list[str]:  # noqa: ANN401
+    """Return the lines of a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+
+
+def finish(lines: list[str]) -> str:
+    """Return a page with the note that it is generated."""
+    note = "<!-- Written by `python docs/reference.py` from the code; do not edit. -->"
+    return "\n".join([note, *lines]) + "\n"
+
+
+if __name__ == "__main__":
+    main()
