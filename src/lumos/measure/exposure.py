@@ -17,6 +17,7 @@ from lumos.flags import NAN_FLUX, Flag, flag_names
 from lumos.images.exposure import Exposure
 from lumos.images.header import known_zeropoint
 from lumos.measure.batches import in_handy_units, object_batches, stamp_batch
+from lumos.measure.neighbours import NEIGHBOUR_REACH, has_neighbour
 from lumos.measure.network import check_model, measure_network, model_facts, model_of, summarise
 from lumos.measure.noise import ExposureNoise, exposure_noise
 from lumos.measure.objects import PlacedObjects, place_objects
@@ -103,7 +104,9 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     exposure, unit = in_handy_units(exposure)
     if exposure.psf is None:
         raise LumosDataError(f"{exposure.path}: no PSF is known (the survey names none; `lumos psf` makes one)")
-    objects = place_objects(exposure, catalog, settings)
+    around = place_objects(exposure, catalog, settings, margin=NEIGHBOUR_REACH)
+    inside = np.flatnonzero(_on_image(around, exposure))
+    objects = around.take(inside)
     noise = exposure_noise(exposure, settings.noise)
     columns = _empty_columns(len(objects), settings, model)
     columns["flags"][:] = objects.flags
@@ -129,8 +132,17 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
             text = "its stamps share a fault: PSF, pixel scale, positions, noise or the image itself"
             logger.warning("%s: %s (verdict %.2f, suspect above 1)", exposure.path, text, verdict)
     _settle(columns, settings)
+    psf = exposure.psf.at(*(np.full(1, (length - 1) / 2) for length in exposure.shape[::-1]))
+    crowded = has_neighbour(around, inside, columns["flux"], columns["flux_err"], psf, in_njy=calibrated)
+    columns["flags"] |= np.where(crowded, int(Flag.NEIGHBOUR), 0)
     _warn_of_nan(exposure, columns)
     return _table(exposure, noise, objects, columns, settings)
+
+
+def _on_image(objects: PlacedObjects, exposure: Exposure) -> AnyArray:
+    """Return which objects have their centre on a pixel of the image, bool array of shape (n,)."""
+    height, width = exposure.shape
+    return (objects.x >= -0.5) & (objects.x < width - 0.5) & (objects.y >= -0.5) & (objects.y < height - 0.5)
 
 
 def _empty_columns(n: int, settings: MeasureSettings, model: FluxModel | None) -> Columns:
