@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 __all__ = [
     "AB_ZEROPOINT_NJY",
     "AXIS_RATIO_RANGE",
+    "DEFAULT_MAX_MASKED",
     "DEFAULT_MOFFAT_BETA",
     "MOFFAT_BETA_MIN",
     "SERSIC_N_RANGE",
+    "ZEROPOINT_RANGE",
     "AnyArray",
     "BoolArray",
     "Float32Array",
@@ -33,8 +35,12 @@ AnyArray = NDArray[Any]
 AB_ZEROPOINT_NJY = 31.4
 #: Moffat beta of a Kolmogorov-like ground-based PSF, used where a survey states none.
 DEFAULT_MOFFAT_BETA = 4.765
+#: Largest share of an object's light that may be masked; it is corrected with the profile below this.
+DEFAULT_MAX_MASKED = 0.25
 #: Smallest Moffat beta that can be drawn; nearer to 1 the total flux lies in the far wings.
 MOFFAT_BETA_MIN = 1.2
 #: Sérsic indices and axis ratios that can be drawn; an object outside is flagged ``BAD_SHAPE``.
 SERSIC_N_RANGE = (0.3, 6.2)
 AXIS_RATIO_RANGE = (0.05, 1.0)
+#: Zero points, AB magnitudes; one outside counts as unknown.
+ZEROPOINT_RANGE = (-10.0, 50.0)

@@ -6,7 +6,7 @@ documentation: the text of a bit is its entry in ``MASK_TEXT`` or ``FLAG_TEXT``.
 
 from enum import IntFlag
 
-__all__ = ["FLAG_TEXT", "MASK_TEXT", "UNUSABLE", "Flag", "MaskPlane", "flag_metadata", "flag_names"]
+__all__ = ["FLAG_TEXT", "MASK_TEXT", "NAN_FLUX", "UNUSABLE", "Flag", "MaskPlane", "flag_metadata", "flag_names"]
 
 
 class MaskPlane(IntFlag):
@@ -72,12 +72,12 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.SATURATED: "a saturated pixel or bleed trail within the footprint",
     Flag.COSMIC_RAY: "a cosmic ray within the footprint",
     Flag.BAD_SHAPE: "catalogue shape not finite or outside the allowed range; fluxes are NaN",
-    Flag.NO_PSF: "no PSF at the object's position; fluxes are NaN",
-    Flag.BAD_BACKGROUND: "too few usable pixels in the background annulus; annulus fluxes are NaN",
+    Flag.NO_PSF: "no usable PSF at the object's position; fluxes are NaN",
+    Flag.BAD_BACKGROUND: "too few usable pixels in the annulus, which the default estimator needs; fluxes are NaN",
     Flag.BAD_NOISE: "the noise of the stamp is not positive and finite; fluxes are NaN",
     Flag.TRUNCATED_PROFILE: "the object is larger than the largest stamp",
-    Flag.FIT_FAILED: "the default estimator's solution does not exist or did not converge; its flux is NaN",
-    Flag.NEIGHBOUR: "another catalogue object lies within the footprint (it may contaminate the flux)",
+    Flag.FIT_FAILED: "the default estimator has no finite solution, and no other flag says why; its fluxes are NaN",
+    Flag.NEIGHBOUR: "light of other catalogue objects adds more than half an error to the flux, as far as is known",
     Flag.NO_ZEROPOINT: "no zero point is known: fluxes are in image units",
     Flag.OUT_OF_DOMAIN: "the stamp is unlike those that the model was trained on (ood_score above 1)",
     Flag.NO_EXPOSURE: "coadd: every exposure is flagged, unmeasured or without a zero point; fluxes are NaN",
@@ -90,6 +90,8 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.CATALOG_EXPOSURE: "the catalogue was made from this very exposure: fluxes near its limit are biased high",
 }
 
+#: The flux and PDF of a measured row are NaN if and only if one of these is set.
+NAN_FLUX = Flag.TOO_MASKED | Flag.BAD_SHAPE | Flag.NO_PSF | Flag.BAD_BACKGROUND | Flag.BAD_NOISE | Flag.FIT_FAILED
 #: Rows with one of these are left out: nobody would use their fluxes.
 UNUSABLE = Flag.TOO_MASKED | Flag.MASKED_CENTRE | Flag.OFF_DATA | Flag.SATURATED | Flag.COSMIC_RAY | Flag.BAD_SHAPE
 

@@ -341,3 +341,10 @@ def test_exposures_are_read_one_at_a_time(tmp_path):
     exposures = read_exposure(write_mosaic(tmp_path / "m.fits"), GENERIC)
     assert next(exposures).detector == "A"
     exposures.close()  # a reader that stops early leaves no open file behind (an error in these tests)
+
+
+@pytest.mark.parametrize("zeropoint", [99.0, -99.0, -999.0, 50.1, -10.1])
+def test_a_zeropoint_that_can_be_none_counts_as_unknown(tmp_path, caplog, zeropoint):
+    exposure = read_one(write_simple(tmp_path / "a.fits", MAGZPT=zeropoint))
+    assert np.isnan(exposure.zeropoint)
+    assert f"a.fits: zero point {zeropoint:g} counts as unknown, allowed: -10 to 50" in caplog.text

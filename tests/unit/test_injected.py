@@ -16,7 +16,7 @@ from lumos.images.psf import MoffatModel
 from lumos.measure.injected import InjectedStamps, inject_round, training_stamps
 from lumos.measure.noise import ExposureNoise
 from lumos.measure.objects import place_objects
-from lumos.measure.prepared import Ccd, prepare, take_objects
+from lumos.measure.prepared import Ccd, prepare
 from lumos.measure.settings import MeasureSettings
 from lumos.nets.model import FluxModel, ModelConfig
 from lumos.simulate.draws import FluxProposal
@@ -139,8 +139,8 @@ def test_no_room_and_no_shape(rng):
     model = new_model()
     assert inject_round(model, ccd, STAMPS, 10, 60.0, rng, lambda inputs: inputs) is None
     ccd = new_ccd(rng)
-    two = prepare(model, ccd, take_objects(ccd.objects, np.array([1, 0])), lambda inputs: inputs)
-    one = prepare(model, ccd, take_objects(ccd.objects, np.array([0])), lambda inputs: inputs)
+    two = prepare(model, ccd, ccd.objects.take(np.array([1, 0])), lambda inputs: inputs)
+    one = prepare(model, ccd, ccd.objects.take(np.array([0])), lambda inputs: inputs)
     assert torch.equal(two.inputs.centre[1:], one.inputs.centre)
     bad = replace(ccd.objects, flags=np.array([128, 0]))
     with pytest.raises(LumosDataError, match="an object has no shape or no PSF"):

@@ -77,7 +77,7 @@ def test_one_row_per_object_in_the_footprint(tmp_path, rng):
 def test_bad_shapes_are_nan_with_a_flag(tmp_path, rng):
     x, y = np.meshgrid([60, 100, 140], [60, 100, 140])
     catalog = catalog_at(x.ravel(), y.ravel())
-    catalog.half_light_radius[:3] = [0, -1, np.nan]
+    catalog.half_light_radius[:3] = [1e300, -1, np.nan]
     catalog.sersic_n[3:5] = [0.1, 9]
     catalog.axis_ratio[5:7] = [0, 1.5]
     catalog.position_angle[7] = np.inf

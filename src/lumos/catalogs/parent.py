@@ -42,7 +42,7 @@ class ParentCatalog:
     ra, dec : float array, shape (n,)
         Position in degrees.
     half_light_radius : float array, shape (n,)
-        Arcsec, along the major axis.
+        Arcsec, along the major axis; 0 for a point source, whose other shape parameters do not count.
     sersic_n, axis_ratio, position_angle : float array, shape (n,)
         Sérsic index; minor over major axis; degrees east of north.
     ref_mag : float array, shape (n,)
@@ -78,11 +78,16 @@ class ParentCatalog:
         return replace(self, **chosen)
 
     @property
+    def is_point(self) -> BoolArray:
+        """Return which objects are point sources, of radius 0 whatever the rest of their shape; shape (n,)."""
+        return self.half_light_radius == 0
+
+    @property
     def shape_ok(self) -> BoolArray:
-        """Return which objects have a shape that can be drawn, bool array of shape (n,)."""
+        """Return which objects have a shape that can be drawn, bool array of shape (n,): points, and galaxies."""
         numbers = np.stack([self.half_light_radius, self.sersic_n, self.axis_ratio, self.position_angle])
         with np.errstate(invalid="ignore"):
-            return (
+            return self.is_point | (
                 np.isfinite(numbers).all(axis=0)
                 & (self.half_light_radius > 0)
                 & (self.sersic_n >= SERSIC_N_RANGE[0])
@@ -135,8 +140,11 @@ def read_parent(
     }
     object_id = _object_ids(table, mapping.get("object_id", "object_id"), path)
     if radius == "circularised":
+        circularised = arrays["half_light_radius"]
         with np.errstate(invalid="ignore", divide="ignore"):
-            arrays["half_light_radius"] = arrays["half_light_radius"] / np.sqrt(arrays["axis_ratio"])
+            # A point source needs no axis ratio.
+            major = circularised / np.sqrt(arrays["axis_ratio"])
+        arrays["half_light_radius"] = np.where(circularised == 0, 0.0, major)
     catalog = ParentCatalog(object_id=object_id, **arrays)
     n_lost = int(np.sum(~np.isfinite(catalog.ra) | ~np.isfinite(catalog.dec)))
     if n_lost:

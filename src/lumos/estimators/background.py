@@ -233,7 +233,7 @@ def own_light_per_pixel(half_light_radius: Tensor, sersic_n: Tensor, inner: floa
     Parameters
     ----------
     half_light_radius : tensor, shape (n,)
-        Circularised half-light radius, pixels.
+        Circularised half-light radius, pixels; a point source (0) has no light in the annulus.
     sersic_n : tensor, shape (n,)
         Sérsic index, 0.2 to 10.
     inner, outer : float
@@ -252,7 +252,8 @@ def own_light_per_pixel(half_light_radius: Tensor, sersic_n: Tensor, inner: floa
         torch.special.gammainc(2 * index, scale * (edge / radius) ** (1 / index)) for edge in (inner, outer)
     )
     share: Tensor = (outside - inside) / (math.pi * (outer**2 - inner**2))
-    return share.masked_fill(~usable, torch.nan).to(half_light_radius.dtype)
+    share = share.masked_fill(~usable, torch.nan).masked_fill(half_light_radius == 0, 0.0)
+    return share.to(half_light_radius.dtype)
 
 
 def _sersic_b(index: Tensor) -> Tensor:

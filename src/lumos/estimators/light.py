@@ -6,10 +6,8 @@ from torch import Tensor
 from lumos.estimators.base import FluxResult, StampBatch
 from lumos.flags import Flag
 
-__all__ = ["DEFAULT_MAX_MASKED", "finish", "flag_where", "masked_light_flags", "propagate_error"]
+__all__ = ["finish", "flag_where", "masked_light_flags", "propagate_error"]
 
-#: Largest share of an object's light that may be masked; it is corrected with the profile below this.
-DEFAULT_MAX_MASKED = 0.25
 #: Masked light below this share changes no flux by more than a small part of its error; not worth a flag.
 _NOTICEABLE = 1e-3
 

@@ -8,8 +8,9 @@ solution. Here :math:`v_i = v_{\mathrm{sky},i} + F m_i / g` holds the object's o
 import torch
 from torch import Tensor
 
+from lumos.conventions import DEFAULT_MAX_MASKED
 from lumos.estimators.base import FluxResult, StampBatch
-from lumos.estimators.light import DEFAULT_MAX_MASKED, finish, flag_where, masked_light_flags, propagate_error
+from lumos.estimators.light import finish, flag_where, masked_light_flags, propagate_error
 from lumos.flags import Flag
 
 __all__ = ["optimal", "optimal_flux", "optimal_flux_free", "optimal_free"]

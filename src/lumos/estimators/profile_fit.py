@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lumos.conventions import DEFAULT_MAX_MASKED
 from lumos.estimators.base import FluxResult, StampBatch
-from lumos.estimators.light import DEFAULT_MAX_MASKED, finish, flag_where, masked_light_flags, propagate_error
+from lumos.estimators.light import finish, flag_where, masked_light_flags, propagate_error
 from lumos.flags import Flag
 
 __all__ = ["profile_fit"]

@@ -1,5 +1,6 @@
 """Look facts up in the headers of one image through the survey's header map."""
 
+import logging
 import math
 import re
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from typing import Any
 from astropy.io.fits import Header
 from astropy.io.fits.card import Undefined
 
+from lumos.conventions import ZEROPOINT_RANGE
 from lumos.errors import LumosDataError
 from lumos.images.fitsfile import file_stem
 from lumos.surveys import HeaderCondition, HeaderEntry, Survey
 
-__all__ = ["Facts", "HeaderLookup", "identifier", "read_facts"]
+__all__ = ["Facts", "HeaderLookup", "identifier", "known_zeropoint", "read_facts"]
+
+logger = logging.getLogger(__name__)
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._+-]{1,80}")
 
@@ -306,11 +310,32 @@ def _state_by_date(lookup: HeaderLookup, survey: Survey) -> str:
     return begun[max(begun)] if begun else first
 
 
+def known_zeropoint(zeropoint: float, path: Path) -> float:
+    """Return a zero point that can be one: 99, -99 and -999 are ways to say that it is unknown.
+
+    Parameters
+    ----------
+    zeropoint : float
+        AB magnitude of 1 image unit, or of 1 image unit per second.
+    path : Path
+        File, for the warning.
+
+    Returns
+    -------
+    float
+        NaN where it lies outside ``ZEROPOINT_RANGE``.
+    """
+    low, high = ZEROPOINT_RANGE
+    if math.isnan(zeropoint) or low <= zeropoint <= high:
+        return zeropoint
+    logger.warning("%s: zero point %g counts as unknown, allowed: %g to %g", path, zeropoint, low, high)
+    return math.nan
+
+
 def _zeropoint(lookup: HeaderLookup, survey: Survey, exposure_time: float) -> float:
     """Return the AB magnitude of 1 image unit: m = zp + 2.5 log10(t) - 2.5 log10(f) for a zero point per second."""
     zeropoint = lookup.number("zero point", survey.header.zeropoint)
-    if math.isinf(zeropoint):
-        raise LumosDataError(f"{lookup.path}: zero point is {zeropoint}, allowed: finite")
+    zeropoint = known_zeropoint(zeropoint, lookup.path)
     if not survey.zeropoint_per_second or math.isnan(zeropoint):
         return zeropoint
     if math.isnan(exposure_time):

@@ -10,6 +10,7 @@ from torch import Tensor
 from lumos.conventions import AnyArray, Float32Array, FloatArray
 from lumos.estimators import Ellipses, StampBatch
 from lumos.estimators.background import own_light_per_pixel
+from lumos.estimators.light import masked_light_flags
 from lumos.flags import Flag, MaskPlane
 from lumos.images.exposure import Exposure
 from lumos.measure.noise import Cutout, ExposureNoise, cut_out, good_pixels, stamp_variance
@@ -42,7 +43,8 @@ def in_handy_units(exposure: Exposure) -> tuple[Exposure, float]:
     unit : float
         The new unit in image units, 1 as a rule.
     """
-    scatter = float(np.std(exposure.data[good_pixels(exposure.mask)])) if exposure.data.size else 1.0
+    pixels = exposure.data[good_pixels(exposure.mask)]
+    scatter = float(np.std(pixels)) if pixels.size else 1.0
     if not np.isfinite(scatter) or scatter == 0 or _HANDY[0] < scatter < _HANDY[1]:
         return exposure, 1.0
 
@@ -128,7 +130,7 @@ def stamp_batch(
     mask = stamps.mask[:, inner, inner]
     good = torch.from_numpy(good_pixels(mask))
     sky_variance, variance = stamp_variance(exposure, noise.source, cutout, objects.x[rows], objects.y[rows])
-    sky_variance, bad_noise = _clean_variance(sky_variance, good)
+    sky_variance, good, bad_noise = _clean_variance(sky_variance, variance, good)
     flags = _pixel_flags(profile, mask, x, y)
     flags |= np.where(bad_noise, int(Flag.BAD_NOISE), 0)
     gain = exposure.gain if np.isfinite(exposure.gain) else np.inf
@@ -154,18 +156,26 @@ def stamp_batch(
         ).float(),
         variance=None if variance is None else torch.where(good, variance, 1.0),
     )
+    # What is lost of the light does not depend on who measures it: these count for every estimator and network.
+    lost = 1 - (profile * good).sum((1, 2)) / profile.sum((1, 2))
+    flags |= masked_light_flags(batch, lost, settings.masked_limit).numpy()
     return batch, cutout, flags | cutout.background.flags.numpy()
 
 
-def _clean_variance(sky_variance: Tensor, good: Tensor) -> tuple[Tensor, AnyArray]:
-    """Put 1 where a variance is unusable; return which objects have no usable variance at all."""
+def _clean_variance(sky_variance: Tensor, variance: Tensor | None, good: Tensor) -> tuple[Tensor, Tensor, AnyArray]:
+    """Put 1 where a variance is unusable; return also the usable pixels, and which objects have no usable variance.
+
+    Pixels of an object without any usable variance stay as they are: its flag says what is wrong.
+    """
     usable = torch.isfinite(sky_variance) & (sky_variance > 0)
-    bad = ~(usable & good).flatten(1).any(dim=1)
-    return torch.where(usable, sky_variance, 1.0), bad.numpy()
+    for_pixels = usable if variance is None else usable & torch.isfinite(variance) & (variance > 0)
+    bad = good.flatten(1).any(1) & ~(for_pixels & good).flatten(1).any(1)
+    good = good & (for_pixels | bad[:, None, None])
+    return torch.where(usable, sky_variance, 1.0), good, bad.numpy()
 
 
 def _pixel_flags(profile: Tensor, mask: AnyArray, x: FloatArray, y: FloatArray) -> AnyArray:
-    """Return the flags that the planes of the mask give (those of lost light are the estimators')."""
+    """Return the flags that the planes of the mask give."""
     footprint = (profile >= _FOOTPRINT * profile.amax(dim=(1, 2), keepdim=True)).numpy()
     centre = mask[np.arange(len(mask)), np.rint(y).astype(int), np.rint(x).astype(int)]
 

@@ -13,9 +13,11 @@ from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.estimators import ESTIMATORS, Estimator, StampBatch
 from lumos.estimators.noise import apply_correlation
-from lumos.flags import Flag
+from lumos.flags import NAN_FLUX, Flag, flag_names
 from lumos.images.exposure import Exposure
+from lumos.images.header import known_zeropoint
 from lumos.measure.batches import in_handy_units, object_batches, stamp_batch
+from lumos.measure.neighbours import NEIGHBOUR_REACH, has_neighbour
 from lumos.measure.network import check_model, measure_network, model_facts, model_of, summarise
 from lumos.measure.noise import ExposureNoise, exposure_noise
 from lumos.measure.objects import PlacedObjects, place_objects
@@ -31,6 +33,12 @@ logger = logging.getLogger(__name__)
 #: Columns of the flux PDF, and those that carry no flux unit.
 _COMPONENTS = ("pdf_weights", "pdf_means", "pdf_stds")
 _UNITLESS = frozenset({"flags", "pdf_weights", "ood_score", "is_cut"})
+#: Nothing that any estimator makes of such an object is a measurement.
+_HOPELESS = Flag.TOO_MASKED | Flag.BAD_NOISE
+#: The default estimator that needs no annulus.
+_FREE = "optimal_free"
+#: Largest share of objects without a flux that is no reason for a warning.
+_MANY = 0.5
 
 Columns = dict[str, AnyArray]
 
@@ -89,13 +97,16 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     """
     estimators = estimators_of(settings)
     model = model_of(settings.model)
+    zeropoint = known_zeropoint(exposure.zeropoint, exposure.path)
+    exposure = replace(exposure, zeropoint=zeropoint)
     if model is not None:
         check_model(model, exposure)
-    zeropoint = exposure.zeropoint
     exposure, unit = in_handy_units(exposure)
     if exposure.psf is None:
         raise LumosDataError(f"{exposure.path}: no PSF is known (the survey names none; `lumos psf` makes one)")
-    objects = place_objects(exposure, catalog, settings)
+    around = place_objects(exposure, catalog, settings, margin=NEIGHBOUR_REACH)
+    inside = np.flatnonzero(_on_image(around, exposure))
+    objects = around.take(inside)
     noise = exposure_noise(exposure, settings.noise)
     columns = _empty_columns(len(objects), settings, model)
     columns["flags"][:] = objects.flags
@@ -110,14 +121,28 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
                 columns["flags"][rows] |= values
             else:
                 columns[name][rows] = values
-    columns = {name: values if name in _UNITLESS else values * unit for name, values in columns.items()}
+    calibrated = np.isfinite(zeropoint)
+    factor = unit * (10 ** (0.4 * (AB_ZEROPOINT_NJY - zeropoint)) if calibrated else 1.0)
+    columns = {name: values if name in _UNITLESS else values * factor for name, values in columns.items()}
+    columns["flags"] |= 0 if calibrated else int(Flag.NO_ZEROPOINT)
     if model is not None and model.domain is not None:
         verdict = exposure_verdict(columns["ood_score"])
         exposure = replace(exposure, provenance={**exposure.provenance, "ood_verdict": round(verdict, 3)})
         if verdict > 1:
             text = "its stamps share a fault: PSF, pixel scale, positions, noise or the image itself"
             logger.warning("%s: %s (verdict %.2f, suspect above 1)", exposure.path, text, verdict)
-    return _table(replace(exposure, zeropoint=zeropoint), noise, objects, columns, settings)
+    _settle(columns, settings)
+    psf = exposure.psf.at(*(np.full(1, (length - 1) / 2) for length in exposure.shape[::-1]))
+    crowded = has_neighbour(around, inside, columns["flux"], columns["flux_err"], psf, in_njy=calibrated)
+    columns["flags"] |= np.where(crowded, int(Flag.NEIGHBOUR), 0)
+    _warn_of_nan(exposure, columns)
+    return _table(exposure, noise, objects, columns, settings)
+
+
+def _on_image(objects: PlacedObjects, exposure: Exposure) -> AnyArray:
+    """Return which objects have their centre on a pixel of the image, bool array of shape (n,)."""
+    height, width = exposure.shape
+    return (objects.x >= -0.5) & (objects.x < width - 0.5) & (objects.y >= -0.5) & (objects.y < height - 0.5)
 
 
 def _empty_columns(n: int, settings: MeasureSettings, model: FluxModel | None) -> Columns:
@@ -131,11 +156,9 @@ def _empty_columns(n: int, settings: MeasureSettings, model: FluxModel | None) -
 
 
 def _network_columns(pdfs: NetworkFluxes, flags: AnyArray, settings: MeasureSettings) -> Columns:
-    """Return the columns of a model's PDFs, with what the exposure's noise makes of them."""
-    bad = ((flags & int(Flag.BAD_NOISE)) != 0)[:, None]
+    """Return the columns of a model's PDFs."""
     stds = np.hypot(pdfs.stds, settings.noise.relative_floor * pdfs.means)
-    values = (pdfs.weights, pdfs.means, stds)
-    columns: Columns = {name: np.where(bad, np.nan, part) for name, part in zip(_COMPONENTS, values, strict=True)}
+    columns: Columns = dict(zip(_COMPONENTS, (pdfs.weights, pdfs.means, stds), strict=True))
     flags = flags | np.where(pdfs.ood_score > 1, int(Flag.OUT_OF_DOMAIN), 0)
     return columns | {"is_cut": pdfs.is_cut, "ood_score": pdfs.ood_score, "flags": flags}
 
@@ -150,7 +173,8 @@ def _measure_batch(
 ) -> tuple[StampBatch, Columns]:
     """Run every classical estimator on objects that share a stamp size; return their stamps too."""
     batch, cutout, flags = stamp_batch(exposure, noise, objects, rows, settings)
-    bad_noise = (flags & int(Flag.BAD_NOISE)) != 0
+    if settings.default_estimator == _FREE:
+        flags &= ~int(Flag.BAD_BACKGROUND)
     columns: Columns = {
         "background": cutout.background.level.numpy(),
         "background_err": cutout.background.level_err.numpy(),
@@ -159,7 +183,7 @@ def _measure_batch(
         result = estimator(batch)
         if noise.correlation is not None:
             result = apply_correlation(result, noise.correlation)
-        flux = np.where(bad_noise, np.nan, result.flux.numpy())
+        flux = result.flux.numpy()
         columns[f"{name}_flux"] = flux
         columns[f"{name}_flux_err"] = np.hypot(result.flux_err.numpy(), settings.noise.relative_floor * flux)
         if name == settings.default_estimator:
@@ -168,26 +192,67 @@ def _measure_batch(
     return batch, columns
 
 
-def _table(
-    exposure: Exposure, noise: ExposureNoise, objects: PlacedObjects, columns: Columns, settings: MeasureSettings
-) -> pa.Table:
-    """Bring the columns to the output's units, types and order."""
-    n = len(objects)
-    calibrated = np.isfinite(exposure.zeropoint)
-    unit_flux = 10 ** (0.4 * (AB_ZEROPOINT_NJY - exposure.zeropoint)) if calibrated else 1.0
-    flags = columns.pop("flags") | (0 if calibrated else int(Flag.NO_ZEROPOINT))
-    columns = {name: values if name in _UNITLESS else values * unit_flux for name, values in columns.items()}
-    default = settings.default_estimator
+def _settle(columns: Columns, settings: MeasureSettings) -> None:
+    """Make fluxes, PDFs and flags agree, in place, and add flux, PDF and summary of the default estimator.
+
+    Flux and PDF of a row are NaN if and only if its flags hold one of ``NAN_FLUX``; else they and their errors are
+    finite in single precision, and the error is greater than 0.
+    """
+    default, flags = settings.default_estimator, columns["flags"]
+    hopeless = (flags & int(_HOPELESS)) != 0
     if settings.model is not None:
+        _blank(columns, _COMPONENTS, hopeless)
         summary = summarise(*(columns[name] for name in (*_COMPONENTS, "is_cut")))
         columns[f"{NETWORK}_flux"] = summary["flux_q50"]
         columns[f"{NETWORK}_flux_err"] = (summary["flux_q84"] - summary["flux_q16"]) / 2
+    for name in settings.all_estimators:
+        _blank(columns, (f"{name}_flux", f"{name}_flux_err"), hopeless)
     flux, flux_err = columns[f"{default}_flux"], columns[f"{default}_flux_err"]
+    unexplained = ~np.isfinite(flux) & ((flags & int(NAN_FLUX)) == 0)
+    flags |= np.where(unexplained, int(Flag.FIT_FAILED), 0)
+    dead = (flags & int(NAN_FLUX)) != 0
+    _blank(columns, (f"{default}_flux", f"{default}_flux_err"), dead)
     if default != NETWORK:
+        flux, flux_err = columns[f"{default}_flux"], columns[f"{default}_flux_err"]
         # A linear estimator's likelihood is a Gaussian: a mixture of one component.
-        one = (np.where(np.isfinite(flux), 1.0, np.nan)[:, None], flux[:, None], flux_err[:, None])
+        one = (np.where(dead, np.nan, 1.0)[:, None], flux[:, None], flux_err[:, None])
         columns |= dict(zip(_COMPONENTS, one, strict=True))
-        summary = summarise(*one, np.zeros(n, dtype=np.bool_))
+        summary = summarise(*one, np.zeros(len(flux), dtype=np.bool_))
+    columns |= {"flux": columns[f"{default}_flux"], "flux_err": columns[f"{default}_flux_err"], **summary}
+    for name in (*_COMPONENTS, *summary):
+        columns[name][dead] = np.nan
+
+
+def _blank(columns: Columns, names: tuple[str, ...], where: AnyArray) -> None:
+    """Put NaN into columns, in place, where it is asked for and where one of them is none in single precision."""
+    limits = np.finfo(np.float32)
+    bad = where.copy()
+    for name in names:
+        values = columns[name] if columns[name].ndim == 2 else columns[name][:, None]
+        # Quantiles lie a few errors away from the flux.
+        bad |= ~(np.abs(values) < limits.max / 100).all(axis=1)
+        if name.endswith(("_err", "_stds")):
+            bad |= ~(values >= limits.tiny).all(axis=1)
+    for name in names:
+        columns[name][bad] = np.nan
+
+
+def _warn_of_nan(exposure: Exposure, columns: Columns) -> None:
+    """Warn of an exposure most of whose fluxes are NaN, with the flags that say why."""
+    unmeasured = np.isnan(columns["flux"])
+    if not unmeasured.sum() > _MANY * len(unmeasured):
+        return
+    flags = columns["flags"][unmeasured] & int(NAN_FLUX)
+    counts = {name: int(np.sum((flags & int(Flag[name])) != 0)) for name in flag_names(int(NAN_FLUX))}
+    reasons = ", ".join(f"{name} {number}" for name, number in counts.items() if number)
+    logger.warning("%s: %d of %d fluxes are NaN (%s)", exposure.path, unmeasured.sum(), len(unmeasured), reasons)
+
+
+def _table(
+    exposure: Exposure, noise: ExposureNoise, objects: PlacedObjects, columns: Columns, settings: MeasureSettings
+) -> pa.Table:
+    """Bring the columns to the output's types and order, with what is known of the objects."""
+    n = len(objects)
     columns |= {
         "object_id": objects.catalog.object_id,
         "exposure_id": np.full(n, exposure.exposure_id, dtype=object),
@@ -200,21 +265,17 @@ def _table(
         "y": objects.y,
         "zeropoint": np.full(n, exposure.zeropoint),
         "zeropoint_err": np.full(n, exposure.zeropoint_err),
-        "flux": flux,
-        "flux_err": flux_err,
-        **summary,
         "psf_fwhm": objects.psf_fwhm * exposure.pixel_scale,
         "ood_score": columns.get("ood_score", np.full(n, np.nan)),
-        "flags": flags,
     }
     provenance = {
         **exposure.provenance,
         "noise_source": noise.source,
         "noise_correlation": None if noise.correlation is None else noise.correlation.summary(),
-        "default_estimator": default,
+        "default_estimator": settings.default_estimator,
         "model": model_facts(settings.model),
     }
     n_components = columns["pdf_weights"].shape[1]
-    unit_name = "nJy" if calibrated else "image unit"
+    unit_name = "nJy" if np.isfinite(exposure.zeropoint) else "image unit"
     schema = measure_schema(settings.all_estimators, unit_name, n_components, provenance)
     return to_arrow(columns, schema)

@@ -210,5 +210,5 @@ def stamp_variance(
         return part, None
     # The weights must not know the noise realisation of the source: a weight that falls with the
     # pixel's own value biases the flux low. So the sky's variance is the median around the object.
-    usable = torch.where(torch.from_numpy(cutout.stamps.mask) == 0, whole, torch.nan)
+    usable = torch.where(torch.from_numpy(good_pixels(cutout.stamps.mask)), whole, torch.nan)
     return usable.flatten(1).nanmedian(dim=1).values[:, None, None], part

@@ -1,14 +1,14 @@
 """The CCDs of a finished run, and stamps cut from them as inputs of a model."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray
+from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.errors import LumosDataError
 from lumos.estimators import StampBatch
 from lumos.flags import UNUSABLE, Flag
@@ -25,7 +25,7 @@ from lumos.nets.estimator import prepare_inputs
 from lumos.nets.inputs import NetworkInputs
 from lumos.nets.model import FluxModel
 
-__all__ = ["Ccd", "PreparedStamps", "Reduce", "closed_form_error", "iterate_ccds", "prepare", "take_objects"]
+__all__ = ["Ccd", "PreparedStamps", "Reduce", "closed_form_error", "iterate_ccds", "prepare"]
 
 #: Stamps that no model has been trained on: beside those that nobody would use, those that leave the image.
 _UNFIT = UNUSABLE | Flag.EDGE
@@ -208,21 +208,3 @@ def closed_form_error(batch: StampBatch) -> Tensor:
     """
     sky = batch.sky_variance.flatten(1).median(dim=1).values
     return (sky / batch.profile.square().sum((1, 2))).sqrt()
-
-
-def take_objects(objects: PlacedObjects, rows: AnyArray) -> PlacedObjects:
-    """Return some of the objects of an exposure.
-
-    Parameters
-    ----------
-    objects : PlacedObjects
-        All of them.
-    rows : int array, shape (n,)
-        Which.
-
-    Returns
-    -------
-    PlacedObjects
-        In the order of ``rows``.
-    """
-    return PlacedObjects(**{field.name: getattr(objects, field.name)[rows] for field in fields(objects)})

@@ -4,6 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lumos.conventions import DEFAULT_MAX_MASKED
+
 __all__ = [
     "CalibrateSettings",
     "CatalogColumns",
@@ -69,7 +71,7 @@ class MeasureSettings(_Settings):
     aperture_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.625
     """Share of the light inside the aperture."""
     max_masked: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    """Largest share of an object's light on masked pixels that is corrected."""
+    """Largest share of an object's light on masked pixels that is corrected; 0.25 at most for a model."""
     noise: NoiseSettings = NoiseSettings()
     """Where the noise comes from."""
     catalog: CatalogColumns = CatalogColumns()
@@ -87,6 +89,12 @@ class MeasureSettings(_Settings):
             return self.default
         names = self.all_estimators
         return next((name for name in (NETWORK, "optimal") if name in names), names[0])
+
+    @property
+    def masked_limit(self) -> float:
+        """Return the share of masked light above which the default estimator's flux is NaN."""
+        # Networks see no stamps with more in training.
+        return min(self.max_masked, DEFAULT_MAX_MASKED) if self.default_estimator == NETWORK else self.max_masked
 
     @model_validator(mode="after")
     def _has_default(self) -> Self:

@@ -14,7 +14,7 @@ from lumos.files import read_json, write_json
 from lumos.measure.injected import InjectedStamps, inject_round, training_stamps
 from lumos.measure.objects import PlacedObjects
 from lumos.measure.pairs import MeasuredRun, RunPairs, choose_pairs, open_run
-from lumos.measure.prepared import Ccd, PreparedStamps, iterate_ccds, prepare, take_objects
+from lumos.measure.prepared import Ccd, PreparedStamps, iterate_ccds, prepare
 from lumos.nets.checkpoint import find_model, load_model, save_model
 from lumos.nets.model import FluxModel
 from lumos.simulate.draws import FluxProposal
@@ -152,7 +152,7 @@ def _objects(ccd: Ccd, object_id: IntArray) -> PlacedObjects:
     known = ccd.objects.catalog.object_id
     order = np.argsort(known)
     place = np.searchsorted(known, object_id, sorter=order)
-    return take_objects(ccd.objects, order[place])
+    return ccd.objects.take(order[place])
 
 
 def _inject(split: SplitModel, ccd: Ccd, settings: AdaptSettings, n: int, number: int) -> list[InjectedStamps]:
