@@ -96,6 +96,9 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     if exposure.psf is None:
         raise LumosDataError(f"{exposure.path}: no PSF is known (the survey names none; `lumos psf` makes one)")
     objects = place_objects(exposure, catalog, settings)
+    if exposure.exposure_id in catalog.made_from:
+        text = "the catalogue was made from this exposure: fluxes near its limit are biased high (CATALOG_EXPOSURE)"
+        logger.warning("%s: %s", exposure.path, text)
     noise = exposure_noise(exposure, settings.noise)
     columns = _empty_columns(len(objects), settings, model)
     columns["flags"][:] = objects.flags
@@ -216,5 +219,9 @@ def _table(
     }
     n_components = columns["pdf_weights"].shape[1]
     unit_name = "nJy" if calibrated else "image unit"
-    schema = measure_schema(settings.all_estimators, unit_name, n_components, provenance)
+    names = objects.catalog.object_name
+    if names is not None:
+        columns["object_name"] = names
+    with_names = names is not None
+    schema = measure_schema(settings.all_estimators, unit_name, n_components, provenance, with_names=with_names)
     return to_arrow(columns, schema)
