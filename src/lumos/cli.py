@@ -269,7 +269,7 @@ def sky(
 
     check_parquet_name(out)
     columns = load_settings(config, set_ or []).measure.catalog
-    parent = read_parent(catalog, columns.columns, columns.radius)
+    parent = read_parent(catalog, columns.columns, columns.radius, columns.made_from)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_parent(sky_catalog(parent, n, min_distance, np.random.default_rng(seed)), out)
     typer.echo(f"{out}: {n} empty positions")

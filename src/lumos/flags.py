@@ -6,7 +6,20 @@ documentation: the text of a bit is its entry in ``MASK_TEXT`` or ``FLAG_TEXT``.
 
 from enum import IntFlag
 
-__all__ = ["FLAG_TEXT", "MASK_TEXT", "NAN_FLUX", "UNUSABLE", "Flag", "MaskPlane", "flag_metadata", "flag_names"]
+__all__ = [
+    "CATALOG_FLAG_TEXT",
+    "DOUBTFUL",
+    "FLAG_TEXT",
+    "MASK_TEXT",
+    "NAN_FLUX",
+    "UNUSABLE",
+    "CatalogFlag",
+    "Flag",
+    "MaskPlane",
+    "catalog_flag_metadata",
+    "flag_metadata",
+    "flag_names",
+]
 
 
 class MaskPlane(IntFlag):
@@ -96,6 +109,43 @@ NAN_FLUX = Flag.TOO_MASKED | Flag.BAD_SHAPE | Flag.NO_PSF | Flag.BAD_BACKGROUND 
 UNUSABLE = Flag.TOO_MASKED | Flag.MASKED_CENTRE | Flag.OFF_DATA | Flag.SATURATED | Flag.COSMIC_RAY | Flag.BAD_SHAPE
 
 
+class CatalogFlag(IntFlag):
+    """Bits of the ``flags`` column of a catalogue that ``lumos catalog`` made, int32."""
+
+    SATURATED = 1
+    EDGE = 2
+    MASKED = 4
+    BLENDED = 8
+    RADIUS_AT_LIMIT = 16
+    POOR_FIT = 32
+    CENTRE_KEPT = 64
+    FIT_FAILED = 128
+    POINT_SOURCE = 256
+
+
+CATALOG_FLAG_TEXT: dict[CatalogFlag, str] = {
+    CatalogFlag.SATURATED: "a saturated pixel or bleed trail on the object, or a flat top that looks like one",
+    CatalogFlag.EDGE: "the object reaches the edge of the image",
+    CatalogFlag.MASKED: "masked pixels on the object; the fit goes without them",
+    CatalogFlag.BLENDED: "touches another detection; the pixels were divided between them",
+    CatalogFlag.RADIUS_AT_LIMIT: "the fitted half-light radius is the largest that is allowed",
+    CatalogFlag.POOR_FIT: "the profile does not describe the pixels",
+    CatalogFlag.CENTRE_KEPT: "the fit strayed from the detection: position and shape are the detection's own",
+    CatalogFlag.FIT_FAILED: "the fit gave no positive flux: position and shape are the detection's own",
+    CatalogFlag.POINT_SOURCE: "no larger than the PSF: the shape is that of a point source",
+}
+
+#: Rows with one of these have a shape or a position that is not to be relied on (``Flag.DOUBTFUL_SHAPE``).
+DOUBTFUL = (
+    CatalogFlag.SATURATED
+    | CatalogFlag.EDGE
+    | CatalogFlag.RADIUS_AT_LIMIT
+    | CatalogFlag.POOR_FIT
+    | CatalogFlag.CENTRE_KEPT
+    | CatalogFlag.FIT_FAILED
+)
+
+
 def flag_names(flags: int) -> list[str]:
     """Return the names of the bits set in a ``flags`` value.
 
@@ -121,3 +171,14 @@ def flag_metadata() -> dict[str, dict[str, int | str]]:
         ``{name: {"bit": value, "text": meaning}}``.
     """
     return {str(flag.name): {"bit": int(flag), "text": FLAG_TEXT[flag]} for flag in Flag}
+
+
+def catalog_flag_metadata() -> dict[str, dict[str, int | str]]:
+    """Return the registry of the bits of a made catalogue as plain data.
+
+    Returns
+    -------
+    dict
+        ``{name: {"bit": value, "text": meaning}}``.
+    """
+    return {str(flag.name): {"bit": int(flag), "text": CATALOG_FLAG_TEXT[flag]} for flag in CatalogFlag}

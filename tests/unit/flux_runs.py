@@ -65,7 +65,8 @@ def write_run(folder: Path, exposures, ref_mag=None, *, model=None, n_objects=10
         calibrated = np.isfinite(columns["zeropoint"][0])
         n_components = columns["pdf_weights"].shape[1]
         names = ["optimal"] if model is None else ["optimal", "lumos"]
-        schema = measure_schema(names, "nJy" if calibrated else "image unit", n_components)
+        with_names = "object_name" in columns
+        schema = measure_schema(names, "nJy" if calibrated else "image unit", n_components, with_names=with_names)
         path = folder / "shards" / f"{name}.parquet"
         write_shard([to_arrow(columns, schema)], path)
         entries[name] = {"status": "done", "shard": f"shards/{name}.parquet", "sha256": file_sha256(path)}

@@ -449,3 +449,12 @@ def test_provenance_says_what_was_made_of_what(rng, tmp_path, truth):
     assert facts["independent_share"]["share"][0] == pytest.approx(1, abs=0.3)
     assert json.loads(metadata[b"lumos.flags"])["NO_EXPOSURE"]["bit"] == int(Flag.NO_EXPOSURE)
     assert read_json(tmp_path / "run_coadd" / "manifest.json")["exposures"].keys() == {"e00", "e01", "e02"}
+
+
+def test_texts_that_identify_objects_come_through(rng, tmp_path, truth):
+    exposures = gaussian_exposures(rng, truth, [50.0, 70.0])
+    for columns in exposures:
+        columns["object_name"] = np.array([f"galaxy {number}" for number in columns["object_id"]])
+    table = coadd(tmp_path, exposures, settings=settings(rows_at_once=500))
+    assert table["object_name"].to_pylist() == [f"galaxy {number}" for number in table["object_id"].to_pylist()]
+    assert len(table) == len(truth)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from fits_files import header
 from lumos.catalogs.parent import ParentCatalog, write_parent
 from lumos.catalogs.tables import read_shards
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
-from lumos.flags import Flag
+from lumos.flags import CatalogFlag, Flag
 from lumos.measure.run import measure_run
 from lumos.measure.settings import MeasureSettings
 from lumos.surveys import load_survey
@@ -133,6 +134,35 @@ def test_neighbours_and_large_objects(tmp_path, rng):
     flags = read_shards(tmp_path / "run")["flags"].to_numpy()
     assert [bool(flag & Flag.NEIGHBOUR) for flag in flags[:2]] == [True, True]
     assert [bool(flag & Flag.TRUNCATED_PROFILE) for flag in flags] == [False, False, False, True]
+
+
+def test_what_the_catalogue_says_of_its_objects_and_exposures_is_flagged(tmp_path, rng, caplog):
+    doubts = np.array([0, int(CatalogFlag.POOR_FIT), int(CatalogFlag.BLENDED)])
+    catalog = catalog_at([50, 100, 150], [100, 100, 100], flags=doubts, made_from=("a",))
+    exposures = [write_exposure(tmp_path / f"{name}.fits", rng) for name in ("a", "b")]
+    run(tmp_path, exposures, catalog)
+    table = read_shards(tmp_path / "run")
+    flags, exposure = table["flags"].to_numpy(), table["exposure_id"].to_numpy()
+    assert ((flags & int(Flag.DOUBTFUL_SHAPE)) > 0).tolist() == [False, True, False] * 2
+    assert (((flags & int(Flag.CATALOG_EXPOSURE)) > 0) == (exposure == "a")).all()
+    assert caplog.text.count("the catalogue was made from this exposure") == 1
+    assert "a.fits: the catalogue was made from this exposure" in caplog.text
+    # The settings say the same of a catalogue that does not know.
+    settings = MeasureSettings(catalog={"made_from": ["b"]})
+    run(tmp_path, exposures, replace(catalog, made_from=(), flags=None), out="told", settings=settings)
+    table = read_shards(tmp_path / "told")
+    flags, exposure = table["flags"].to_numpy(), table["exposure_id"].to_numpy()
+    assert (((flags & int(Flag.CATALOG_EXPOSURE)) > 0) == (exposure == "b")).all()
+    assert not (flags & int(Flag.DOUBTFUL_SHAPE)).any()
+
+
+def test_texts_that_identify_objects_come_through(tmp_path, rng):
+    names = np.array(["NGC 1", "b", "µ"])
+    catalog = catalog_at([150, 100, 5000], [100, 100, 100], object_name=names)
+    run(tmp_path, [write_exposure(tmp_path / "a.fits", rng)], catalog)
+    table = read_shards(tmp_path / "run")
+    assert table["object_name"].to_pylist() == ["NGC 1", "b"]
+    assert table.column_names[:2] == ["object_id", "object_name"]
 
 
 def test_no_zeropoint_gives_image_units(tmp_path, rng):

@@ -1,16 +1,131 @@
-"""Columns of a table file in any of the usual formats."""
+"""Columns of a table file in any of the usual formats, with their units and what is missing."""
 
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lumos.conventions import AnyArray
+from lumos.catalogs.votable import refuse_streams
+from lumos.conventions import AnyArray, BoolArray
 from lumos.errors import LumosDataError
 
-__all__ = ["read_columns"]
+__all__ = ["Column", "TableFile", "open_table", "read_columns"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Table formats of astropy by suffix.
+_FORMATS = {".fits": "fits", ".fit": "fits", ".ecsv": "ascii.ecsv", ".xml": "votable", ".vot": "votable"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table file.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        What the file holds, in native byte order; NaN where a number with a decimal point is missing.
+    missing : bool array, shape (n,)
+        True where the file has no value: null, masked or the format's own mark; not where it holds NaN.
+    """
+
+    values: AnyArray
+    missing: BoolArray
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table file that was opened: what columns it has, and how to read one of them.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    names : tuple of str
+        Columns of one value per row, in the order of the file.
+    n_rows : int
+        Number of rows.
+    load : callable
+        Reads the column of a name.
+    units : mapping, optional
+        Unit by column as the file writes it, without those that have none.
+    metadata : mapping, optional
+        Texts that the file holds beside its columns.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    n_rows: int
+    load: Callable[[str], Column]
+    units: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, name: str) -> Column:
+        """Read one column.
+
+        Parameters
+        ----------
+        name : str
+            One of ``names``.
+
+        Returns
+        -------
+        Column
+            Values of all rows.
+
+        Raises
+        ------
+        LumosDataError
+            If the column is damaged.
+        """
+        return _guarded(self.path, lambda: self.load(name))
+
+
+def open_table(path: Path, what: str = "table") -> TableFile:
+    """Open a table file; of Parquet and FITS only the columns that are asked for are read later.
+
+    Parameters
+    ----------
+    path : Path
+        Parquet, CSV, FITS, ECSV or VOTable file; the suffix decides.
+    what : str, optional
+        What the table is, for messages.
+
+    Returns
+    -------
+    TableFile
+        Its columns, not yet read.
+
+    Raises
+    ------
+    LumosDataError
+        If the file is missing, cannot be read, or is a VOTable that keeps its rows in another file.
+
+    Notes
+    -----
+    CHECKSUM and DATASUM of a FITS table are verified; where they do not match, a warning is logged.
+    """
+    if not path.is_file():
+        raise LumosDataError(f"{path}: no such {what}")
+    suffix = path.suffixes[-2] if path.suffix in {".gz", ".bz2"} and len(path.suffixes) > 1 else path.suffix
+    if suffix in {".parquet", ".pq"}:
+        return _guarded(path, lambda: _open_parquet(path))
+    if suffix == ".csv":
+        return _guarded(path, lambda: _open_csv(path))
+    if suffix not in _FORMATS:
+        raise LumosDataError(f"{path}: unknown table format {suffix!r}, allowed: .parquet .csv {' '.join(_FORMATS)}")
+    if _FORMATS[suffix] == "fits":
+        return _guarded(path, lambda: _open_fits(path))
+    return _guarded(path, lambda: _open_astropy(path, _FORMATS[suffix]))
 
 
 def read_columns(path: Path, what: str = "table") -> dict[str, AnyArray]:
@@ -26,45 +141,142 @@ def read_columns(path: Path, what: str = "table") -> dict[str, AnyArray]:
     Returns
     -------
     dict
-        Array of shape (n,) by name; missing numbers are NaN.
+        Array of shape (n,) by name; missing numbers are NaN, missing texts are None.
 
     Raises
     ------
     LumosDataError
         If the file is missing or cannot be read.
     """
-    if not path.is_file():
-        raise LumosDataError(f"{path}: no such {what}")
-    suffix = path.suffixes[-2] if path.suffix in {".gz", ".bz2"} and len(path.suffixes) > 1 else path.suffix
+    table = open_table(path, what)
+    columns: dict[str, AnyArray] = {}
+    for name in table.names:
+        column = table.read(name)
+        values = column.values
+        if column.missing.any():
+            filler: Any = np.nan if values.dtype.kind in "iubf" else None
+            values = np.where(column.missing, filler, values)
+        columns[name] = values
+    return columns
+
+
+def _guarded(path: Path, read: Callable[[], T]) -> T:
+    """Return what a reader returns; whatever it raises becomes an error that names the file."""
     try:
-        if suffix in {".parquet", ".pq"}:
-            return _arrow_columns(pq.read_table(path, page_checksum_verification=True))
-        if suffix == ".csv":
-            return _arrow_columns(pyarrow.csv.read_csv(path))
-        return _astropy_columns(path, suffix)
+        return read()
     except LumosDataError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except Exception as error:  # the readers of five formats raise whatever a damaged file makes them stumble over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LumosDataError(f"{path}: cannot be read as a table ({reason})") from error
 
 
-def _arrow_columns(table: pa.Table) -> dict[str, AnyArray]:
-    """Return the columns of an Arrow table; a null number becomes NaN."""
-    return {name: table.column(name).to_numpy() for name in table.column_names}
+def _open_parquet(path: Path) -> TableFile:
+    stored = pq.ParquetFile(path, page_checksum_verification=True)
+    schema = stored.schema_arrow
+    metadata = {key.decode(): text.decode("utf-8", "replace") for key, text in (schema.metadata or {}).items()}
+    units = {item.name: item.metadata[b"unit"].decode() for item in schema if b"unit" in (item.metadata or {})}
+    if "table_meta_yaml" in metadata:
+        from astropy.table.meta import get_header_from_yaml  # noqa: PLC0415 - only for Parquet that astropy wrote
+
+        header = get_header_from_yaml(metadata["table_meta_yaml"].splitlines())
+        units |= {item["name"]: str(item["unit"]) for item in header["datatype"] if "unit" in item}
+    names = tuple(item.name for item in schema if not pa.types.is_nested(item.type))
+
+    def load(name: str) -> Column:
+        column = _from_arrow(stored.read(columns=[name]).column(name))
+        # How astropy stores masked columns.
+        mask = f"{name}.mask"
+        if "table_meta_yaml" in metadata and mask in names:
+            return Column(column.values, stored.read(columns=[mask]).column(mask).to_numpy().astype(np.bool_))
+        return column
+
+    return TableFile(path, names, stored.metadata.num_rows, load, units, metadata)
 
 
-def _astropy_columns(path: Path, suffix: str) -> dict[str, AnyArray]:
-    """Return the one-dimensional columns of a FITS, ECSV or VOTable file; a masked number becomes NaN."""
-    formats = {".fits": "fits", ".fit": "fits", ".ecsv": "ascii.ecsv", ".xml": "votable", ".vot": "votable"}
-    if suffix not in formats:
-        raise LumosDataError(f"{path}: unknown table format {suffix!r}, allowed: .parquet .csv {' '.join(formats)}")
-    from astropy.table import Table  # noqa: PLC0415 - a second to import, needed by these formats alone
+def _open_csv(path: Path) -> TableFile:
+    table = pyarrow.csv.read_csv(path)
+    return TableFile(path, tuple(table.column_names), table.num_rows, lambda name: _from_arrow(table.column(name)))
 
-    table = Table.read(path, format=formats[suffix])
-    columns: dict[str, AnyArray] = {}
-    for name in table.colnames:
-        values = np.ma.asarray(table[name])
-        if values.ndim == 1:
-            columns[name] = np.asarray(values.filled(np.nan) if values.dtype.kind == "f" else values)
-    return columns
+
+def _from_arrow(column: pa.ChunkedArray) -> Column:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    missing = np.zeros(len(column), dtype=np.bool_)
+    if column.null_count:
+        missing = column.is_null().to_numpy()
+        if pa.types.is_integer(column.type):
+            # Through a float the digits of long identifiers would be lost.
+            column = column.fill_null(0)
+    return Column(column.to_numpy(), missing)
+
+
+def _open_fits(path: Path) -> TableFile:
+    """Open the first table of a FITS file; the columns stay on disk until they are read."""
+    from astropy.io import fits  # noqa: PLC0415 - a second to import, needed by these formats alone
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with fits.open(path, memmap=True, checksum=True) as hdul:
+            tables = [hdu for hdu in hdul if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+            if not tables:
+                raise LumosDataError(f"{path}: holds no table")
+            hdu = tables[0]
+            # The memory map outlives the file object.
+            rows = hdu.data
+    for text in sorted({" ".join(str(item.message).split()) for item in caught}):
+        if "verification failed" in text:
+            logger.warning("%s: %s: the file was changed after it was written, or is damaged", path, text.rstrip("."))
+        elif "truncated" in text.lower():
+            raise LumosDataError(f"{path}: damaged file: {text}")
+    if len(tables) > 1:
+        logger.warning("%s: holds %d tables, the first (%r) is read", path, len(tables), hdu.name)
+    columns = {item.name: item for item in hdu.columns if item.dim is None and np.dtype(item.dtype).shape == ()}
+    units = {name: item.unit for name, item in columns.items() if item.unit}
+
+    def load(name: str) -> Column:
+        values = np.asarray(rows[name])
+        null = columns[name].null
+        if values.dtype.kind in "iu" and null is not None:
+            missing = values == int(null) + int(columns[name].bzero or 0)
+        elif values.dtype.kind == "O":
+            raise LumosDataError(f"{path}: column {name!r} holds arrays, allowed: one value per row")
+        else:
+            missing = np.zeros(len(rows), dtype=np.bool_)
+        return Column(_native(values), missing)
+
+    frame = " ".join(str(hdu.header[key]) for key in ("RADESYS", "RADECSYS", "EQUINOX") if key in hdu.header)
+    return TableFile(path, tuple(columns), len(rows), load, units, {"frame": frame} if frame else {})
+
+
+def _open_astropy(path: Path, kind: str) -> TableFile:
+    """Read an ECSV or VOTable file; columns that are no plain arrays (times, coordinates) are left out."""
+    from astropy.table import Column as AstropyColumn  # noqa: PLC0415
+    from astropy.table import Table  # noqa: PLC0415
+
+    frame = ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind == "votable":
+            frame = refuse_streams(path)
+        table = Table.read(path, format=kind)
+    columns = {name: table[name] for name in table.colnames}
+    columns = {name: item for name, item in columns.items() if isinstance(item, AstropyColumn) and item.ndim == 1}
+    units = {name: str(item.unit) for name, item in columns.items() if item.unit is not None}
+    meta = {str(key).lower(): str(value) for key, value in table.meta.items()}
+    frame = frame or " ".join(meta[key] for key in ("radesys", "radecsys", "equinox") if key in meta)
+
+    def load(name: str) -> Column:
+        values: Any = np.ma.asarray(columns[name])
+        missing = np.ma.getmaskarray(values)
+        plain = values.filled(np.nan) if values.dtype.kind == "f" else values.data
+        return Column(_native(np.asarray(plain)), missing)
+
+    return TableFile(path, tuple(columns), len(table), load, units, {"frame": frame} if frame else {})
+
+
+def _native(values: AnyArray) -> AnyArray:
+    """Return an array of its own in native byte order; bytes become text."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "replace")
+    return np.array(values, dtype=values.dtype.newbyteorder("="))

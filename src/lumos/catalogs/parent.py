@@ -1,34 +1,30 @@
 """Read the parent catalogue: positions and shapes of the objects to measure, in any table format."""
 
+import hashlib
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from lumos.catalogs.formats import read_columns
+from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS, candidates, check_frame, find_column, to_standard_unit
+from lumos.catalogs.formats import TableFile, open_table
+from lumos.catalogs.tables import write_shard
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
+from lumos.flags import catalog_flag_metadata
 
-__all__ = ["COLUMNS", "ParentCatalog", "read_parent", "write_parent"]
+__all__ = ["COLUMNS", "ParentCatalog", "digest_names", "read_parent", "write_parent"]
 
 logger = logging.getLogger(__name__)
 
-#: Columns of a parent catalogue with their units; all are needed except ``ref_mag``.
-COLUMNS: dict[str, str] = {
-    "object_id": "integer, unique",
-    "ra": "deg",
-    "dec": "deg",
-    "half_light_radius": "arcsec, along the major axis",
-    "sersic_n": "Sérsic index",
-    "axis_ratio": "minor over major axis",
-    "position_angle": "deg, east of north",
-    "ref_mag": "AB magnitude",
-}
+_SHAPES = ("half_light_radius", "sersic_n", "axis_ratio", "position_angle")
+#: Metadata of a Parquet file: exposures that it was made from, registry of the bits of its column ``flags``.
+_MADE_FROM, _FLAGS = "lumos.made_from", "lumos.catalog_flags"
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,11 @@ class ParentCatalog:
         What the catalogue itself says of its objects; None where it says nothing.
     made_from : tuple of str
         Identifiers of the exposures in whose pixels the objects were found; empty where unknown.
+
+    Notes
+    -----
+    The rules of the columns (units, what happens where one is missing) stand in
+    :data:`lumos.catalogs.columns.COLUMN_TEXT`.
     """
 
     object_id: IntArray
@@ -80,7 +81,7 @@ class ParentCatalog:
     @property
     def is_point(self) -> BoolArray:
         """Return which objects are point sources, of radius 0 whatever the rest of their shape; shape (n,)."""
-        return self.half_light_radius == 0
+        return np.asarray(self.half_light_radius == 0)
 
     @property
     def shape_ok(self) -> BoolArray:
@@ -101,6 +102,7 @@ def read_parent(
     path: Path,
     columns: Mapping[str, str | float] | None = None,
     radius: Literal["major", "circularised"] = "major",
+    made_from: Sequence[str] = (),
 ) -> ParentCatalog:
     """Read a parent catalogue.
 
@@ -112,6 +114,8 @@ def read_parent(
         Name of each column in the file, or a number for a constant, where it differs from ``COLUMNS``.
     radius : {"major", "circularised"}, optional
         Whether the file's radius runs along the major axis or is ``sqrt(a b)``.
+    made_from : sequence of str, optional
+        Identifiers of exposures that the catalogue was made from, beside those that the file names.
 
     Returns
     -------
@@ -121,10 +125,17 @@ def read_parent(
     Raises
     ------
     LumosDataError
-        If the file is missing or unreadable, has no rows, lacks a column, or has identifiers that
-        repeat or are not integers.
+        If the file is missing or unreadable, has no rows, lacks a column, or states a unit or a frame that cannot be
+        used; if identifiers repeat, are missing, or are neither integers of 64 bits nor text.
     LumosConfigError
         If ``columns`` names a column that a parent catalogue does not have.
+
+    Notes
+    -----
+    Names are matched exactly, else without regard to upper and lower case. Numbers are converted from the unit that
+    the file states to that of ``COLUMNS``; without one, that of ``COLUMNS`` is taken. Without any column of shapes
+    all objects are point sources; without axis ratio and position angle they are round; without identifiers the
+    rows are numbered from 1. Each of these is logged.
     """
     mapping: dict[str, str | float] = dict(columns or {})
     unknown = sorted(set(mapping) - set(COLUMNS))
@@ -132,28 +143,36 @@ def read_parent(
         raise LumosConfigError(f"column map: unknown column {unknown[0]!r}, allowed: {', '.join(COLUMNS)}")
     if radius not in {"major", "circularised"}:
         raise LumosValueError("radius of the parent catalogue", radius, "'major' or 'circularised'")
-    table = read_columns(path, "parent catalogue")
-    if len(next(iter(table.values()), [])) == 0:
+    if not isinstance(mapping.get("object_id", ""), str):
+        raise LumosConfigError(f"column map: object_id must name a column, got the number {mapping['object_id']}")
+    table = open_table(path, "parent catalogue")
+    if table.n_rows == 0:
         raise LumosDataError(f"{path}: the parent catalogue has no rows")
-    arrays: dict[str, Any] = {
-        name: _column(table, name, mapping.get(name, name), path) for name in COLUMNS if name != "object_id"
-    }
-    object_id = _object_ids(table, mapping.get("object_id", "object_id"), path)
+    check_frame(table.metadata.get("frame", ""), path)
+    sources = _sources(table, mapping)
+    object_id, object_name = _identifiers(table, sources["object_id"])
+    arrays: dict[str, Any] = {name: _numbers(table, name, sources[name]) for name in COLUMNS if name != "object_id"}
     if radius == "circularised":
         circularised = arrays["half_light_radius"]
         with np.errstate(invalid="ignore", divide="ignore"):
             # A point source needs no axis ratio.
             major = circularised / np.sqrt(arrays["axis_ratio"])
         arrays["half_light_radius"] = np.where(circularised == 0, 0.0, major)
-    catalog = ParentCatalog(object_id=object_id, **arrays)
+    catalog = ParentCatalog(
+        object_id=object_id,
+        object_name=object_name,
+        flags=_catalog_flags(table),
+        made_from=tuple(dict.fromkeys([*json.loads(table.metadata.get(_MADE_FROM, "[]")), *made_from])),
+        **arrays,
+    )
     n_lost = int(np.sum(~np.isfinite(catalog.ra) | ~np.isfinite(catalog.dec)))
     if n_lost:
         logger.warning("%s: %d objects without a finite position lie on no exposure", path, n_lost)
     return catalog
 
 
-def write_parent(catalog: ParentCatalog, path: Path) -> None:
-    """Write a parent catalogue as Parquet.
+def write_parent(catalog: ParentCatalog, path: Path, provenance: Mapping[str, object] | None = None) -> None:
+    """Write a parent catalogue as Parquet, whole or not at all.
 
     Parameters
     ----------
@@ -161,44 +180,168 @@ def write_parent(catalog: ParentCatalog, path: Path) -> None:
         What to write.
     path : Path
         Output file.
+    provenance : mapping, optional
+        Plain facts stored in the metadata of the file.
     """
-    schema = pa.schema(
-        [
-            pa.field(name, pa.int64() if name == "object_id" else pa.float64(), metadata={"unit": unit})
-            for name, unit in COLUMNS.items()
-        ]
-    )
-    table = pa.table({name: getattr(catalog, name) for name in COLUMNS}, schema=schema)
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    columns: dict[str, pa.Array] = {}
+    fields_: list[pa.Field] = []
+    for name, unit in COLUMNS.items():
+        kind = pa.int64() if name == "object_id" else pa.float64()
+        columns[name] = pa.array(getattr(catalog, name), type=kind)
+        fields_.append(pa.field(name, kind, metadata={"unit": unit, "text": COLUMN_TEXT[name]}))
+    metadata = {_MADE_FROM: json.dumps(list(catalog.made_from)), "lumos.provenance": json.dumps(provenance or {})}
+    if catalog.object_name is not None:
+        columns["object_name"] = pa.array(catalog.object_name.tolist(), type=pa.string())
+        fields_.append(pa.field("object_name", pa.string(), metadata={"unit": "", "text": "identifier as text"}))
+    if catalog.flags is not None:
+        columns["flags"] = pa.array(catalog.flags, type=pa.int32())
+        fields_.append(pa.field("flags", pa.int32(), metadata={"unit": "", "text": "bits of lumos.catalog_flags"}))
+        metadata[_FLAGS] = json.dumps(catalog_flag_metadata())
+    write_shard([pa.table(columns, schema=pa.schema(fields_, metadata=metadata))], path)
 
 
-def _column(table: Mapping[str, AnyArray], name: str, source: str | float, path: Path) -> FloatArray:
-    """Return one column as float64, from the file or from a constant."""
-    n_rows = len(next(iter(table.values())))
+def _sources(table: TableFile, mapping: Mapping[str, str | float]) -> dict[str, str | float | None]:
+    """Return where each column comes from: a column of the file, a number for all rows, or None: row numbers."""
+    sources: dict[str, str | float | None] = {}
+    for name in COLUMNS:
+        wanted = mapping.get(name, name)
+        sources[name] = wanted if not isinstance(wanted, str) else find_column(table.names, wanted, table.path)
+        if sources[name] is None and name in mapping:
+            raise LumosDataError(f"{table.path}: no column {wanted!r} for {name!r}; the file has: {_listed(table)}")
+    absent = [name for name in _SHAPES if sources[name] is None]
+    if absent == list(_SHAPES):
+        sources |= {"half_light_radius": 0.0, "sersic_n": 1.0, "axis_ratio": 1.0, "position_angle": 0.0}
+        _tell(table, "no column of shapes: all objects are measured as point sources", absent)
+    elif absent == ["axis_ratio", "position_angle"]:
+        sources |= {"axis_ratio": 1.0, "position_angle": 0.0}
+        _tell(table, "no axis_ratio and position_angle: all objects are taken to be round", absent)
+    if sources["object_id"] is None:
+        _tell(table, "no object_id: rows are numbered from 1", ["object_id"])
+    if sources["ref_mag"] is None:
+        sources["ref_mag"] = np.nan
+    missing = [name for name in COLUMNS if name != "object_id" and sources[name] is None]
+    if missing:
+        advice = f"{_advice(table, missing)}; " if any(candidates(table.names, name) for name in missing) else ""
+        names = ", ".join(map(repr, missing))
+        raise LumosDataError(
+            f"{table.path}: no column {names}; {advice}columns of other names, or one number for all rows, are given "
+            f"in measure.catalog.columns; the file has: {_listed(table)}"
+        )
+    return sources
+
+
+def _listed(table: TableFile) -> str:
+    return ", ".join(table.names)
+
+
+def _tell(table: TableFile, text: str, absent: Sequence[str]) -> None:
+    """Log what is assumed for absent columns, and which columns of the file might be meant."""
+    advice = _advice(table, absent)
+    logger.warning("%s: %s%s", table.path, text, f" ({advice})" if advice else "")
+
+
+def _advice(table: TableFile, absent: Sequence[str]) -> str:
+    """Return a proposal of what to write into the column map, empty if no column of the file looks like it."""
+    found = {name: candidates(table.names, name) for name in absent}
+    entries = [f"{name}: {' or '.join(names)}" for name, names in found.items() if names]
+    return f"perhaps measure.catalog.columns={{{', '.join(entries)}}}" if entries else ""
+
+
+def _numbers(table: TableFile, name: str, source: str | float | None) -> FloatArray:
+    """Return one column as float64 in its standard unit, NaN where missing, from the file or from a constant."""
     if not isinstance(source, str):
-        return np.full(n_rows, float(source))
-    if source not in table:
-        if name == "ref_mag" and source == name:
-            return np.full(n_rows, np.nan)
-        raise LumosDataError(f"{path}: no column {source!r} for {name!r}; the file has: {', '.join(table)}")
-    values = table[source]
-    if values.dtype.kind not in "fiub":
-        raise LumosDataError(f"{path}: column {source!r} holds {values.dtype}, allowed: numbers")
-    return np.ascontiguousarray(values, dtype=np.float64)
+        assert source is not None  # checked by _sources
+        return np.full(table.n_rows, float(source))
+    column = table.read(source)
+    if column.values.dtype.kind not in "fiub":
+        raise LumosDataError(f"{table.path}: column {source!r} holds {_kind(column.values)}, allowed: numbers")
+    values = to_standard_unit(column.values, name, source, table.units.get(source), table.path)
+    if column.missing.any():
+        values = np.where(column.missing, np.nan, values)
+    return values
 
 
-def _object_ids(table: Mapping[str, AnyArray], source: str | float, path: Path) -> IntArray:
-    """Return the identifiers as int64, checked to be unique."""
-    if not isinstance(source, str):
-        raise LumosConfigError(f"column map: object_id must name a column, got the number {source}")
-    if source not in table:
-        raise LumosDataError(f"{path}: no column {source!r} for 'object_id'; the file has: {', '.join(table)}")
-    values = table[source]
+def _kind(values: AnyArray) -> str:
+    return "text" if values.dtype.kind in "OU" else str(values.dtype)
+
+
+def _identifiers(table: TableFile, source: str | float | None) -> tuple[IntArray, AnyArray | None]:
+    """Return identifiers as int64, checked to be unique, and as text where the file has such."""
+    own_name = find_column(table.names, "object_name", table.path)
+    names = None if own_name is None else _texts(table.read(own_name).values)
+    if source is None:
+        return np.arange(1, table.n_rows + 1), names
+    column = table.read(str(source))
+    values, path = column.values, table.path
+    if values.dtype.kind in "OU":
+        values = _texts(values)
+        missing = column.missing | (values == "")
+    else:
+        missing = column.missing
+    if missing.any():
+        row = int(np.argmax(missing)) + 1
+        raise LumosDataError(f"{path}: row {row} has no {source!r} (object_id), {int(missing.sum())} rows in all")
+    if values.dtype.kind == "U":
+        return digest_names(values, f"{path}: column {source!r}"), values
     if values.dtype.kind not in "iu":
-        raise LumosDataError(f"{path}: column {source!r} holds {values.dtype}, allowed: integers")
+        raise LumosDataError(f"{path}: column {source!r} holds {values.dtype}, allowed: integers or text")
+    too_large = values > np.iinfo(np.int64).max if values.dtype.kind == "u" else np.zeros(0, dtype=np.bool_)
+    if too_large.any():
+        row = int(np.argmax(too_large))
+        raise LumosDataError(
+            f"{path}: row {row + 1}: {source!r} is {values[row]}, allowed: up to 2^63 - 1; store longer ones as text"
+        )
     identifiers = np.ascontiguousarray(values, dtype=np.int64)
-    unique, counts = np.unique(identifiers, return_counts=True)
-    if len(unique) < len(identifiers):
-        repeated = unique[counts > 1]
-        raise LumosDataError(f"{path}: {len(repeated)} values of {source!r} repeat, the first is {repeated[0]}")
-    return identifiers
+    _refuse_repeats(identifiers, f"{path}: column {source!r}")
+    return identifiers, names
+
+
+def _texts(values: AnyArray) -> AnyArray:
+    """Return texts as a string array without blanks around them; what is missing becomes empty."""
+    if values.dtype.kind == "O":
+        values = np.array(["" if value is None else str(value) for value in values.tolist()], dtype=np.str_)
+    return np.char.strip(values.astype(np.str_))
+
+
+def digest_names(names: AnyArray, where: str) -> IntArray:
+    """Return a 63-bit number for each text, the same on every machine: the first bits of its SHA-256.
+
+    Parameters
+    ----------
+    names : array of str, shape (n,)
+        Identifiers.
+    where : str
+        File and column, for messages.
+
+    Returns
+    -------
+    int array, shape (n,)
+        From 0 to 2^63 - 1.
+
+    Raises
+    ------
+    LumosDataError
+        If a text repeats, or two texts have one number.
+    """
+    _refuse_repeats(names, where)
+    digests = np.array(
+        [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1 for name in names.tolist()],
+        dtype=np.int64,
+    )
+    if len(np.unique(digests)) < len(digests):
+        raise LumosDataError(f"{where}: two texts have the same 63-bit digest; give integers")
+    return digests
+
+
+def _refuse_repeats(values: AnyArray, where: str) -> None:
+    ordered = np.sort(values)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeated):
+        raise LumosDataError(f"{where}: {len(np.unique(repeated))} values repeat, the first is {repeated[0]}")
+
+
+def _catalog_flags(table: TableFile) -> IntArray | None:
+    """Return the flags of a catalogue that ``lumos catalog`` wrote; another's column of that name means other bits."""
+    if _FLAGS not in table.metadata or "flags" not in table.names:
+        return None
+    return table.read("flags").values.astype(np.int64)

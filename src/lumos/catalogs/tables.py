@@ -44,7 +44,12 @@ def _columns(table: str) -> dict[str, dict[str, str]]:
 
 
 def measure_schema(
-    estimators: Sequence[str], flux_unit: str, n_components: int = 1, provenance: Mapping[str, object] | None = None
+    estimators: Sequence[str],
+    flux_unit: str,
+    n_components: int = 1,
+    provenance: Mapping[str, object] | None = None,
+    *,
+    with_names: bool = False,
 ) -> pa.Schema:
     """Return the Arrow schema of the table that ``lumos measure`` writes.
 
@@ -58,13 +63,16 @@ def measure_schema(
         Number of mixture components of the flux likelihood.
     provenance : mapping, optional
         Plain facts stored in the metadata of the file.
+    with_names : bool, optional
+        Whether the catalogue has identifiers that are texts, in the column ``object_name``.
 
     Returns
     -------
     pyarrow.Schema
         Each field with unit, UCD and meaning; the flag registry in the metadata.
     """
-    return _schema(_columns("measure"), estimators, flux_unit, n_components, provenance)
+    columns = _chosen(_columns("measure"), with_names=with_names)
+    return _schema(columns, estimators, flux_unit, n_components, provenance)
 
 
 def coadd_schema(
@@ -72,6 +80,8 @@ def coadd_schema(
     pdf: Literal["mixture", "grid"],
     n: int,
     provenance: Mapping[str, object] | None = None,
+    *,
+    with_names: bool = False,
 ) -> pa.Schema:
     """Return the Arrow schema of the table that ``lumos coadd`` writes, fluxes in nJy.
 
@@ -85,6 +95,8 @@ def coadd_schema(
         Number of mixture components, or of nodes.
     provenance : mapping, optional
         Plain facts stored in the metadata of the file.
+    with_names : bool, optional
+        Whether the catalogue has identifiers that are texts, in the column ``object_name``.
 
     Returns
     -------
@@ -92,7 +104,12 @@ def coadd_schema(
         Each field with unit, UCD and meaning; the flag registry in the metadata.
     """
     columns = {name: spec for name, spec in _columns("coadd").items() if spec.get("form", pdf) == pdf}
-    return _schema(columns, estimators, "nJy", n, provenance)
+    return _schema(_chosen(columns, with_names=with_names), estimators, "nJy", n, provenance)
+
+
+def _chosen(columns: Mapping[str, dict[str, str]], *, with_names: bool) -> dict[str, dict[str, str]]:
+    """Leave out the column of names unless it is wanted."""
+    return {name: spec for name, spec in columns.items() if with_names or name != "object_name"}
 
 
 def _schema(

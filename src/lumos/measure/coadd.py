@@ -33,7 +33,7 @@ from lumos.files import check_parquet_name, file_sha256, read_json, write_json
 from lumos.flags import Flag
 from lumos.measure.calibrate import calibrate_run
 from lumos.measure.coadd_columns import coadd_rows
-from lumos.measure.coadd_read import ShardReader, join_rows, object_hash, sample_objects
+from lumos.measure.coadd_read import ShardReader, has_names, join_rows, object_hash, object_names, sample_objects
 from lumos.measure.coadd_rows import CoaddContext, Rows, coadd_likelihoods, coadd_pairs
 from lumos.measure.partition import Partition, partition_sky, sky_cell
 from lumos.measure.repeat_errors import NO_REPEATS, IndependentShare, fit_independent_share
@@ -158,7 +158,7 @@ def coadd_run(
     pq.write_table(calibration.table(), out.with_suffix(".zeropoints.parquet"), write_page_checksum=True)
     if context.prior is not None:
         write_json(out.with_suffix(".prior.json"), context.prior.to_dict())
-    schema = _schema(run, settings, identity, context)
+    schema = _schema(run, settings, identity, context, with_names=has_names(shards))
     partitions = partition_sky(shards, settings.rows_at_once)
     tables = _execute(partitions, reader, context, schema, workers)
     n_rows = write_shard(_told(tables, len(partitions), progress), out)
@@ -261,7 +261,10 @@ def _coadd_partition(partition: Partition, reader: ShardReader, context: CoaddCo
         return np.isin(sky_cell(table["ra"].to_numpy(), table["dec"].to_numpy()), partition.cells)
 
     rows = join_rows([reader.read(path, inside) for path in partition.shards])
-    return to_arrow(coadd_rows(rows, context), schema)
+    columns = coadd_rows(rows, context)
+    if "object_name" in schema.names:
+        columns["object_name"] = object_names(partition.shards, columns["object_id"])
+    return to_arrow(columns, schema)
 
 
 def _independent_share(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -> IndependentShare:
@@ -326,7 +329,9 @@ def _is_sampled(table: pa.Table, limit: int) -> BoolArray:
     return np.asarray(object_hash(table) <= limit)
 
 
-def _schema(run: _Run, settings: CoaddSettings, identity: Mapping[str, Any], context: CoaddContext) -> pa.Schema:
+def _schema(
+    run: _Run, settings: CoaddSettings, identity: Mapping[str, Any], context: CoaddContext, *, with_names: bool
+) -> pa.Schema:
     share = {name: getattr(context.share, name).tolist() for name in ("excess", "share", "n")}
     scatter = dict(context.calibration.scatter)
     bands = sorted(set(context.calibration.band))
@@ -342,7 +347,7 @@ def _schema(run: _Run, settings: CoaddSettings, identity: Mapping[str, Any], con
         "sky": sky,
     }
     n = settings.n_components if settings.pdf == "mixture" else settings.n_nodes
-    return coadd_schema(run.estimators, settings.pdf, n, provenance)
+    return coadd_schema(run.estimators, settings.pdf, n, provenance, with_names=with_names)
 
 
 def _execute(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from lumos.catalogs.tables import list_column, read_shard
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
@@ -15,7 +16,7 @@ from lumos.measure.calibrate import Calibration
 from lumos.measure.coadd_rows import Rows
 from lumos.pdf import FluxPdf, GaussianMixture, GridPdf
 
-__all__ = ["ShardReader", "join_rows", "object_hash", "read_coadd", "sample_objects"]
+__all__ = ["ShardReader", "has_names", "join_rows", "object_hash", "object_names", "read_coadd", "sample_objects"]
 
 
 def read_coadd(path: Path) -> tuple[pa.Table, FluxPdf]:
@@ -44,6 +45,47 @@ def read_coadd(path: Path) -> tuple[pa.Table, FluxPdf]:
     if "pdf_fit_err" not in table.column_names:
         raise LumosDataError(f"{path}: no column 'pdf_fit_err', this is no coadd")
     return table, GaussianMixture(*(list_column(table, f"pdf_{part}") for part in ("weights", "means", "stds")))
+
+
+def has_names(shards: Sequence[Path]) -> bool:
+    """Tell whether the objects of shards have texts as identifiers.
+
+    Parameters
+    ----------
+    shards : sequence of Path
+        Of runs of one catalogue.
+
+    Returns
+    -------
+    bool
+        True if the first has the column ``object_name``.
+    """
+    return "object_name" in pq.read_schema(shards[0]).names
+
+
+def object_names(shards: Sequence[Path], objects: IntArray) -> AnyArray:
+    """Return the texts that identify objects.
+
+    Parameters
+    ----------
+    shards : sequence of Path
+        Where the objects are.
+    objects : int array, shape (n,)
+        Objects of these shards.
+
+    Returns
+    -------
+    array of str, shape (n,)
+        Their names.
+    """
+    wanted, where = np.unique(objects, return_inverse=True)
+    names = np.full(len(wanted), "", dtype=object)
+    for path in shards:
+        table = read_shard(path, ["object_id", "object_name"])
+        table = table.filter(pc.is_in(table["object_id"], pa.array(wanted)))
+        place = np.searchsorted(wanted, table["object_id"].to_numpy())
+        names[place] = table["object_name"].to_numpy(zero_copy_only=False)
+    return names[where]
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,6 +107,9 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     around = place_objects(exposure, catalog, settings, margin=NEIGHBOUR_REACH)
     inside = np.flatnonzero(_on_image(around, exposure))
     objects = around.take(inside)
+    if exposure.exposure_id in catalog.made_from:
+        text = "the catalogue was made from this exposure: fluxes near its limit are biased high (CATALOG_EXPOSURE)"
+        logger.warning("%s: %s", exposure.path, text)
     noise = exposure_noise(exposure, settings.noise)
     columns = _empty_columns(len(objects), settings, model)
     columns["flags"][:] = objects.flags
@@ -132,6 +135,7 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
             text = "its stamps share a fault: PSF, pixel scale, positions, noise or the image itself"
             logger.warning("%s: %s (verdict %.2f, suspect above 1)", exposure.path, text, verdict)
     _settle(columns, settings)
+    assert exposure.psf is not None
     psf = exposure.psf.at(*(np.full(1, (length - 1) / 2) for length in exposure.shape[::-1]))
     crowded = has_neighbour(around, inside, columns["flux"], columns["flux_err"], psf, in_njy=calibrated)
     columns["flags"] |= np.where(crowded, int(Flag.NEIGHBOUR), 0)
@@ -277,5 +281,9 @@ def _table(
     }
     n_components = columns["pdf_weights"].shape[1]
     unit_name = "nJy" if np.isfinite(exposure.zeropoint) else "image unit"
-    schema = measure_schema(settings.all_estimators, unit_name, n_components, provenance)
+    names = objects.catalog.object_name
+    if names is not None:
+        columns["object_name"] = names
+    with_names = names is not None
+    schema = measure_schema(settings.all_estimators, unit_name, n_components, provenance, with_names=with_names)
     return to_arrow(columns, schema)

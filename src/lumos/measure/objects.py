@@ -6,7 +6,7 @@ import numpy as np
 
 from lumos.catalogs.parent import ParentCatalog
 from lumos.conventions import AXIS_RATIO_RANGE, AnyArray, BoolArray, FloatArray
-from lumos.flags import Flag
+from lumos.flags import DOUBTFUL, Flag
 from lumos.images.exposure import Exposure
 from lumos.images.wcs import pixel_jacobian, sky_to_pixel
 from lumos.measure.settings import MeasureSettings
@@ -122,9 +122,13 @@ def place_objects(
     has_psf = psf_fwhm <= _WIDEST_PSF
     psf_radius = PSF_HALF_LIGHT * np.where(has_psf, psf_fwhm, 1.0)
     semi_major = np.hypot(radius, psf_radius)
-    flags = np.where(ok, 0, int(Flag.BAD_SHAPE)) | np.where(has_psf, 0, int(Flag.NO_PSF))
+    flags: AnyArray = np.where(ok, 0, int(Flag.BAD_SHAPE)) | np.where(has_psf, 0, int(Flag.NO_PSF))
     stamp_size = _stamp_sizes(semi_major, settings)
     flags |= np.where(2 * _STAMP_RADII * semi_major > stamp_size, int(Flag.TRUNCATED_PROFILE), 0)
+    if here.flags is not None:
+        flags |= np.where(here.flags & int(DOUBTFUL), int(Flag.DOUBTFUL_SHAPE), 0)
+    if exposure.exposure_id in catalog.made_from:
+        flags |= int(Flag.CATALOG_EXPOSURE)
     return PlacedObjects(
         catalog=here,
         x=x,

@@ -136,7 +136,9 @@ def open_run(path: Path) -> MeasuredRun:
         path=path,
         survey=survey,
         psf_dir=None if psf is None else Path(psf),
-        catalog=read_parent(catalog_path, settings.catalog.columns, settings.catalog.radius),
+        catalog=read_parent(
+            catalog_path, settings.catalog.columns, settings.catalog.radius, settings.catalog.made_from
+        ),
         catalog_sha256=digest,
         settings=settings,
         files={name: Path(entries[name]["file"]) for name in done},

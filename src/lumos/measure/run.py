@@ -118,7 +118,7 @@ def measure_run(
         raise LumosValueError("workers", workers, ">= 1")
     estimators_of(settings)
     model = model_facts(settings.model)
-    catalog = read_parent(catalog_path, settings.catalog.columns, settings.catalog.radius)
+    catalog = read_parent(catalog_path, settings.catalog.columns, settings.catalog.radius, settings.catalog.made_from)
     (out / "shards").mkdir(parents=True, exist_ok=True)
     content = {
         "schema_version": SCHEMA_VERSION,

@@ -33,6 +33,9 @@ class CatalogColumns(_Settings):
     """Name in the file, or a number for a constant, of each column that differs from the standard."""
     radius: Literal["major", "circularised"] = "major"
     """Whether the half-light radius runs along the major axis or is sqrt(a b)."""
+    made_from: tuple[str, ...] = ()
+    """Identifiers of the exposures in whose pixels the objects were found, beside those that the file names; their
+    rows are flagged CATALOG_EXPOSURE."""
 
 
 class NoiseSettings(_Settings):

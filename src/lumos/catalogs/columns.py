@@ -1,0 +1,214 @@
+"""The columns of a parent catalogue: their rules, how they are found in a file, and how units are converted."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from lumos.conventions import AnyArray, FloatArray
+from lumos.errors import LumosDataError
+
+__all__ = ["COLUMNS", "COLUMN_TEXT", "candidates", "check_frame", "find_column", "to_standard_unit"]
+
+#: Columns of a parent catalogue with the unit of each, which is taken where the file states none.
+COLUMNS: dict[str, str] = {
+    "object_id": "",
+    "ra": "deg",
+    "dec": "deg",
+    "half_light_radius": "arcsec",
+    "sersic_n": "",
+    "axis_ratio": "",
+    "position_angle": "deg",
+    "ref_mag": "mag(AB)",
+}
+
+#: What each column holds, and what happens where the file or a row has none.
+COLUMN_TEXT: dict[str, str] = {
+    "object_id": "unique identifier: an integer of at most 63 bits and a sign, or a text, of which a 63-bit digest is "
+    "taken (the text is kept as `object_name`). Where the file has none, rows are numbered from 1. A row without one "
+    "is an error",
+    "ra": "right ascension, ICRS. Needed; a row without one lies on no exposure",
+    "dec": "declination, ICRS. Needed; a row without one lies on no exposure",
+    "half_light_radius": "radius of half the light before the PSF, along the major axis (or sqrt(a b), with "
+    "`measure.catalog.radius=circularised`); 0 for a point source. A row without one is flagged `BAD_SHAPE`. A file "
+    "without any column of shapes holds point sources",
+    "sersic_n": "Sérsic index, 0.3 to 6.2; outside, or missing, the row is flagged `BAD_SHAPE`",
+    "axis_ratio": "minor over major axis, 0.05 to 1; outside, or missing, the row is flagged `BAD_SHAPE`. A file that "
+    "has neither this nor `position_angle` holds round objects",
+    "position_angle": "of the major axis, from north through east. A row without one is flagged `BAD_SHAPE`",
+    "ref_mag": "reference magnitude. Optional; NaN where unknown",
+}
+
+#: Names that other programs and archives give to these columns; they are suggested, never taken.
+_ALIASES: dict[str, tuple[str, ...]] = {
+    "object_id": ("id", "number", "objid", "obj_id", "source_id", "sourceid", "seqnr", "name", "objectid"),
+    "ra": ("alpha_j2000", "raj2000", "ra_icrs", "alpha", "raj", "alphawin_j2000", "coord_ra", "ra_deg", "x_world"),
+    "dec": ("delta_j2000", "dej2000", "decj2000", "de_icrs", "delta", "deltawin_j2000", "coord_dec", "dec_deg", "de"),
+    "half_light_radius": (
+        "flux_radius",
+        "r50",
+        "re",
+        "r_e",
+        "reff",
+        "shape_r",
+        "hlr",
+        "r_eff",
+        "rhalf",
+        "spheroid_reff_world",
+    ),
+    "sersic_n": ("n", "sersic", "n_sersic", "sersic_index", "spheroid_sersicn"),
+    "axis_ratio": ("q", "ba", "b_a", "b/a", "axisratio", "spheroid_aspect_world"),
+    "position_angle": ("pa", "theta_j2000", "theta_sky", "phi", "posang", "spheroid_theta_j2000"),
+    "ref_mag": ("mag_auto", "mag", "imag", "i_mag", "mag_i", "gmag", "phot_g_mean_mag"),
+}
+
+#: Spellings of an AB magnitude.
+_MAGNITUDES = {"mag", "mags", "mag(ab)", "abmag", "ab mag", "magab", "ab magnitude", "magnitude"}
+
+
+def find_column(names: Iterable[str], wanted: str, path: object) -> str | None:
+    """Find a column by its exact name, else by the only one that differs from it in upper and lower case alone.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Columns of the file.
+    wanted : str
+        Name to look for.
+    path : Path
+        The file, for messages.
+
+    Returns
+    -------
+    str or None
+        Name in the file; None where there is none.
+
+    Raises
+    ------
+    LumosDataError
+        If the exact name is absent and several differ from it in case alone.
+    """
+    there = list(names)
+    if wanted in there:
+        return wanted
+    alike = [name for name in there if name.lower() == wanted.lower()]
+    if len(alike) > 1:
+        raise LumosDataError(
+            f"{path}: column {wanted!r} could be {' or '.join(map(repr, alike))}; say which in measure.catalog.columns"
+        )
+    return alike[0] if alike else None
+
+
+def candidates(names: Iterable[str], wanted: str) -> list[str]:
+    """Return the columns of a file that other programs use for what is wanted.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Columns of the file.
+    wanted : str
+        Column of a parent catalogue.
+
+    Returns
+    -------
+    list of str
+        Names in the file.
+    """
+    return [name for name in names if name.lower() in _ALIASES[wanted]]
+
+
+def to_standard_unit(values: AnyArray, name: str, source: str, unit: str | None, path: object) -> FloatArray:
+    """Convert a column to the unit of the parent catalogue.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        Numbers of the file.
+    name : str
+        Column of the parent catalogue.
+    source : str
+        Its name in the file.
+    unit : str or None
+        Unit that the file states; None: that of the parent catalogue.
+    path : Path
+        The file, for messages.
+
+    Returns
+    -------
+    float array, shape (n,)
+        In the unit of ``COLUMNS``.
+
+    Raises
+    ------
+    LumosDataError
+        If the unit is unknown or measures something else, as a radius in kpc or pixels.
+    """
+    values = np.ascontiguousarray(values, dtype=np.float64)
+    # Files of earlier versions say what is meant after a comma: "arcsec, along the major axis".
+    text = "" if unit is None else unit.split(",")[0].strip()
+    wanted = COLUMNS[name]
+    if not text or text == wanted:
+        return values
+    if wanted == "mag(AB)":
+        if text.lower() in _MAGNITUDES:
+            return values
+        raise LumosDataError(f"{path}: column {source!r} ({name}) is in {text!r}, allowed: AB magnitudes ('mag')")
+    if not wanted:
+        return values * _dimensionless(text, name, source, path)
+    factor = _factor(text, wanted)
+    if factor is None:
+        raise LumosDataError(
+            f"{path}: column {source!r} ({name}) is in {text!r}, which is no angle; "
+            "allowed: deg, arcmin, arcsec, mas, rad, hourangle"
+        )
+    return values if factor == 1 else values * factor
+
+
+def _factor(text: str, wanted: str) -> float | None:
+    """Return what a number in a unit is multiplied with; None where the two measure different things."""
+    from astropy import units as u  # noqa: PLC0415 - half a second, needed for files with units alone
+
+    for spelling in (text, text.lower(), text.lower().rstrip("s").replace("degree", "deg")):
+        try:
+            return float(u.Unit(spelling).to(u.Unit(wanted)))
+        except (ValueError, TypeError, u.UnitConversionError):
+            continue
+    return None
+
+
+def _dimensionless(text: str, name: str, source: str, path: object) -> float:
+    """Return the factor of a column without dimension: 1, or 0.01 for per cent."""
+    if text.lower() in {"none", "unitless", "sérsic index", "minor over major axis", "-"}:
+        return 1.0
+    factor = _factor(text, "")
+    if factor is None:
+        raise LumosDataError(f"{path}: column {source!r} ({name}) is in {text!r}, allowed: a number without unit")
+    return factor
+
+
+def check_frame(frame: str, path: object) -> None:
+    """Refuse a table that says that its positions are in another frame than ICRS.
+
+    Parameters
+    ----------
+    frame : str
+        What the file states (``RADESYS`` and ``EQUINOX``, or each ``COOSYS``), with semicolons between; may be empty.
+    path : Path
+        The file, for messages.
+
+    Raises
+    ------
+    LumosDataError
+        If each frame is another than ICRS or FK5 of equinox 2000.
+    """
+    parts = [part for part in frame.split(";") if part.strip()]
+    if parts and all(_is_foreign(part) for part in parts):
+        raise LumosDataError(f"{path}: its positions are in {frame!r}, allowed: ICRS, or FK5 of equinox 2000")
+
+
+def _is_foreign(frame: str) -> bool:
+    words = frame.upper().replace("_", " ").split()
+    if "ICRS" in words:
+        return False
+    years = [word.lstrip("JB") for word in words]
+    other_equinox = any(float(year) != 2000 for year in years if year.replace(".", "", 1).isdigit())
+    return other_equinox or any(word.startswith(("FK4", "GAL", "ECL", "SUPERGAL", "XY")) for word in words)
