@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from lumos.catalogs.formats import read_columns
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
+from lumos.files import whole_file
 
 __all__ = ["COLUMNS", "ParentCatalog", "read_parent", "write_parent"]
 
@@ -161,7 +162,8 @@ def write_parent(catalog: ParentCatalog, path: Path) -> None:
         ]
     )
     table = pa.table({name: getattr(catalog, name) for name in COLUMNS}, schema=schema)
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def _column(table: Mapping[str, AnyArray], name: str, source: str | float, path: Path) -> FloatArray:
