@@ -4,7 +4,7 @@ A bad *call* raises one of these, at the door, with the value that was given and
 A bad *object* never raises: it gets NaN and a bit of :mod:`lumos.flags`.
 """
 
-__all__ = ["LumosConfigError", "LumosDataError", "LumosError", "LumosShapeError", "LumosValueError"]
+__all__ = ["LumosConfigError", "LumosDataError", "LumosError", "LumosShapeError", "LumosValueError", "one_line"]
 
 
 class LumosError(RuntimeError):
@@ -40,3 +40,20 @@ class LumosConfigError(LumosError, ValueError):
 
 class LumosDataError(LumosError, ValueError):
     """A data file is missing, damaged or lacks what is needed; the message names the file."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error as one line of text.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any error.
+
+    Returns
+    -------
+    str
+        The message; before it the type, unless it is a :class:`LumosError`, which needs no type.
+    """
+    text = " ".join(str(error).split())
+    return text if isinstance(error, LumosError) else f"{type(error).__name__}: {text}"

@@ -1,9 +1,13 @@
-"""Small files: digests, and writing whole or not at all."""
+"""Small files: guarded reading, digests, and writing whole or not at all."""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import secrets
+import stat
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -14,14 +18,27 @@ import yaml
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 
 __all__ = [
+    "UNFINISHED",
     "check_parquet_name",
     "file_sha256",
+    "file_stamp",
+    "list_changes",
+    "name_code",
+    "parse_yaml",
     "read_json",
     "read_shipped_yaml",
+    "read_text",
+    "read_yaml",
     "shipped_yaml",
+    "whole_file",
     "write_atomic",
     "write_json",
 ]
+
+#: Largest settings or survey file, and largest manifest, bytes.
+_MAX_SETTINGS, _MAX_JSON = 10_000_000, 1_000_000_000
+#: What the names of unfinished files and of locks begin with.
+UNFINISHED = ".lumos-"
 
 
 def file_sha256(path: Path) -> str:
@@ -55,6 +72,26 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 (size 
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def file_stamp(path: Path) -> dict[str, int] | None:
+    """Return what tells a changed file from an unchanged one without reading it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict or None
+        ``size`` in bytes and ``mtime_ns``; None where there is no such file.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
 def check_parquet_name(path: Path) -> None:
     """Refuse a name that promises another format than the one that is written.
 
@@ -72,6 +109,53 @@ def check_parquet_name(path: Path) -> None:
         raise LumosValueError("output table", str(path), "a name that ends in .parquet")
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Make a file appear under its name only when it is whole and on disk.
+
+    Parameters
+    ----------
+    path : Path
+        Output file. A symbolic link of that name is replaced, never followed.
+
+    Yields
+    ------
+    Path
+        Empty new file beside it, of a name that nobody can foresee, to be written. When the block ends without an
+        error it takes the place of ``path``; else it is removed.
+    """
+    temporary = path.with_name(f"{UNFINISHED}{name_code(path)}-{secrets.token_hex(8)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    descriptor = os.open(temporary, flags, 0o666)
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            # Some writers make a file of their own, which only its owner can read.
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def name_code(path: Path) -> str:
+    """Return a short code of a file's name, which tells whose unfinished file one is.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        Eight hexadecimal digits.
+    """
+    return f"{zlib.crc32(os.fsencode(path.name)):08x}"
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file, whole or not at all.
 
@@ -82,12 +166,8 @@ def write_atomic(path: Path, text: str) -> None:
     text : str
         Its content.
     """
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -101,6 +181,94 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
         Plain data.
     """
     write_atomic(path, json.dumps(content, indent=1, default=str) + "\n")
+
+
+def read_text(path: Path, limit: int = _MAX_SETTINGS) -> str:
+    """Read a small text file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    limit : int, optional
+        Largest size, bytes.
+
+    Returns
+    -------
+    str
+        Its content.
+
+    Raises
+    ------
+    LumosConfigError
+        If it is missing, no regular file (a pipe would be waited for for ever), too large, or not UTF-8.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise LumosConfigError(f"{path}: cannot be read (no regular file)")
+        if status.st_size > limit:
+            raise LumosConfigError(f"{path}: cannot be read ({status.st_size} bytes, allowed: up to {limit})")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8, byte {error.start}"
+        raise LumosConfigError(f"{path}: cannot be read ({reason})") from error
+
+
+def parse_yaml(text: str, source: object, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:  # noqa: ANN401
+    """Parse YAML.
+
+    Parameters
+    ----------
+    text : str
+        YAML.
+    source : object
+        Where it comes from, for messages.
+    loader : type, optional
+        A subclass of ``yaml.SafeLoader``.
+
+    Returns
+    -------
+    object
+        Plain data.
+
+    Raises
+    ------
+    LumosConfigError
+        If it is not YAML, or nested too deep.
+    """
+    try:
+        return yaml.load(text, Loader=loader)  # noqa: S506 (a SafeLoader)
+    except RecursionError as error:
+        raise LumosConfigError(f"{source}: cannot be read (nested too deep)") from error
+    except (yaml.YAMLError, ValueError) as error:
+        # A date of the 13th month is a ValueError.
+        raise LumosConfigError(f"{source}: cannot be read, not valid YAML ({' '.join(str(error).split())})") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Its content.
+
+    Raises
+    ------
+    LumosConfigError
+        If it cannot be read, is damaged, or holds something else.
+    """
+    content = parse_yaml(read_text(path), path)
+    if not isinstance(content, dict):
+        what = "nothing" if content is None else type(content).__name__
+        raise LumosConfigError(f"{path}: holds {what}, allowed: a mapping")
+    return content
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -122,12 +290,45 @@ def read_json(path: Path) -> dict[str, Any]:
         If it is missing, damaged, or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path, _MAX_JSON))
+    except LumosConfigError as error:
+        raise LumosDataError(str(error).replace("cannot be read", "missing or damaged", 1)) from error
+    except (ValueError, RecursionError) as error:
         raise LumosDataError(f"{path}: missing or damaged ({error})") from error
     if not isinstance(content, dict):
         raise LumosDataError(f"{path}: holds {type(content).__name__}, allowed: a mapping")
     return content
+
+
+def list_changes(before: object, after: object, name: str = "") -> list[str]:
+    """List what differs between two pieces of plain data.
+
+    Parameters
+    ----------
+    before, after : object
+        Mappings, lists, numbers, text.
+    name : str, optional
+        Key of both, for the list.
+
+    Returns
+    -------
+    list of str
+        ``key.key: old -> new`` for each value that differs.
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        changes = []
+        for key in [*after, *(key for key in before if key not in after)]:
+            path = f"{name}.{key}" if name else str(key)
+            changes += list_changes(before.get(key, "nothing"), after.get(key, "nothing"), path)
+        return changes
+    if before == after:
+        return []
+    return [f"{name}: {_brief(before)} -> {_brief(after)}"]
+
+
+def _brief(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def shipped_yaml(package: str, folder: str) -> tuple[str, ...]:
@@ -171,16 +372,8 @@ def read_shipped_yaml(package: str, folder: str, what: str, name_or_path: str) -
     """
     names = shipped_yaml(package, folder)
     if name_or_path in names:
-        source: Any = resources.files(package).joinpath(folder, f"{name_or_path}.yaml")
-    elif name_or_path.endswith((".yaml", ".yml")):
-        source = Path(name_or_path)
-    else:
-        allowed = ", ".join(names)
-        raise LumosConfigError(f"unknown {what} {name_or_path!r}, allowed: {allowed}, or the path of a YAML file")
-    try:
-        content = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LumosConfigError(f"{name_or_path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise LumosConfigError(f"{name_or_path}: holds {type(content).__name__}, allowed: a mapping")
-    return content
+        return read_yaml(Path(str(resources.files(package).joinpath(folder, f"{name_or_path}.yaml"))))
+    if name_or_path.endswith((".yaml", ".yml")):
+        return read_yaml(Path(name_or_path))
+    allowed = ", ".join(names)
+    raise LumosConfigError(f"unknown {what} {name_or_path!r}, allowed: {allowed}, or the path of a YAML file")

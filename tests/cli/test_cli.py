@@ -176,7 +176,7 @@ def test_simulate(monkeypatch, capsys, tmp_path):
     assert "0 exposures simulated, 2 finished before" in out
     code, _, err = lumos(monkeypatch, capsys, *options, "--set", "seed=2")
     assert code == 1
-    assert "holds a simulation of other settings; give a new --out" in err
+    assert "results of other settings (simulate.seed: " in err
 
 
 @pytest.mark.parametrize(

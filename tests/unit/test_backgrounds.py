@@ -1,19 +1,21 @@
 """Pools of background stamps: what they hold, what they refuse, and that they survive being killed."""
 
 import json
+import os
 import pickle
 import re
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
-from background_pools import flat_pool, new_stamps, write_pool
+from background_pools import FACTS, flat_pool, new_stamps, write_pool
 from fits_files import header
 from typer.testing import CliRunner
 
 from lumos.cli import app
-from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
+from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
 from lumos.estimators.noise import CorrelatedNoise
 from lumos.flags import MaskPlane
 from lumos.images.reader import read_exposure
@@ -23,7 +25,8 @@ from lumos.measure.backgrounds import make_backgrounds
 from lumos.measure.settings import NoiseSettings
 from lumos.psf import MoffatPsf, PixelPsf
 from lumos.simulate.backgrounds import BackgroundPool
-from lumos.surveys import load_survey
+from lumos.simulate.pool_writer import PoolWriter
+from lumos.surveys import Survey, load_survey
 
 SHAPE = (200, 260)
 FAST = BackgroundSettings(n_per_exposure=12, noise=NoiseSettings(correlation="none"))
@@ -90,9 +93,9 @@ def test_stamps_do_not_depend_on_the_other_files_and_a_finished_pool_is_kept(tmp
     again, _ = make(tmp_path, files)
     assert again.n_stamps == 24
     assert (tmp_path / "pool/pool.json").stat().st_mtime_ns == before
-    with pytest.raises(LumosConfigError, match=r"pool: holds something else .settings differ"):
+    with pytest.raises(LumosConfigError, match=r"pool: holds a pool of other .*settings\.seed: 0 -> 1"):
         make(tmp_path, files, FAST.model_copy(update={"seed": 1}))
-    with pytest.raises(LumosConfigError, match="files differ"):
+    with pytest.raises(LumosConfigError, match=r"files\.b\.fits: .* -> nothing"):
         make(tmp_path, files[:1])
     assert not list(tmp_path.glob(".*"))
 
@@ -112,15 +115,134 @@ def test_a_killed_build_is_continued(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(module, "_cut_file", dies_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, files)
-    assert not (tmp_path / "pool").exists()
+    with pytest.raises(LumosDataError, match="not a pool of backgrounds"):
+        BackgroundPool.open(tmp_path / "pool")
     # Half-written pixels and half a line of the journal, as a kill leaves them.
     for name in ("data.npy", "journal.jsonl"):
-        with (tmp_path / ".pool.part" / name).open("ab") as stream:
+        with (tmp_path / "pool" / name).open("ab") as stream:
             stream.write(b"{garbage")
     make(tmp_path, files)
     assert seen == ["a.fits", "b.fits", "b.fits", "c.fits"]
     for name in ("data.npy", "mask.npy", "index.parquet", "pool.json"):
         assert (tmp_path / "pool" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_build_killed_at_any_opening_of_a_file_is_continued(tmp_path, rng, monkeypatch):
+    stamps = new_stamps(rng.normal(100, 5, (4, 96, 96)))
+    whole = write_pool(tmp_path / "whole", ({}, stamps), ({}, stamps))
+    with monkeypatch.context() as patch:
+        opened = count_openings(patch)
+        write_pool(tmp_path / "other", ({}, stamps), ({}, stamps))
+    assert opened[0] > 15
+    for number in range(1, opened[0] + 1):
+        out = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            count_openings(patch, last=number)
+            with pytest.raises(KeyboardInterrupt):
+                write_pool(out, ({}, stamps), ({}, stamps))
+        if not (out / "pool.json").exists():
+            writer = PoolWriter(out, 96, {})
+            for name in (f"{number}.fits" for number in range(len(writer.entries), 2)):
+                writer.add(name, [(FACTS, stamps)])
+            writer.finish({}, [facts for entry in writer.entries for facts in entry["exposures"]])
+        for name in ("data.npy", "mask.npy", "index.parquet", "pool.json"):
+            assert (out / name).read_bytes() == (whole / name).read_bytes(), (number, name)
+
+
+def count_openings(patch, last=None):
+    """Count the files that a writer opens; die at the last, and leave everything as a kill does."""
+    opened, open_file = [0], os.open
+
+    def counted(path, flags, *arguments, **options):
+        opened[0] += 1
+        if opened[0] == last:
+            patch.setattr(Path, "unlink", lambda *_, **__: None)
+            raise KeyboardInterrupt
+        return open_file(path, flags, *arguments, **options)
+
+    patch.setattr(os, "open", counted)
+    return opened
+
+
+def test_folders_of_the_user_are_left_alone(tmp_path, rng, monkeypatch):
+    files = [write_exposure(tmp_path / "a.fits", rng)]
+    for name in (".pool.part", "pool"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "precious.txt").write_text("mine")
+    with pytest.raises(LumosConfigError, match=r"pool: holds something else; give a new --out"):
+        make(tmp_path, files)
+    make(tmp_path, files, out="other")
+    for name in (".pool.part", "pool"):
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["precious.txt"]
+    # The folder that one is in.
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert make_backgrounds(files, Path(), load_survey("generic"), FAST).n_stamps == 12
+    assert sorted(path.name for path in Path().iterdir()) == ["data.npy", "index.parquet", "mask.npy", "pool.json"]
+
+
+def test_arrays_are_never_written_through_a_link(tmp_path, rng):
+    (tmp_path / "victim").write_text("precious")
+    writer = PoolWriter(tmp_path / "pool", 96, {})
+    (tmp_path / "pool" / "data.npy").unlink()
+    (tmp_path / "pool" / "data.npy").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic links"):
+        writer.add("a.fits", [(FACTS, new_stamps(rng.normal(100, 5, (4, 96, 96))))])
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_two_builds_of_one_pool_are_refused(tmp_path, rng, monkeypatch):
+    files = [write_exposure(tmp_path / "a.fits", rng)]
+    cut = module._cut_file
+
+    def second_start(*arguments):
+        with pytest.raises(LumosError, match=r"pool: another lumos command writes here \(process \d+ on "):
+            make(tmp_path, files, FAST.model_copy(update={"seed": 1}))
+        return cut(*arguments)
+
+    monkeypatch.setattr(module, "_cut_file", second_start)
+    assert make(tmp_path, files)[0].n_stamps == 12
+
+
+def test_changed_masks_are_noticed(tmp_path, rng, monkeypatch):
+    survey = generic_with_masks()
+    files = [write_exposure(tmp_path / f"{name}.fits", rng) for name in "ab"]
+    for name in "ab":
+        fits.PrimaryHDU(np.zeros(SHAPE, dtype=np.int16)).writeto(tmp_path / f"{name}.mask.fits")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_judge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make_backgrounds(files, tmp_path / "pool", survey, FAST)
+    os.utime(tmp_path / "a.mask.fits", ns=(1, 1))
+    seen = []
+    cut = module._cut_file
+    monkeypatch.setattr(module, "_cut_file", lambda path, *rest: (seen.append(path.name), cut(path, *rest))[1])
+    make_backgrounds(files, tmp_path / "pool", survey, FAST)
+    assert seen == ["a.fits", "b.fits"]
+    os.utime(tmp_path / "b.mask.fits", ns=(1, 1))
+    with pytest.raises(LumosConfigError, match=r"b\.mask\.fits has changed since the pool was made"):
+        make_backgrounds(files, tmp_path / "pool", survey, FAST)
+
+
+def generic_with_masks():
+    """Return the generic survey with its mask in a file of its own."""
+    mask = {"kind": "nonzero", "sidecar": [{"find": r"\.fits$", "replace": ".mask.fits"}]}
+    return Survey.model_validate({**load_survey("generic").model_dump(mode="json"), "mask": [mask]})
+
+
+def test_an_unforeseen_error_refuses_one_file(tmp_path, rng, monkeypatch):
+    files = [write_exposure(tmp_path / f"{name}.fits", rng) for name in "ab"]
+    read = module.read_exposure
+
+    def fails(path, *arguments, **options):
+        if path.name == "a.fits":
+            raise AttributeError("no shape")
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(module, "read_exposure", fails)
+    report, _ = make(tmp_path, files)
+    assert report.refused == ("a.fits: AttributeError: no shape",)
+    assert report.n_stamps == 12
 
 
 def test_a_begun_build_of_other_settings_is_begun_anew(tmp_path, rng, monkeypatch):

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from scipy.spatial import cKDTree
 
 from lumos.catalogs.parent import read_parent
@@ -249,11 +250,21 @@ def test_a_killed_simulation_continues_and_a_finished_one_does_nothing(tmp_path)
     assert (len(again.done), len(again.skipped), again.n_galaxies) == (0, 3, report.n_galaxies)
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files} == before
     lost = report.exposures[1]
-    lost.rename(lost.with_name(lost.name + ".part"))
+    lost.unlink()
+    # As a kill leaves them: an unfinished file and a lock that nobody holds.
+    (tmp_path / "exposures" / ".lumos-00000000-ab.part").touch()
+    (tmp_path / ".lumos-lock").touch()
     (tmp_path / "truth.parquet").unlink()
     assert simulate_survey(settings, tmp_path).done == (lost.stem,)
     assert {path: path.read_bytes() for path in files} == {path: content for path, (content, _) in before.items()}
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files
+    # Cut off at the end of an extension, it is a whole FITS file with one extension less.
+    with fits.open(lost) as hdus:
+        end = hdus[-1].fileinfo()["hdrLoc"]
+    for cut in (end, end + 5000, 0):
+        lost.write_bytes(before[lost][0][:cut])
+        assert simulate_survey(settings, tmp_path).done == (lost.stem,)
+        assert lost.read_bytes() == before[lost][0]
 
 
 def test_one_setting_does_not_change_the_draws_of_another():
@@ -387,5 +398,5 @@ def test_surveys_that_cannot_be_simulated_are_refused(tmp_path):
         simulate_survey(settings, tmp_path / "out", workers=0)
     assert not (tmp_path / "out").exists()
     simulate_survey(load_simulation("paucam-mini", [*TINY["paucam-mini"], "bands=[NB455]"]), tmp_path / "out")
-    with pytest.raises(LumosConfigError, match="holds a simulation of other settings"):
+    with pytest.raises(LumosConfigError, match="results of other settings"):
         simulate_survey(settings, tmp_path / "out")

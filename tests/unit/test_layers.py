@@ -8,7 +8,7 @@ import lumos
 
 PACKAGE = Path(lumos.__file__).parent
 LAYERS = {
-    **dict.fromkeys(["errors", "conventions", "files", "flags", "psf", "__init__"], 0),
+    **dict.fromkeys(["errors", "conventions", "files", "flags", "outputs", "psf", "workers", "__init__"], 0),
     **dict.fromkeys(["surveys", "images", "catalogs", "profiles", "pdf"], 1),
     **dict.fromkeys(["estimators", "simulate"], 2),
     "nets": 3,
@@ -23,6 +23,8 @@ SIDEWAYS = {
     ("psf", "conventions"),
     ("psf", "errors"),
     ("files", "errors"),
+    ("outputs", "errors"),
+    ("outputs", "files"),
     ("simulate", "estimators"),
 }
 ONLY_IN = {

@@ -13,15 +13,16 @@ from scipy import ndimage
 
 from lumos import __version__
 from lumos.conventions import AB_ZEROPOINT_NJY, BoolArray, FloatArray
-from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
+from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError, one_line
 from lumos.estimators.background import annulus_background
 from lumos.estimators.noise import source_free
-from lumos.files import read_json
+from lumos.files import file_stamp, read_json
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
 from lumos.images.stamps import cut_stamps
 from lumos.measure.background_settings import BackgroundSettings
 from lumos.measure.noise import Cutout, exposure_noise, good_pixels, stamp_variance
+from lumos.outputs import describe_changes, lock_folder
 from lumos.simulate.pool_writer import METADATA, NewStamps, PoolWriter
 from lumos.surveys import Survey
 
@@ -73,7 +74,7 @@ def make_backgrounds(
     exposures : sequence of Path
         FITS files of one survey.
     out : Path
-        Folder of the pool; it appears when the pool is whole.
+        Folder of the pool; it is one when its metadata are there, which come last.
     survey : Survey
         How to read the exposures.
     settings : BackgroundSettings
@@ -104,26 +105,29 @@ def make_backgrounds(
     its band. The stamps of a CCD do not depend on the other files.
     """
     identity = _identity(exposures, survey, settings, psf_dir)
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        return _finished(out, identity)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    writer = PoolWriter(out, settings.side, identity)
-    done = {entry["file"] for entry in writer.entries}
-    for number, path in enumerate(exposures):
-        if path.name not in done:
-            writer.add(path.name, _cut_file(path, survey, settings, psf_dir))
-        if progress is not None:
-            progress(number + 1, len(exposures), path.name)
-    facts = _judge([facts for entry in writer.entries for facts in entry["exposures"]], settings)
-    refused = _refusals(facts)
-    for line in refused:
-        logger.warning("refused: %s", line)
-    n_used = len(facts) - len(refused)
-    if n_used == 0:
-        writer.abandon()
-        raise LumosDataError(f"{out}: no stamp, every CCD was refused: {'; '.join(refused)}")
-    writer.finish({"version": __version__, "inputs": identity}, facts)
-    return BackgroundReport(sum(entry["n_stamps"] for entry in facts if entry["status"] == "used"), n_used, refused)
+    with lock_folder(out):
+        if (out / METADATA).is_file():
+            return _finished(out, identity)
+        writer = PoolWriter(out, settings.side, identity)
+        if any(_changed(entry["exposures"]) for entry in writer.entries):
+            writer.abandon()
+            writer = PoolWriter(out, settings.side, identity)
+        done = {entry["file"] for entry in writer.entries}
+        for number, path in enumerate(exposures):
+            if path.name not in done:
+                writer.add(path.name, _cut_file(path, survey, settings, psf_dir))
+            if progress is not None:
+                progress(number + 1, len(exposures), path.name)
+        facts = _judge([facts for entry in writer.entries for facts in entry["exposures"]], settings)
+        refused = _refusals(facts)
+        for line in refused:
+            logger.warning("refused: %s", line)
+        n_used = len(facts) - len(refused)
+        if n_used == 0:
+            writer.abandon()
+            raise LumosDataError(f"{out}: no stamp, every CCD was refused: {'; '.join(refused)}")
+        writer.finish({"version": __version__, "inputs": identity}, facts)
+        return BackgroundReport(sum(entry["n_stamps"] for entry in facts if entry["status"] == "used"), n_used, refused)
 
 
 def _identity(
@@ -138,8 +142,7 @@ def _identity(
             raise LumosDataError(f"{path}: no such file")
         if path.name in files:
             raise LumosDataError(f"{path}: another file has the name {path.name!r}; names must differ")
-        status = path.stat()
-        files[path.name] = [status.st_size, status.st_mtime_ns]
+        files[path.name] = list((file_stamp(path) or {}).values())
     return {
         "files": files,
         "survey": survey.model_dump(mode="json"),
@@ -150,13 +153,21 @@ def _identity(
 
 def _finished(out: Path, identity: dict[str, Any]) -> BackgroundReport:
     """Return the report of a pool that is there already, if it is the one that is asked for."""
-    metadata = read_json(out / METADATA) if (out / METADATA).is_file() else {}
-    before = metadata.get("inputs", {})
-    changed = sorted(key for key, value in identity.items() if before.get(key) != value)
-    if changed:
-        raise LumosConfigError(f"{out}: holds something else ({', '.join(changed)} differ); give a new --out")
+    metadata = read_json(out / METADATA)
+    changes = describe_changes(metadata.get("inputs", {}), identity)
+    if changes:
+        raise LumosConfigError(f"{out}: holds a pool of other files or settings ({changes}); give a new --out")
     facts = metadata["exposures"]
+    changed = _changed(facts)
+    if changed:
+        raise LumosConfigError(f"{out}: {changed[0]} has changed since the pool was made; give a new --out")
     return BackgroundReport(metadata["n_stamps"], len(facts) - len(_refusals(facts)), _refusals(facts))
+
+
+def _changed(facts: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the files that CCDs were read from (masks, variances, PSFs too) and that are not as they were."""
+    files = {file: stamp for entry in facts for file, stamp in entry.get("files", {}).items()}
+    return [file for file, stamp in files.items() if file_stamp(Path(file)) != stamp]
 
 
 def _refusals(facts: Sequence[dict[str, Any]]) -> tuple[str, ...]:
@@ -170,9 +181,10 @@ def _cut_file(
     """Cut the stamps of every CCD of a file; one that cannot be read is refused as a whole."""
     try:
         return [_cut_ccd(exposure, survey, settings) for exposure in read_exposure(path, survey, psf_dir=psf_dir)]
-    except LumosError as error:
+    except Exception as error:
+        logger.debug("%s: failed", path, exc_info=True)
         facts = dict.fromkeys(("detector", "survey", "band", "state", "noise_source"), "")
-        return [({**facts, **_refusal(str(error)), "exposure_id": path.stem, "file": path.name}, None)]
+        return [({**facts, **_refusal(one_line(error)), "exposure_id": path.stem, "file": path.name}, None)]
 
 
 def _refusal(reason: str) -> dict[str, Any]:
@@ -190,6 +202,7 @@ def _cut_ccd(
         "band": exposure.band,
         "state": exposure.state,
         "file": exposure.path.name,
+        "files": {str(path): file_stamp(path) for path in map(Path.absolute, exposure.files)},
         "shape": list(exposure.shape),
         "noise_source": "",
         "wavelength": survey.bands[exposure.band].wavelength,

@@ -4,19 +4,18 @@ import hashlib
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from lumos import __version__
 from lumos.catalogs.parent import read_parent
@@ -29,7 +28,7 @@ from lumos.catalogs.tables import (
 )
 from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
-from lumos.files import check_parquet_name, file_sha256, read_json, write_json
+from lumos.files import check_parquet_name, file_sha256, read_json, read_yaml, whole_file, write_json
 from lumos.flags import Flag
 from lumos.measure.calibrate import calibrate_run
 from lumos.measure.coadd_columns import coadd_rows
@@ -40,6 +39,7 @@ from lumos.measure.repeat_errors import NO_REPEATS, IndependentShare, fit_indepe
 from lumos.measure.settings import CoaddSettings
 from lumos.measure.sky import SkyLevels, sky_levels
 from lumos.pdf import FluxPrior, GaussianMixture
+from lumos.workers import Workers
 
 __all__ = ["CoaddReport", "coadd_run"]
 
@@ -155,13 +155,14 @@ def coadd_run(
         context = replace(context, sky=_sky(shard_paths(sky), reader, context))
     context = replace(context, prior=_prior(shards, reader, context))
     out.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(calibration.table(), out.with_suffix(".zeropoints.parquet"), write_page_checksum=True)
+    with whole_file(out.with_suffix(".zeropoints.parquet")) as temporary:
+        pq.write_table(calibration.table(), temporary, write_page_checksum=True)
     if context.prior is not None:
         write_json(out.with_suffix(".prior.json"), context.prior.to_dict())
     schema = _schema(run, settings, identity, context, with_names=has_names(shards))
     partitions = partition_sky(shards, settings.rows_at_once)
-    tables = _execute(partitions, reader, context, schema, workers)
-    n_rows = write_shard(_told(tables, len(partitions), progress), out)
+    with closing(_execute(partitions, reader, context, schema, workers)) as tables:
+        n_rows = write_shard(_told(tables, len(partitions), progress), out)
     return CoaddReport(n_rows, was_finished=False)
 
 
@@ -171,7 +172,7 @@ def _common(runs: Sequence[Path], *, same_catalog: bool = True) -> _Run:
     for run in runs:
         path = run / "settings.yaml"
         try:
-            content = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+            content = read_yaml(path)
             measure = content["measure"]
             about = {
                 "schema_version": content["schema_version"],
@@ -180,7 +181,7 @@ def _common(runs: Sequence[Path], *, same_catalog: bool = True) -> _Run:
                 "estimators": measure["estimators"],
                 "default": measure["default"],
             }
-        except (OSError, yaml.YAMLError, TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError) as error:
             raise LumosDataError(f"{path}: missing or damaged, {run} is no run of `lumos measure`") from error
         if about["schema_version"] != SCHEMA_VERSION:
             version = about["schema_version"]
@@ -352,24 +353,24 @@ def _schema(
 
 def _execute(
     partitions: Sequence[Partition], reader: ShardReader, context: CoaddContext, schema: pa.Schema, workers: int
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table, None, None]:
     """Coadd the partitions here or in processes; yield the tables in order, few of them waiting."""
     if workers == 1 or len(partitions) <= 1:
         yield from (_coadd_partition(partition, reader, context, schema) for partition in partitions)
         return
     work = (reader, context, schema)
-    with ProcessPoolExecutor(min(workers, len(partitions)), get_context("spawn"), _start_worker, (work,)) as pool:
-        waiting: deque[Future[pa.Table]] = deque()
-        try:
+    waiting: deque[Future[pa.Table]] = deque()
+    try:
+        with Workers(min(workers, len(partitions)), _start_worker, work) as pool:
             for partition in partitions:
                 waiting.append(pool.submit(_coadd_in_worker, partition))
                 if len(waiting) > workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            text = "a worker process died, out of memory most likely; run again with fewer --workers"
-            raise LumosError(text) from error
+    except BrokenProcessPool as error:
+        text = "a worker process died, out of memory most likely; run again with fewer --workers"
+        raise LumosError(text) from error
 
 
 _worker_state: list[tuple[ShardReader, CoaddContext, pa.Schema]] = []

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import yaml
 
 from lumos.catalogs.parent import ParentCatalog, read_parent
-from lumos.catalogs.tables import read_shards
+from lumos.catalogs.tables import read_manifest, read_shards
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError
-from lumos.files import file_sha256, read_json
+from lumos.files import file_sha256, read_yaml
 from lumos.flags import UNUSABLE
 from lumos.measure.settings import MeasureSettings
 from lumos.surveys import Survey
@@ -121,16 +120,16 @@ def open_run(path: Path) -> MeasuredRun:
         If the catalogue is missing or not the one that was measured.
     """
     try:
-        content = yaml.safe_load((path / "settings.yaml").read_text(encoding="utf-8"))
+        content = read_yaml(path / "settings.yaml")
         survey = Survey.model_validate(content["survey"])
         settings = MeasureSettings.model_validate(content["measure"])
         catalog_path, digest, psf = Path(content["catalog"]["path"]), content["catalog"]["sha256"], content["psf"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise LumosConfigError(f"{path}: not a run of `lumos measure`, or damaged ({reason})") from error
     if file_sha256(catalog_path) != digest:
         raise LumosDataError(f"{catalog_path}: changed since {path} was measured; measure again")
-    entries = read_json(path / "manifest.json")["exposures"]
+    entries = read_manifest(path)
     done = sorted(name for name, entry in entries.items() if entry["status"] == "done")
     return MeasuredRun(
         path=path,

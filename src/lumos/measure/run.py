@@ -1,29 +1,29 @@
 """Measure many exposures: one shard each, a manifest, and the promise that a second run does nothing."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pyarrow as pa
 import torch
-import yaml
 
 from lumos import __version__
 from lumos.catalogs.parent import ParentCatalog, read_parent
-from lumos.catalogs.tables import SCHEMA_VERSION, write_shard
-from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
-from lumos.files import file_sha256, read_json, write_atomic, write_json
+from lumos.catalogs.tables import SCHEMA_VERSION, Entry, read_manifest, write_shard
+from lumos.errors import LumosDataError, LumosError, LumosValueError, one_line
+from lumos.files import file_sha256, file_stamp, write_json
 from lumos.images.reader import read_exposure, read_exposure_id
 from lumos.measure.exposure import estimators_of, measure_exposure
 from lumos.measure.network import model_facts
 from lumos.measure.settings import MeasureSettings
+from lumos.outputs import lock_folder, settle_settings
 from lumos.surveys import Survey
+from lumos.workers import Workers
 
 __all__ = ["RunReport", "measure_run"]
 
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 #: What a progress display is told: exposures finished, exposures in all, the last one's name.
 Progress = Callable[[int, int, str], None]
-Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,9 +116,10 @@ def measure_run(
     if workers < 1:
         raise LumosValueError("workers", workers, ">= 1")
     estimators_of(settings)
+    if psf_dir is not None and not psf_dir.is_dir():
+        raise LumosDataError(f"{psf_dir}: no such folder (PSF files)")
     model = model_facts(settings.model)
     catalog = read_parent(catalog_path, settings.catalog.columns, settings.catalog.radius, settings.catalog.made_from)
-    (out / "shards").mkdir(parents=True, exist_ok=True)
     content = {
         "schema_version": SCHEMA_VERSION,
         "survey": survey.model_dump(mode="json"),
@@ -128,60 +128,98 @@ def measure_run(
         "model": model,
         "measure": settings.model_dump(mode="json"),
     }
-    _settle_settings(out, content)
-    manifest = _read_manifest(out)
-    tasks, failed = _tasks(exposures, out, survey, psf_dir, settings)
-    todo = [task for task in tasks if not _is_finished(manifest["exposures"].get(task.exposure_id), task, out)]
-    skipped = tuple(task.exposure_id for task in tasks if task not in todo)
-    for path, reason in failed.items():
-        logger.error("%s", reason)
-        manifest["exposures"][Path(path).name] = {"status": "failed", "file": path, "reason": reason}
-    done: list[str] = []
-    for task, result in _execute(todo, catalog, workers):
-        manifest["exposures"][task.exposure_id] = result
-        write_json(out / "manifest.json", manifest)
-        if result["status"] == "done":
-            done.append(task.exposure_id)
-        else:
-            failed[str(task.path)] = result["reason"]
-            logger.error("%s", result["reason"])
-        if progress is not None:
-            progress(len(done) + len(skipped) + len(failed), len(exposures), task.exposure_id)
-    if failed and not todo:
-        write_json(out / "manifest.json", manifest)
-    n_rows = sum(entry.get("n_rows", 0) for entry in manifest["exposures"].values())
-    return RunReport(n_rows, tuple(done), skipped, failed)
+    with lock_folder(out, "shards"):
+        (out / "shards").mkdir(exist_ok=True)
+        manifest = _Manifest(out)
+        settle_settings(out, "measure", content, begun=bool(manifest.finished))
+        tasks, failed = _tasks(exposures, out, survey, psf_dir, settings)
+        finished = {task.exposure_id for task in tasks if manifest.is_finished(task.exposure_id, task.path)}
+        todo = [task for task in tasks if task.exposure_id not in finished]
+        manifest.begin(finished, {task.exposure_id: task.path for task in todo}, failed)
+        done: list[str] = []
+        with closing(_execute(todo, catalog, workers)) as results:
+            for task, result in results:
+                manifest.enter(task.exposure_id, result)
+                if result["status"] == "done":
+                    done.append(task.exposure_id)
+                else:
+                    failed[str(task.path)] = result["reason"]
+                if progress is not None:
+                    progress(len(done) + len(finished) + len(failed), len(exposures), task.exposure_id)
+        skipped = tuple(task.exposure_id for task in tasks if task.exposure_id in finished)
+        return RunReport(manifest.n_rows, tuple(done), skipped, failed)
 
 
-def _settle_settings(out: Path, content: Mapping[str, object]) -> None:
-    """Write the resolved settings, or check that those of an earlier start are the same."""
-    path = out / "settings.yaml"
-    if path.exists():
-        try:
-            before = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (yaml.YAMLError, TypeError, ValueError) as error:
-            raise LumosConfigError(f"{path}: damaged; remove it or give a new --out") from error
-        changed = sorted(key for key in content if _identity(before.get(key)) != _identity(content[key]))
-        if changed:
-            raise LumosConfigError(
-                f"{out}: holds a run of other settings ({', '.join(changed)} differ); give a new --out"
-            )
-    else:
-        header = "# The resolved settings of this run, written by `lumos measure`.\n"
-        write_atomic(path, header + yaml.safe_dump(dict(content), sort_keys=False))
+class _Manifest:
+    """The manifest of a run: what became of each exposure.
+
+    A failed exposure that was measured before keeps that entry under ``earlier``: if the files that it was measured
+    from come back as they were, it counts again.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        known: Mapping[str, Entry] = read_manifest(out) if (out / "manifest.json").exists() else {}
+        self._entries = dict(known)
+        earlier = {name: entry if entry["status"] == "done" else entry.get("earlier") for name, entry in known.items()}
+        #: Entries of the exposures that were measured once, by name.
+        self.finished = {name: entry for name, entry in earlier.items() if entry and "file" in entry}
+
+    @property
+    def n_rows(self) -> int:
+        """Return the rows in all shards."""
+        return sum(entry.get("n_rows", 0) for entry in self._entries.values() if entry["status"] == "done")
+
+    def is_finished(self, name: str, path: Path) -> bool:
+        """Tell whether an exposure was measured before, from the same files, and its shard is whole."""
+        if not self.finished.get(name, {}).get("inputs"):
+            return False
+        entry = self.finished[name] = _moved(self.finished[name], path)
+        if any(file_stamp(Path(file)) != stamp for file, stamp in entry["inputs"].items()):
+            return False
+        shard = self._out / entry["shard"]
+        return shard.is_file() and file_sha256(shard) == str(entry["sha256"])
+
+    def begin(self, finished: set[str], todo: Mapping[str, Path], failed: Mapping[str, str]) -> None:
+        """Enter what is known before the first exposure is measured.
+
+        What must be measured again does not count any longer: whoever stops now leaves no mixture behind.
+        """
+        entries = {name: entry for name, entry in self._entries.items() if entry["status"] == "done"}
+        entries |= {name: self.finished[name] for name in finished}
+        changed = "its files, or its shard, changed since it was measured"
+        for name in todo.keys() & self.finished.keys():
+            entries[name] = self._failure(name, str(todo[name]), f"{todo[name]}: {changed}")
+        for file, reason in failed.items():
+            names = [name for name, entry in self.finished.items() if entry["file"] == file] or [Path(file).name]
+            entries |= {name: self._failure(name, file, reason) for name in names}
+        if entries != self._entries:
+            self._entries = entries
+            self._write()
+
+    def enter(self, name: str, entry: Entry) -> None:
+        """Enter what became of an exposure."""
+        failed = entry["status"] == "failed"
+        self._entries[name] = self._failure(name, entry["file"], entry["reason"]) if failed else entry
+        self._write()
+
+    def _failure(self, name: str, file: str, reason: str) -> Entry:
+        earlier = {"earlier": self.finished[name]} if name in self.finished else {}
+        return {"status": "failed", "file": file, "reason": reason, **earlier}
+
+    def _write(self) -> None:
+        write_json(self._out / "manifest.json", {"version": __version__, "exposures": self._entries})
 
 
-def _identity(section: object) -> object:
-    """Return what must agree between two starts of a run: a catalogue is the same wherever it lies."""
-    return section["sha256"] if isinstance(section, dict) and "sha256" in section else section
-
-
-def _read_manifest(out: Path) -> dict[str, Any]:
-    path = out / "manifest.json"
-    manifest: dict[str, Any] = read_json(path) if path.exists() else {"version": __version__, "exposures": {}}
-    # What failed before is tried again; if it fails again it is entered again.
-    manifest["exposures"] = {key: entry for key, entry in manifest["exposures"].items() if entry["status"] == "done"}
-    return manifest
+def _moved(entry: Entry, path: Path) -> Entry:
+    """Return an entry whose image, with what lies beside and below it, is now at ``path``."""
+    before, now = Path(entry["file"]).parent, path.parent
+    files = {Path(file): stamp for file, stamp in entry["inputs"].items()}
+    inputs = {
+        str(now / file.relative_to(before) if file.is_relative_to(before) else file): stamp
+        for file, stamp in files.items()
+    }
+    return {**entry, "file": str(path), "inputs": inputs}
 
 
 def _tasks(
@@ -190,11 +228,11 @@ def _tasks(
     """Return a task for each file, and the reason for each file that cannot even be identified."""
     tasks: dict[str, _Task] = {}
     failed: dict[str, str] = {}
-    for path in exposures:
+    for path in map(Path.absolute, exposures):
         try:
             name = read_exposure_id(path, survey)
-        except LumosError as error:
-            failed[str(path)] = str(error)
+        except Exception as error:  # noqa: BLE001 (one bad file does not stop the others)
+            failed[str(path)] = _reason(path, error)
             continue
         if name in tasks:
             raise LumosDataError(f"{tasks[name].path} and {path}: both are exposure {name!r}; identifiers must differ")
@@ -202,21 +240,9 @@ def _tasks(
     return list(tasks.values()), failed
 
 
-def _is_finished(entry: Entry | None, task: _Task, out: Path) -> bool:
-    """Tell whether an exposure was measured before, from the same file, and its shard is whole."""
-    if entry is None or entry["status"] != "done" or entry["input"] != _stamp_of(task.path):
-        return False
-    shard = out / entry["shard"]
-    return shard.is_file() and file_sha256(shard) == str(entry["sha256"])
-
-
-def _stamp_of(path: Path) -> dict[str, int]:
-    """Return what tells a changed input file from an unchanged one without reading it."""
-    status = path.stat()
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def _execute(tasks: Sequence[_Task], catalog: ParentCatalog, workers: int) -> Iterator[tuple[_Task, Entry]]:
+def _execute(
+    tasks: Sequence[_Task], catalog: ParentCatalog, workers: int
+) -> Generator[tuple[_Task, Entry], None, None]:
     """Run the tasks here or in worker processes, yielding each as it ends."""
     if workers == 1 or len(tasks) <= 1:
         # Batches this small lose by threads, and lose badly on a busy machine.
@@ -236,15 +262,15 @@ def _execute(tasks: Sequence[_Task], catalog: ParentCatalog, workers: int) -> It
 def _pool_until_broken(waiting: list[_Task], catalog: ParentCatalog, workers: int) -> Iterator[tuple[_Task, Entry]]:
     """Run waiting tasks in a pool; if a worker dies, settle those in flight and leave the rest waiting."""
     running: dict[Future[Entry], _Task] = {}
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (catalog,))
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                running[pool.submit(_measure_in_worker, waiting[-1])] = waiting[-1]
-                waiting.pop()
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                entry = future.result()
-                yield running.pop(future), entry
+        with Workers(workers, _start_worker, catalog) as pool:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    running[pool.submit(_measure_in_worker, waiting[-1])] = waiting[-1]
+                    waiting.pop()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    entry = future.result()
+                    yield running.pop(future), entry
     except BrokenProcessPool:
         # A worker died (no memory for its exposure, most likely) and took the pool with it. Each
         # exposure in flight gets a pool of its own, so that only the one that kills its worker fails.
@@ -253,8 +279,6 @@ def _pool_until_broken(waiting: list[_Task], catalog: ParentCatalog, workers: in
                 yield task, _failure(task, f"{task.path}: its worker process died")
             else:
                 yield from _pool_until_broken([task], catalog, 1)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 _worker_catalog: list[ParentCatalog] = []
@@ -273,24 +297,27 @@ def _measure_file(task: _Task, catalog: ParentCatalog) -> Entry:
     """Measure all CCDs of one file into its shard and return its manifest entry; never raise."""
     start = monotonic()
     detectors: list[str] = []
+    # The image as it was before it was read; its companions are known only when they have been.
+    inputs = {str(task.path): file_stamp(task.path)}
 
     def tables() -> Iterator[pa.Table]:
         for exposure in read_exposure(task.path, task.survey, psf_dir=task.psf_dir):
             detectors.append(exposure.detector)
+            for path in map(Path.absolute, exposure.files):
+                inputs.setdefault(str(path), file_stamp(path))
             yield measure_exposure(exposure, catalog, task.settings)
 
     try:
         n_rows = write_shard(tables(), task.shard)
-    except LumosError as error:
-        return _failure(task, str(error))
-    except (OSError, MemoryError) as error:
-        return _failure(task, f"{task.path}: {type(error).__name__}: {error}")
+    except Exception as error:
+        logger.debug("%s: failed", task.path, exc_info=True)
+        return _failure(task, _reason(task.path, error))
     if n_rows == 0:
         logger.warning("%s: no object of the catalogue lies on this exposure", task.path)
     return {
         "status": "done",
         "file": str(task.path),
-        "input": _stamp_of(task.path),
+        "inputs": inputs,
         "shard": f"shards/{task.shard.name}",
         "sha256": file_sha256(task.shard),
         "n_rows": n_rows,
@@ -301,3 +328,8 @@ def _measure_file(task: _Task, catalog: ParentCatalog) -> Entry:
 
 def _failure(task: _Task, reason: str) -> Entry:
     return {"status": "failed", "file": str(task.path), "reason": reason}
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Return one line: a foreseen error as it is, another one with the file and its type."""
+    return one_line(error) if isinstance(error, LumosError) else f"{path}: {one_line(error)}"

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from lumos.errors import LumosConfigError, LumosDataError
-from lumos.files import file_sha256, read_json, write_atomic
+from lumos.files import file_sha256, read_json, whole_file, write_atomic
 from lumos.nets.domain import DomainNetwork
 from lumos.nets.model import FluxModel, ModelConfig
 
@@ -66,10 +66,8 @@ def save_model(model: FluxModel, folder: Path, card: str, *, half: bool = False)
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     if half:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-    temporary = folder / f"{_WEIGHTS}.part"
-    save_file(tensors, temporary)
-    temporary.chmod(0o644)  # safetensors makes files that only their owner can read
-    temporary.replace(folder / _WEIGHTS)
+    with whole_file(folder / _WEIGHTS) as temporary:
+        save_file(tensors, temporary)
     config = model.config.model_copy(update={"sha256": file_sha256(folder / _WEIGHTS)})
     write_atomic(folder / _CARD, card)
     write_atomic(folder / _CONFIG, config.model_dump_json(indent=1) + "\n")

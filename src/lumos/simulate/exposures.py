@@ -5,22 +5,24 @@ written as one FITS file with an image and a mask per detector, readable through
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from astropy.io import fits
+from astropy.io.fits import VerifyError
 
 from lumos import __version__
 from lumos.conventions import Float32Array, FloatArray
-from lumos.errors import LumosConfigError, LumosError, LumosValueError
-from lumos.files import write_atomic
+from lumos.errors import LumosError, LumosValueError
+from lumos.files import whole_file
+from lumos.outputs import lock_folder, settle_settings
 from lumos.simulate.artefacts import (
     Mask,
     add_cosmic_rays,
@@ -36,6 +38,7 @@ from lumos.simulate.plan import PlannedExposure, detector_wcs, plan_exposures, r
 from lumos.simulate.scene import Field, draw_field, field_light
 from lumos.simulate.settings import SurveySimulation
 from lumos.simulate.truth import header_zeropoint, write_tables
+from lumos.workers import Workers
 
 __all__ = ["KnownExposure", "SimulationReport", "expose", "expose_known", "simulate_survey"]
 
@@ -121,38 +124,39 @@ def simulate_survey(
     if workers < 1:
         raise LumosValueError("workers", workers, ">= 1")
     plan = plan_exposures(settings)
-    _settle_settings(out, settings)
-    (out / "exposures").mkdir(exist_ok=True)
-    n_galaxies = write_tables(out, settings, plan)
+    content = {"version": __version__, "simulate": settings.model_dump(mode="json")}
     paths = {exposure.exposure_id: out / "exposures" / f"{exposure.exposure_id}.fits" for exposure in plan}
-    # A file appears under its name only when it is whole.
-    todo = [exposure for exposure in plan if not paths[exposure.exposure_id].exists()]
-    done: list[str] = []
-    for name in _execute(settings, todo, paths, workers):
-        done.append(name)
-        if progress is not None:
-            progress(len(plan) - len(todo) + len(done), len(plan), name)
-    skipped = tuple(exposure.exposure_id for exposure in plan if exposure not in todo)
+    with lock_folder(out, "exposures"):
+        settle_settings(out, "simulate", content, begun=(out / "parent.parquet").exists())
+        (out / "exposures").mkdir(exist_ok=True)
+        n_galaxies = write_tables(out, settings, plan)
+        todo = [exposure for exposure in plan if not _is_whole(paths[exposure.exposure_id], settings)]
+        done: list[str] = []
+        with closing(_execute(settings, todo, paths, workers)) as names:
+            for name in names:
+                done.append(name)
+                if progress is not None:
+                    progress(len(plan) - len(todo) + len(done), len(plan), name)
+    skipped = tuple(path for path in paths if path not in set(done))
     return SimulationReport(tuple(paths.values()), tuple(sorted(done)), skipped, n_galaxies)
 
 
-def _settle_settings(out: Path, settings: SurveySimulation) -> None:
-    """Write the resolved settings, or check that those of an earlier start are the same."""
-    content = {"version": __version__, "simulate": settings.model_dump(mode="json")}
-    path = out / "settings.yaml"
-    if path.exists():
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if before.get("simulate") != content["simulate"]:
-            raise LumosConfigError(f"{out}: holds a simulation of other settings; give a new --out")
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    header = "# The resolved settings of this simulation, written by `lumos simulate`.\n"
-    write_atomic(path, header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+def _is_whole(path: Path, settings: SurveySimulation) -> bool:
+    """Tell whether an exposure is there with all its extensions, to the last byte."""
+    if not path.is_file():
+        return False
+    try:
+        # Of a file that was cut off astropy warns.
+        with warnings.catch_warnings(action="ignore"), fits.open(path) as hdus:
+            end = max(hdu.fileinfo()["datLoc"] + hdu.fileinfo()["datSpan"] for hdu in hdus)
+            return len(hdus) == 1 + 2 * settings.camera.detectors and path.stat().st_size == end
+    except (OSError, VerifyError):
+        return False
 
 
 def _execute(
     settings: SurveySimulation, todo: Sequence[PlannedExposure], paths: dict[str, Path], workers: int
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """Make exposures here or in worker processes, yielding the name of each as it ends."""
     if workers == 1 or len(todo) <= 1:
         n_threads = torch.get_num_threads()
@@ -163,17 +167,13 @@ def _execute(
         finally:
             torch.set_num_threads(n_threads)
         return
-    with ProcessPoolExecutor(min(workers, len(todo)), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        futures = [pool.submit(_make, settings, exposure, paths[exposure.exposure_id]) for exposure in todo]
-        try:
+    try:
+        with Workers(min(workers, len(todo)), torch.set_num_threads, 1) as pool:
+            futures = [pool.submit(_make, settings, exposure, paths[exposure.exposure_id]) for exposure in todo]
             for future in as_completed(futures):
                 yield future.result()
-        except BrokenProcessPool as error:
-            raise LumosError(
-                "a worker process died, out of memory most likely; run again with fewer --workers"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    except BrokenProcessPool as error:
+        raise LumosError("a worker process died, out of memory most likely; run again with fewer --workers") from error
 
 
 def _make(settings: SurveySimulation, exposure: PlannedExposure, path: Path) -> str:
@@ -188,9 +188,8 @@ def _make(settings: SurveySimulation, exposure: PlannedExposure, path: Path) -> 
     for hdu in hdus:
         # The comment of a checksum holds the time, and two runs shall give the same bytes.
         hdu.add_checksum(when="of the simulation")
-    temporary = path.with_name(path.name + ".part")
-    hdus.writeto(temporary, overwrite=True)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        hdus.writeto(temporary, overwrite=True)
     return exposure.exposure_id
 
 

@@ -1,25 +1,26 @@
-"""Write a pool of background stamps: grown file by file, safe to kill, renamed into place when it is whole.
+"""Write a pool of background stamps: grown file by file, safe to kill, a pool only when it is whole.
 
-While it grows, the pool lies in a scratch folder beside its place. A journal has one line per finished FITS
+It is no pool before its metadata are there, which come last. While it grows, a journal has one line per finished FITS
 file; what was written after the last whole line is cut off when the work is taken up again.
 """
 
 import io
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumos.conventions import AnyArray, Float32Array, FloatArray
-from lumos.errors import LumosShapeError, LumosValueError
-from lumos.files import write_json
+from lumos.errors import LumosConfigError, LumosShapeError, LumosValueError
+from lumos.files import read_text, whole_file, write_atomic, write_json
+from lumos.outputs import own_files
 from lumos.psf import MoffatPsf, Psf
 
 __all__ = ["ARRAYS", "FORMAT", "INDEX", "INDEX_SCHEMA", "METADATA", "NewStamps", "PoolWriter"]
@@ -27,6 +28,11 @@ __all__ = ["ARRAYS", "FORMAT", "INDEX", "INDEX_SCHEMA", "METADATA", "NewStamps",
 #: Name and version of the format, in the metadata.
 FORMAT = "lumos-backgrounds-1"
 METADATA, INDEX = "pool.json", "index.parquet"
+#: Files of a pool that grows.
+_IDENTITY, _JOURNAL = "unfinished.json", "journal.jsonl"
+_OWN_FILES = ("data.npy", "mask.npy", "variance.npy", "psf.npy", INDEX, _JOURNAL, _IDENTITY)
+#: Largest identity, bytes: some tens for each file that the pool is made from.
+_MAX_IDENTITY = 1_000_000_000
 #: Type of each array file.
 ARRAYS: dict[str, np.dtype[Any]] = {
     "data": np.dtype("<f4"),
@@ -106,46 +112,51 @@ class NewStamps:
 
 
 class PoolWriter:
-    """Grow a pool in a scratch folder.
+    """Grow a pool in its folder.
 
     Parameters
     ----------
     out : Path
-        Where the finished pool shall lie; the scratch folder lies beside it.
+        Folder of the pool, made if needed; locked by the caller.
     side : int
         Side of the stamps.
     identity : mapping
-        Plain data that say what the pool is made from; a scratch folder of another identity is begun anew.
+        Plain data that say what the pool is made from; one that was begun with another identity is begun anew.
+
+    Raises
+    ------
+    LumosConfigError
+        If the folder holds anything else than a pool that was begun.
     """
 
     def __init__(self, out: Path, side: int, identity: Mapping[str, object]) -> None:
         self._out, self._side = out, side
-        self._scratch = out.with_name(f".{out.name}.part")
         #: One journal line per finished file.
         self.entries: list[dict[str, Any]] = []
         wanted = json.dumps(identity, sort_keys=True, default=str)
-        if not self._resume(wanted):
-            shutil.rmtree(self._scratch, ignore_errors=True)
-            self._scratch.mkdir(parents=True)
-            (self._scratch / "identity.json").write_text(wanted, encoding="utf-8")
-            for name in ARRAYS:
-                (self._scratch / f"{name}.npy").write_bytes(self._header(name, 0))
+        path = out / _IDENTITY
+        strange = {file.name for file in own_files(out)} - set(_OWN_FILES)
+        if strange or (own_files(out) and not path.is_file()):
+            raise LumosConfigError(f"{out}: holds something else; give a new --out")
+        if not path.is_file() or read_text(path, _MAX_IDENTITY) != wanted:
+            self.abandon()
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, wanted)
+        self._resume()
 
-    def _resume(self, identity: str) -> bool:
-        """Take up the scratch folder of an earlier start; cut off what its journal does not hold."""
-        path = self._scratch / "identity.json"
-        if not path.is_file() or path.read_text(encoding="utf-8") != identity:
-            return False
-        journal = self._scratch / "journal.jsonl"
+    def _resume(self) -> None:
+        """Take up the journal of an earlier start; cut off what it does not hold."""
+        journal = self._out / _JOURNAL
         lines = journal.read_text(encoding="utf-8").splitlines(keepends=True) if journal.is_file() else []
         # A line without its end was being written when the process died.
         whole = [line for line in lines if line.endswith("\n")]
         self.entries = [json.loads(line) for line in whole]
-        journal.write_text("".join(whole), encoding="utf-8")
+        write_atomic(journal, "".join(whole))
         for name, kind in ARRAYS.items():
-            with (self._scratch / f"{name}.npy").open("r+b") as stream:
-                stream.truncate(len(self._header(name, 0)) + self._used(name) * kind.itemsize)
-        return True
+            empty = self._header(name, 0)
+            with _open_own(self._out / f"{name}.npy", os.O_RDWR | os.O_CREAT) as stream:
+                stream.write(empty)
+                stream.truncate(len(empty) + self._used(name) * kind.itemsize)
 
     def _used(self, name: str) -> int:
         """Return how many elements of an array the journal vouches for."""
@@ -171,25 +182,27 @@ class PoolWriter:
         """
         used = {array: self._used(array) for array in ARRAYS}
         entry: dict[str, Any] = {"file": name, "exposures": [], "index": []}
-        streams = {array: (self._scratch / f"{array}.npy").open("ab") for array in ARRAYS}
-        try:
+        with ExitStack() as opened:
+            streams = {
+                array: opened.enter_context(_open_own(self._out / f"{array}.npy", os.O_WRONLY | os.O_APPEND))
+                for array in ARRAYS
+            }
             for facts, stamps in ccds:
                 entry["exposures"].append(facts)
                 entry["index"].append(None if stamps is None else self._append(stamps, streams, used))
             for stream in streams.values():
                 stream.flush()
                 os.fsync(stream.fileno())
-        finally:
-            for stream in streams.values():
-                stream.close()
         entry["used"] = used
-        with (self._scratch / "journal.jsonl").open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(entry) + "\n")
+        with _open_own(self._out / _JOURNAL, os.O_WRONLY | os.O_APPEND) as journal:
+            journal.write((json.dumps(entry) + "\n").encode())
             journal.flush()
             os.fsync(journal.fileno())
         self.entries.append(entry)
 
-    def _append(self, stamps: NewStamps, streams: Mapping[str, BinaryIO], used: dict[str, int]) -> dict[str, list[Any]]:
+    def _append(
+        self, stamps: NewStamps, streams: Mapping[str, IO[bytes]], used: dict[str, int]
+    ) -> dict[str, list[Any]]:
         """Append pixels to the array files and return the stamps' columns of the index."""
         n, pixels = len(stamps), self._side**2
         if stamps.data.shape[1] != self._side:
@@ -216,11 +229,12 @@ class PoolWriter:
         return {name: values.tolist() for name, values in columns.items()}
 
     def abandon(self) -> None:
-        """Remove the scratch folder."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        """Remove what was written."""
+        for name in _OWN_FILES:
+            (self._out / name).unlink(missing_ok=True)
 
     def finish(self, metadata: Mapping[str, object], exposures: Sequence[Mapping[str, object]]) -> None:
-        """Write index and metadata and rename the scratch folder into place.
+        """Write the index and, last, the metadata that make the folder a pool.
 
         Parameters
         ----------
@@ -237,21 +251,28 @@ class PoolWriter:
                 columns = {**index, "exposure": [number] * len(index["row"])}
                 tables.append(pa.table({name: columns[name] for name in INDEX_SCHEMA.names}, schema=INDEX_SCHEMA))
         table = pa.concat_tables(tables) if tables else INDEX_SCHEMA.empty_table()
-        pq.write_table(table, self._scratch / INDEX, write_page_checksum=True)
+        with whole_file(self._out / INDEX) as temporary:
+            pq.write_table(table, temporary, write_page_checksum=True)
         for name in ARRAYS:
-            path = self._scratch / f"{name}.npy"
+            path = self._out / f"{name}.npy"
             if self._used(name) == 0 and name in {"variance", "psf"}:
                 path.unlink()
                 continue
-            with path.open("r+b") as stream:
+            with _open_own(path, os.O_WRONLY) as stream:
                 stream.write(self._header(name, self._used(name)))
+                stream.flush()
+                os.fsync(stream.fileno())
         write_json(
-            self._scratch / METADATA,
+            self._out / METADATA,
             {"format": FORMAT, "side": self._side, "n_stamps": len(table), **metadata, "exposures": list(exposures)},
         )
-        for leftover in ("identity.json", "journal.jsonl"):
-            (self._scratch / leftover).unlink(missing_ok=True)
-        self._scratch.replace(self._out)
+        for leftover in (_IDENTITY, _JOURNAL):
+            (self._out / leftover).unlink()
+
+
+def _open_own(path: Path, flags: int) -> IO[bytes]:
+    """Open a file of a pool that grows, never through a symbolic link."""
+    return os.fdopen(os.open(path, flags | os.O_NOFOLLOW, 0o666), "wb" if flags & os.O_WRONLY else "r+b")
 
 
 def _psf_columns(psf: Psf, n: int, used: int) -> dict[str, AnyArray]:

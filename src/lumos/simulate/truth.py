@@ -1,6 +1,6 @@
 """The tables of a simulated survey: parent catalogue, true fluxes, true facts of the exposures, true PSFs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumos.catalogs.parent import COLUMNS, ParentCatalog, write_parent
+from lumos.files import whole_file
 from lumos.simulate.plan import PlannedExposure
 from lumos.simulate.scene import Field, draw_field
 from lumos.simulate.settings import SurveySimulation
@@ -75,7 +76,7 @@ def write_tables(out: Path, settings: SurveySimulation, plan: Sequence[PlannedEx
         fields = {exposure.field: exposure for exposure in reversed(plan)}
         drawn = {number: draw_field(settings, fields[number]) for number in sorted(fields)}
         parent = _join_parents([field.parent() for field in drawn.values()])
-        _write_whole(out / names[0], lambda path: write_parent(parent, path))
+        write_parent(parent, out / names[0])
         _write_table(out / names[1], truth_table(plan, drawn))
         _write_table(out / names[2], exposure_table(settings, plan))
     return int(pq.read_metadata(out / names[0]).num_rows)
@@ -157,11 +158,5 @@ def exposure_table(settings: SurveySimulation, plan: Sequence[PlannedExposure]) 
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
-    _write_whole(path, lambda part: pq.write_table(table, part, compression="zstd", write_page_checksum=True))
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file, whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)

@@ -4,7 +4,6 @@ import copy
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lumos.errors import LumosConfigError, LumosDataError
-from lumos.files import write_atomic
+from lumos.files import whole_file, write_atomic
 from lumos.nets.model import FluxModel
 from lumos.simulate.backgrounds import BackgroundPool
 from lumos.simulate.draws import FluxProposal
@@ -150,12 +149,8 @@ class _Trainer:
             tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
         tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
         about = {"batches": str(self.batches), "seconds": f"{self.seconds:.3f}", "settings": _identity(self.settings)}
-        path = self.out / "checkpoint.safetensors"
-        temporary = path.with_name(path.name + ".part")
-        save_file(tensors, temporary, about)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with whole_file(self.out / "checkpoint.safetensors") as temporary:
+            save_file(tensors, temporary, about)
 
     def load(self) -> bool:
         """Continue from the files, if there are any."""

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from lumos.catalogs.parent import read_parent, write_parent
 from lumos.errors import LumosDataError, LumosError
-from lumos.files import check_parquet_name
+from lumos.files import check_parquet_name, whole_file
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
 from lumos.images.stamps import cut_stamps
@@ -76,7 +76,7 @@ def make_catalog(
             "fitted_index": made.fitted_index,
         }
     )
-    pq.write_table(quality, out.with_suffix(".quality.parquet"), write_page_checksum=True)
+    _write_table(quality, out.with_suffix(".quality.parquet"))
     radius = made.catalog.half_light_radius / exposure.pixel_scale
     zeropoint = exposure.zeropoint if np.isfinite(exposure.zeropoint) else 0.0
     draw_catalog(
@@ -89,6 +89,11 @@ def make_catalog(
     )
     n = len(made.catalog)
     return f"{out}: {n} objects, {int(made.fitted_index.sum())} with a fitted Sérsic index"
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def make_psfs(
@@ -148,8 +153,8 @@ def make_psfs(
         if progress is not None:
             progress(number + 1, len(images), image.name)
     if rows:
-        pq.write_table(pa.Table.from_pylist(rows), out / "psf.parquet", write_page_checksum=True)
-        pq.write_table(pa.Table.from_pylist(quality), out / "psf.quality.parquet", write_page_checksum=True)
+        _write_table(pa.Table.from_pylist(rows), out / "psf.parquet")
+        _write_table(pa.Table.from_pylist(quality), out / "psf.quality.parquet")
     if failed:
         raise LumosError("; ".join(failed))
     return f"{out / 'psf.parquet'}: {len(rows)} PSFs"
