@@ -80,7 +80,7 @@ class ParentCatalog:
     @property
     def is_point(self) -> BoolArray:
         """Return which objects are point sources, of radius 0 whatever the rest of their shape; shape (n,)."""
-        return self.half_light_radius == 0
+        return np.asarray(self.half_light_radius == 0)
 
     @property
     def shape_ok(self) -> BoolArray:

@@ -16,6 +16,7 @@ from lumos.estimators.noise import apply_correlation
 from lumos.flags import NAN_FLUX, Flag, flag_names
 from lumos.images.exposure import Exposure
 from lumos.images.header import known_zeropoint
+from lumos.images.psf import fwhm_on_pixels
 from lumos.measure.batches import in_handy_units, object_batches, stamp_batch
 from lumos.measure.neighbours import NEIGHBOUR_REACH, has_neighbour
 from lumos.measure.network import check_model, measure_network, model_facts, model_of, summarise
@@ -102,8 +103,10 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     if model is not None:
         check_model(model, exposure)
     exposure, unit = in_handy_units(exposure)
-    if exposure.psf is None:
-        raise LumosDataError(f"{exposure.path}: no PSF is known (the survey names none; `lumos psf` makes one)")
+    model_psf = exposure.psf
+    if model_psf is None:
+        reason = str(exposure.provenance.get("psf", "none: not given")).removeprefix("none: ")
+        raise LumosDataError(f"{exposure.path}: no PSF is known: {reason}")
     around = place_objects(exposure, catalog, settings, margin=NEIGHBOUR_REACH)
     inside = np.flatnonzero(_on_image(around, exposure))
     objects = around.take(inside)
@@ -132,7 +135,7 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
             text = "its stamps share a fault: PSF, pixel scale, positions, noise or the image itself"
             logger.warning("%s: %s (verdict %.2f, suspect above 1)", exposure.path, text, verdict)
     _settle(columns, settings)
-    psf = exposure.psf.at(*(np.full(1, (length - 1) / 2) for length in exposure.shape[::-1]))
+    psf = model_psf.at(*(np.full(1, (length - 1) / 2) for length in exposure.shape[::-1]))
     crowded = has_neighbour(around, inside, columns["flux"], columns["flux_err"], psf, in_njy=calibrated)
     columns["flags"] |= np.where(crowded, int(Flag.NEIGHBOUR), 0)
     _warn_of_nan(exposure, columns)
@@ -253,6 +256,7 @@ def _table(
 ) -> pa.Table:
     """Bring the columns to the output's types and order, with what is known of the objects."""
     n = len(objects)
+    assert exposure.psf is not None  # refused before
     columns |= {
         "object_id": objects.catalog.object_id,
         "exposure_id": np.full(n, exposure.exposure_id, dtype=object),
@@ -265,7 +269,7 @@ def _table(
         "y": objects.y,
         "zeropoint": np.full(n, exposure.zeropoint),
         "zeropoint_err": np.full(n, exposure.zeropoint_err),
-        "psf_fwhm": objects.psf_fwhm * exposure.pixel_scale,
+        "psf_fwhm": fwhm_on_pixels(exposure.psf, objects.psf_fwhm) * exposure.pixel_scale,
         "ood_score": columns.get("ood_score", np.full(n, np.nan)),
     }
     provenance = {
