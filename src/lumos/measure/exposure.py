@@ -17,10 +17,10 @@ from lumos.flags import NAN_FLUX, Flag, flag_names
 from lumos.images.exposure import Exposure
 from lumos.images.header import known_zeropoint
 from lumos.images.psf import fwhm_on_pixels
-from lumos.measure.batches import in_handy_units, object_batches, stamp_batch
+from lumos.measure.batches import in_handy_units, object_batches, object_noise, stamp_batch
 from lumos.measure.neighbours import NEIGHBOUR_REACH, has_neighbour
 from lumos.measure.network import check_model, measure_network, model_facts, model_of, summarise
-from lumos.measure.noise import ExposureNoise, exposure_noise
+from lumos.measure.noise import ExposureNoise
 from lumos.measure.objects import PlacedObjects, place_objects
 from lumos.measure.settings import NETWORK, MeasureSettings
 from lumos.nets.domain import exposure_verdict
@@ -110,7 +110,7 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     around = place_objects(exposure, catalog, settings, margin=NEIGHBOUR_REACH)
     inside = np.flatnonzero(_on_image(around, exposure))
     objects = around.take(inside)
-    noise = exposure_noise(exposure, settings.noise)
+    noise = object_noise(exposure, objects, settings)
     columns = _empty_columns(len(objects), settings, model)
     columns["flags"][:] = objects.flags
     for rows in object_batches(objects, settings):
@@ -182,10 +182,11 @@ def _measure_batch(
         "background": cutout.background.level.numpy(),
         "background_err": cutout.background.level_err.numpy(),
     }
+    correlation = noise.correlation_at(batch.data.shape[1])
     for name, estimator in estimators.items():
         result = estimator(batch)
-        if noise.correlation is not None:
-            result = apply_correlation(result, noise.correlation)
+        if correlation is not None:
+            result = apply_correlation(result, correlation)
         flux = result.flux.numpy()
         columns[f"{name}_flux"] = flux
         columns[f"{name}_flux_err"] = np.hypot(result.flux_err.numpy(), settings.noise.relative_floor * flux)
@@ -276,6 +277,7 @@ def _table(
         **exposure.provenance,
         "noise_source": noise.source,
         "noise_correlation": None if noise.correlation is None else noise.correlation.summary(),
+        "noise_correlation_larger": {str(size): found.summary() for size, found in noise.larger.items()},
         "default_estimator": settings.default_estimator,
         "model": model_facts(settings.model),
     }
