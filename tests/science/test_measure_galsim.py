@@ -11,6 +11,7 @@ from lumos.catalogs.tables import read_shard, read_shards
 from lumos.flags import Flag
 from lumos.measure.run import measure_run
 from lumos.measure.settings import MeasureSettings
+from lumos.psf import moffat_on_pixels
 from lumos.surveys import load_survey
 
 pytestmark = pytest.mark.science
@@ -30,6 +31,7 @@ def draw_exposure(path, rng, *, noise, rotation, parity=1):
         | {"CRPIX1": 400.0, "CRPIX2": 430.0, "CUNIT1": "deg", "CUNIT2": "deg"}
         | {f"CD{i + 1}_{j + 1}": cd[i, j] for i in (0, 1) for j in (0, 1)}
         | {"FILTER": "r", "GAIN": GAIN, "RDNOISE": 0.0, "MAGZPT": ZEROPOINT, "PSF_FWHM": FWHM, "EXPTIME": 1.0}
+        | {"PSFPIXEL": False}
     )
     wcs = galsim.FitsWCS(header=header)
     image = galsim.ImageD(SIDE, SIDE, wcs=wcs)
@@ -119,7 +121,8 @@ def test_units_and_metadata(tmp_path, rng):
     width = table["flux_q84"].to_numpy() - table["flux_q16"].to_numpy()
     np.testing.assert_allclose(width, 2 * 0.99446 * table["flux_err"].to_numpy(), rtol=2e-3)
     np.testing.assert_array_equal(table["flux_q50"], table["flux"])
-    np.testing.assert_allclose(table["psf_fwhm"], FWHM, rtol=1e-5)
+    # As stars on pixels of 0.3 arcsec show it.
+    np.testing.assert_allclose(table["psf_fwhm"], 0.3 * moffat_on_pixels(FWHM / 0.3, 4.765)[0], rtol=1e-5)
     # The sky is 400 image units; an annulus of 3500 pixels knows it to 0.2 image units.
     level = table["background"].to_numpy() / 10 ** (0.4 * (31.4 - ZEROPOINT))
     assert np.abs(level - SKY).max() < 1.0

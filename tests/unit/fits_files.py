@@ -35,6 +35,7 @@ def image(shape=(30, 40), seed=1) -> np.ndarray:
 def header(**cards: object) -> fits.Header:
     """Return a header that the ``generic`` survey reads; None removes a card."""
     default = {"FILTER": "r", "EXPTIME": 100.0, "GAIN": 2.0, "RDNOISE": 5.0, "MAGZPT": 27.0, "PSF_FWHM": 0.8}
+    default["PSFPIXEL"] = False
     return fits.Header([(k, v) for k, v in {**default, **wcs_cards(), **cards}.items() if v is not None])
 
 

@@ -10,6 +10,7 @@ from astropy.io import fits
 
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.images import MoffatModel, StampModel, image_fwhm, load_psfex, load_stamp_psf, read_psf_table
+from lumos.images.psf import TableRow
 from lumos.psf import MoffatPsf, PixelPsf
 
 SHAPE = (4096, 2048)
@@ -94,11 +95,11 @@ def test_psf_table(tmp_path, kind):
         ]
         rows = [" ".join(str(columns[n][k]) for n in columns) for k in range(3)]
         path.write_text("\n".join(["# %ECSV 1.0", "# ---", "# datatype:", *names, " ".join(columns), *rows]) + "\n")
-    table = read_psf_table(path)
-    assert table.model("a", "1", 0.25) == MoffatModel(4.0, 3.0)
-    assert table.model("b", "1", 0.25) is None
-    assert table.model("c", "1", 0.25) is None
-    assert table.model("a", "2", 0.25) is None
+    rows = read_psf_table(path).rows
+    assert rows["a", "1"] == TableRow(1.0, 3.0, None)
+    assert np.isnan(rows["b", "1"].fwhm)
+    assert rows["c", "1"].fwhm == -1.0
+    assert ("a", "2") not in rows
 
 
 def test_bad_psf_tables_are_refused(tmp_path):
@@ -109,6 +110,10 @@ def test_bad_psf_tables_are_refused(tmp_path):
     row = {"exposure_id": ["a", "a"], "detector": ["1", "1"], "fwhm_arcsec": [1.0, 1.0], "beta": [3.0, 3.0]}
     pq.write_table(pa.table(row), path)
     with pytest.raises(LumosDataError, match="two rows for exposure a, detector 1"):
+        read_psf_table(path)
+    row = {"exposure_id": ["a"], "detector": ["1"], "fwhm_arcsec": [1.0], "beta": [3.0], "includes_pixel": ["maybe"]}
+    pq.write_table(pa.table(row), path)
+    with pytest.raises(LumosDataError, match=r"psf\.parquet: includes_pixel is 'maybe', allowed: true or false"):
         read_psf_table(path)
     path.write_bytes(b"junk")
     with pytest.raises(LumosDataError, match=r"psf\.parquet: cannot read"):

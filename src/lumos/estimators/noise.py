@@ -25,9 +25,11 @@ __all__ = ["CorrelatedNoise", "apply_correlation", "measure_correlation", "sourc
 
 _LOG = logging.getLogger(__name__)
 
-DEFAULT_RADII = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.5, 8.0)
+DEFAULT_RADII = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.5, 8.0, 11.0, 15.0, 20.0)
 #: Annulus of the estimators (the paper's), pixels.
 _ANNULUS = (30.0, 45.0)
+#: Apertures up to this radius in pixels are blank as a whole, larger ones up to this share: sources are everywhere.
+_WHOLLY_BLANK, _MOSTLY_BLANK = 8.0, 0.8
 #: Stamps cut at a time, to bound the memory.
 _CHUNK = 250
 
@@ -156,11 +158,15 @@ def measure_correlation(
     sky_variance: AnyArray | float,
     *,
     rng: np.random.Generator,
+    annulus: tuple[float, float] = _ANNULUS,
     radii: tuple[float, ...] = DEFAULT_RADII,
     n_apertures: int = 2000,
     min_apertures: int = 100,
+    blank: BoolArray | None = None,
 ) -> CorrelatedNoise:
     """Measure how the noise of blank apertures exceeds that of independent pixels.
+
+    Apertures of more than 8 pixels radius may hold sources, up to a fifth of their area, whose pixels are left out.
 
     Parameters
     ----------
@@ -172,12 +178,16 @@ def measure_correlation(
         Variance per pixel that the estimators use, image units squared.
     rng : numpy.random.Generator
         Chooses the positions.
+    annulus : tuple of float
+        Radii of the background annulus around each aperture, pixels.
     radii : tuple of float
         Radii of the apertures, pixels, greater than 0.
     n_apertures : int
         Apertures per radius, as far as the blank sky allows.
     min_apertures : int
         A radius with fewer is left out.
+    blank : bool array, shape (ny, nx), optional
+        What :func:`source_free` finds, where it is known.
 
     Returns
     -------
@@ -198,21 +208,23 @@ def measure_correlation(
         raise LumosValueError("aperture radii in pixels", radii, "> 0")
     if min_apertures < 10:
         raise LumosValueError("min_apertures", min_apertures, ">= 10")
-    blank = source_free(data, good)
+    blank = (source_free(data, good) if blank is None else blank).copy()
     variance = np.broadcast_to(np.asarray(sky_variance, dtype=np.float32), data.shape)
     blank &= np.isfinite(variance) & (variance > 0)
     # Outside the blank sky nothing may spoil a sum, not even as 0 x NaN.
     data, variance = (np.where(blank, image, 0).astype(np.float32) for image in (data, variance))
-    sky = _BlankSky(data, blank, variance, half=int(np.ceil(max(radii))) + 1)
+    sky = _BlankSky(data, blank, variance, annulus, half=int(np.ceil(max(radii))) + 1)
     found = []
-    # From large to small: a place that is free for a large aperture is free for the smaller ones.
     clearance = ndimage.distance_transform_edt(np.pad(blank, 1))[1:-1, 1:-1]
+    # From large to small: most places that are free for a large aperture are free for the smaller ones.
     for radius in sorted(radii, reverse=True):
-        sky.add(_new_positions(clearance, radius, n_apertures - sky.n_positions, sky.n_positions, rng))
-        deviations = sky.deviations(radius)
+        free = clearance > radius + 1 if radius <= _WHOLLY_BLANK else _mostly_blank(blank, radius)
+        n_had = sky.n_free(radius)
+        sky.add(_new_positions(free, radius, n_apertures - n_had, n_had, rng))
+        area, deviations = sky.deviations(radius)
         if len(deviations) >= min_apertures:
             low, high = np.percentile(deviations, [15.8655, 84.1345])
-            found.append((sky.noise_area(radius), 0.5 * float(high - low), len(deviations)))
+            found.append((area, 0.5 * float(high - low), len(deviations)))
     if not found:
         reason = f"fewer than {min_apertures} blank apertures of {min(radii):g} px with a background annulus"
         _LOG.warning("noise correlation not measured: %s", reason)
@@ -221,13 +233,19 @@ def measure_correlation(
     return CorrelatedNoise(np.array(areas), np.array(factors), np.array(numbers, dtype=np.int64))
 
 
-def _new_positions(clearance: FloatArray, radius: float, number: int, taken: int, rng: np.random.Generator) -> IntArray:
-    """Draw up to ``number`` random blank positions (y, x), shape (m, 2), for apertures of a radius."""
-    places = np.flatnonzero(clearance > radius + 1)
+def _mostly_blank(blank: BoolArray, radius: float) -> BoolArray:
+    """Return where the square around an aperture is blank up to a share, and its centre too."""
+    share = ndimage.uniform_filter(blank.astype(np.float32), 2 * int(radius) + 1, mode="constant")
+    return np.asarray(blank & (share >= _MOSTLY_BLANK))
+
+
+def _new_positions(free: BoolArray, radius: float, number: int, taken: int, rng: np.random.Generator) -> IntArray:
+    """Draw up to ``number`` random free positions (y, x), shape (m, 2), for apertures of a radius."""
+    places = np.flatnonzero(free)
     # Apertures that overlap add no information: about as many as could be laid side by side.
     number = min(number, int(len(places) / (np.pi * radius**2)) - taken)
     chosen = rng.choice(places, max(number, 0), replace=False)
-    return np.stack(np.unravel_index(chosen, clearance.shape), axis=1)
+    return np.stack(np.unravel_index(chosen, free.shape), axis=1)
 
 
 class _BlankSky:
@@ -239,22 +257,33 @@ class _BlankSky:
         Image and variance per pixel.
     blank : bool array, shape (ny, nx)
         True on usable pixels without sources.
+    annulus : tuple of float
+        Radii of the background annulus, pixels.
     half : int
         Cutouts are 2 half + 1 pixels wide.
     """
 
-    def __init__(self, data: AnyArray, blank: BoolArray, variance: AnyArray, half: int) -> None:
+    def __init__(
+        self, data: AnyArray, blank: BoolArray, variance: AnyArray, annulus: tuple[float, float], half: int
+    ) -> None:
         self._images = (data, blank, variance)
+        self._annulus = annulus
         self._half = half
         side = 2 * half + 1
         self._residuals = torch.zeros(0, side * side)
         self._variances = torch.zeros(0, side * side)
+        self._blank = torch.zeros(0, side * side)
         self._level_errs = torch.zeros(0)
 
-    @property
-    def n_positions(self) -> int:
-        """Return how many cutouts there are."""
-        return len(self._residuals)
+    def n_free(self, radius: float) -> int:
+        """Return at how many positions an aperture is blank enough."""
+        return int(self._is_free(radius).sum())
+
+    def _is_free(self, radius: float) -> Tensor:
+        """Return where an aperture is blank enough, shape (m,)."""
+        overlap = self._overlap(radius)
+        least = 1 - 1e-5 if radius <= _WHOLLY_BLANK else _MOSTLY_BLANK
+        return self._blank @ overlap >= least * overlap.sum()
 
     def add(self, positions: IntArray) -> None:
         """Cut out more positions (y, x), shape (m, 2)."""
@@ -263,16 +292,18 @@ class _BlankSky:
 
     def _add_chunk(self, positions: IntArray) -> None:
         data, blank, variance = self._images
-        large = int(np.ceil(_ANNULUS[1])) + 1
+        large = int(np.ceil(self._annulus[1])) + 1
         stamps = torch.from_numpy(_cut(data, positions, large))
         centre = torch.full((len(stamps),), float(large))
         usable = torch.from_numpy(_cut(blank, positions, large))
-        background = annulus_background(stamps, usable, centre, centre, *_ANNULUS)
+        background = annulus_background(stamps, usable, centre, centre, *self._annulus)
         inner = slice(large - self._half, large + self._half + 1)
-        residuals = stamps[:, inner, inner].flatten(1) - background.level[:, None]
+        free = usable[:, inner, inner].flatten(1).float()
+        residuals = (stamps[:, inner, inner].flatten(1) - background.level[:, None]) * free
         variances = torch.from_numpy(_cut(variance, positions, self._half)).flatten(1)
         self._residuals = torch.cat([self._residuals, residuals])
         self._variances = torch.cat([self._variances, variances])
+        self._blank = torch.cat([self._blank, free])
         self._level_errs = torch.cat([self._level_errs, background.level_err])
 
     def _overlap(self, radius: float) -> Tensor:
@@ -281,17 +312,14 @@ class _BlankSky:
         side = 2 * self._half + 1
         return elliptical_overlap(centre, centre, size, size, torch.zeros(1), (side, side)).flatten().float()
 
-    def noise_area(self, radius: float) -> float:
-        """Return the noise-equivalent area of an aperture, pixels."""
-        overlap = self._overlap(radius)
-        return float(overlap.sum() ** 2 / (overlap**2).sum())
-
-    def deviations(self, radius: float) -> FloatArray:
-        """Return (sum - area x level) in units of the white-noise error, finite ones only, shape (m,)."""
-        overlap = self._overlap(radius)
-        white = self._variances @ overlap**2 + (overlap.sum() * self._level_errs) ** 2
-        deviations = ((self._residuals @ overlap) / white.sqrt()).numpy().astype(np.float64)
-        return np.asarray(deviations[np.isfinite(deviations)])
+    def deviations(self, radius: float) -> tuple[float, FloatArray]:
+        """Return the mean noise-equivalent area, pixels, and (sum - area x level) in white-noise errors, shape (m,)."""
+        overlap, free = self._overlap(radius), self._is_free(radius)
+        blank, total = self._blank[free], self._blank[free] @ overlap
+        white = self._variances[free] @ overlap**2 + (total * self._level_errs[free]) ** 2
+        deviations = ((self._residuals[free] @ overlap) / white.sqrt()).numpy().astype(np.float64)
+        area = float((total**2 / (blank @ overlap**2)).mean()) if len(total) else np.nan
+        return area, np.asarray(deviations[np.isfinite(deviations)])
 
 
 def _cut(image: AnyArray, positions: IntArray, half: int) -> AnyArray:

@@ -20,6 +20,7 @@ __all__ = ["Facts", "HeaderLookup", "identifier", "known_zeropoint", "read_facts
 
 logger = logging.getLogger(__name__)
 
+_LOGICAL = {"True": True, "T": True, "False": False, "F": False}
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._+-]{1,80}")
 
 
@@ -45,6 +46,8 @@ class Facts:
         Moffat exponent; NaN where the header states none.
     saturation, sky_level : float
         Image units; NaN where unknown.
+    psf_pixel : bool or None
+        Whether FWHM and exponent hold the response of the pixel; None where the header does not say.
     """
 
     exposure_id: str
@@ -60,6 +63,7 @@ class Facts:
     psf_beta: float
     saturation: float
     sky_level: float
+    psf_pixel: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,7 @@ def read_facts(lookup: HeaderLookup, survey: Survey) -> Facts:
         psf_beta=lookup.number("Moffat beta", entries.psf_beta),
         saturation=lookup.number("saturation", entries.saturation),
         sky_level=lookup.number("sky level", entries.sky_level),
+        psf_pixel=_psf_pixel(lookup, survey),
     )
 
 
@@ -269,6 +274,17 @@ def identifier(lookup: HeaderLookup, name: str, entry: HeaderEntry) -> str:
         allowed = "1 to 80 letters, digits or ._+- , no leading dot, no '..'"
         raise LumosDataError(f"{lookup.path}: {name} {value!r} is not safe as a file name, allowed: {allowed}")
     return value
+
+
+def _psf_pixel(lookup: HeaderLookup, survey: Survey) -> bool | None:
+    """Return whether the header's PSF holds the response of the pixel; None where it does not say."""
+    found = lookup.text("PSF on pixels", survey.header.psf_pixel)
+    if found is None:
+        return None
+    if found not in _LOGICAL:
+        keys = ", ".join(survey.header.psf_pixel.keys)
+        raise LumosDataError(f"{lookup.path}: {keys}: {found!r} is not logical, allowed: T or F")
+    return _LOGICAL[found]
 
 
 def _band(lookup: HeaderLookup, survey: Survey) -> str:

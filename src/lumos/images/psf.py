@@ -15,12 +15,25 @@ from scipy.sparse import csr_matrix
 from lumos.conventions import AnyArray, BoolArray, FloatArray
 from lumos.errors import LumosDataError, LumosShapeError
 from lumos.images.fitsfile import open_fits, read_float_image
-from lumos.psf import MoffatPsf, PixelPsf, Psf
+from lumos.psf import MoffatPsf, PixelPsf, Psf, moffat_on_pixels
 
-__all__ = ["MoffatModel", "PsfModel", "PsfTable", "StampModel", "image_fwhm", "load_stamp_psf", "read_psf_table"]
+__all__ = [
+    "MoffatModel",
+    "PsfModel",
+    "PsfTable",
+    "StampModel",
+    "TableRow",
+    "fwhm_on_pixels",
+    "image_fwhm",
+    "load_stamp_psf",
+    "moffat_stamp",
+    "read_psf_table",
+]
 
 #: Steps of the radial profile, in samples, and points on each ring.
 _RING_STEP, _RING_POINTS = 0.1, 32
+#: Share of a Moffat's light that its image may lack, its reach in FWHM at most, and samples per FWHM.
+_LIGHT_LEFT, _LONGEST, _SAMPLES = 2e-4, 15.0, 5.0
 
 
 class PsfModel(Protocol):
@@ -59,7 +72,7 @@ class PsfModel(Protocol):
 
 @dataclass(frozen=True)
 class MoffatModel:
-    """One circular Moffat PSF for a whole CCD.
+    """One circular Moffat PSF for a whole CCD, before the response of the pixel.
 
     Parameters
     ----------
@@ -164,6 +177,33 @@ class StampModel:
         return np.full(np.shape(x), image_fwhm(self.at(x, y))[0])
 
 
+def moffat_stamp(model: MoffatModel, jacobian: FloatArray) -> StampModel:
+    """Return the image of a Moffat that is round on the sky, on pixels that are not square.
+
+    Parameters
+    ----------
+    model : MoffatModel
+        Its FWHM in units of the root of a pixel's area.
+    jacobian : float array, shape (2, 2)
+        From pixels to the sky, of determinant 1 or -1.
+
+    Returns
+    -------
+    StampModel
+        Before the response of the pixel; all but 2e-4 of the light lies within it, or 15 FWHM.
+    """
+    alpha = 0.5 * model.fwhm / np.sqrt(2 ** (1 / model.beta) - 1)
+    reach = min(alpha * np.sqrt(_LIGHT_LEFT ** (1 / (1 - model.beta)) - 1), _LONGEST * model.fwhm)
+    # The image must hold the ellipse, and sample its short axis well.
+    long, short = np.linalg.svd(jacobian, compute_uv=False)
+    sampling = min(model.fwhm / long / _SAMPLES, 1.0)
+    half = int(np.ceil(reach / short / sampling))
+    pixels = sampling * np.arange(-half, half + 1)
+    sky = np.einsum("ab,bij->aij", jacobian, np.stack(np.meshgrid(pixels, pixels)))
+    image = (1 + (sky**2).sum(axis=0) / alpha**2) ** -model.beta
+    return StampModel(image, sampling, includes_pixel=False)
+
+
 def load_stamp_psf(path: Path, *, sampling: float = 1.0, includes_pixel: bool = True) -> StampModel:
     """Read a PSF image from a FITS file (the first two-dimensional image in it).
 
@@ -198,36 +238,33 @@ def load_stamp_psf(path: Path, *, sampling: float = 1.0, includes_pixel: bool = 
 
 
 @dataclass(frozen=True)
+class TableRow:
+    """PSF of one CCD in a table.
+
+    Parameters
+    ----------
+    fwhm, beta : float
+        Arcsec, and Moffat exponent; NaN where missing.
+    includes_pixel : bool or None
+        Whether they are those of stars on pixels; None where the table does not say.
+    """
+
+    fwhm: float
+    beta: float
+    includes_pixel: bool | None = None
+
+
+@dataclass(frozen=True)
 class PsfTable:
     """Moffat PSFs per exposure and detector, as ``lumos psf`` writes them.
 
     Parameters
     ----------
     rows : mapping
-        ``{(exposure_id, detector): (FWHM in arcsec, beta)}``.
+        ``{(exposure_id, detector): row}``.
     """
 
-    rows: Mapping[tuple[str, str], tuple[float, float]]
-
-    def model(self, exposure_id: str, detector: str, pixel_scale: float) -> MoffatModel | None:
-        """Return the PSF of one CCD.
-
-        Parameters
-        ----------
-        exposure_id, detector : str
-            Which one.
-        pixel_scale : float
-            Arcsec per pixel.
-
-        Returns
-        -------
-        MoffatModel or None
-            None where the table has no finite, positive FWHM for it.
-        """
-        fwhm, beta = self.rows.get((exposure_id, detector), (np.nan, np.nan))
-        if not (np.isfinite(fwhm) and fwhm > 0 and np.isfinite(beta) and beta > 1):
-            return None
-        return MoffatModel(fwhm / pixel_scale, beta)
+    rows: Mapping[tuple[str, str], TableRow]
 
 
 def read_psf_table(path: Path) -> PsfTable:
@@ -236,7 +273,8 @@ def read_psf_table(path: Path) -> PsfTable:
     Parameters
     ----------
     path : Path
-        Table with the columns ``exposure_id``, ``detector``, ``fwhm_arcsec`` and ``beta``.
+        Table with the columns ``exposure_id``, ``detector``, ``fwhm_arcsec``, ``beta`` and, if it is to say so itself,
+        ``includes_pixel``.
 
     Returns
     -------
@@ -246,7 +284,7 @@ def read_psf_table(path: Path) -> PsfTable:
     Raises
     ------
     LumosDataError
-        If the table cannot be read, lacks a column or has two rows for one CCD.
+        If the table cannot be read, lacks a column, has two rows for one CCD, or a value that is none.
     """
     try:
         if path.suffix == ".parquet":
@@ -260,18 +298,50 @@ def read_psf_table(path: Path) -> PsfTable:
     missing = [name for name in names if name not in columns]
     if missing:
         raise LumosDataError(f"{path}: PSF table lacks {missing}, it has {sorted(columns)}")
-    rows: dict[tuple[str, str], tuple[float, float]] = {}
-    for exposure_id, detector, fwhm, beta in zip(*(columns[name] for name in names), strict=True):
+    on_pixels = columns.get("includes_pixel", [None] * len(columns["beta"]))
+    rows: dict[tuple[str, str], TableRow] = {}
+    for exposure_id, detector, fwhm, beta, pixel in zip(*(columns[name] for name in names), on_pixels, strict=True):
         key = str(exposure_id), str(detector)
         if key in rows:
             raise LumosDataError(f"{path}: two rows for exposure {key[0]}, detector {key[1]}")
-        rows[key] = (_number(fwhm), _number(beta))
+        if pixel is not None and not isinstance(pixel, bool):
+            raise LumosDataError(f"{path}: includes_pixel is {pixel!r}, allowed: true or false")
+        try:
+            rows[key] = TableRow(_number(fwhm), _number(beta), pixel)
+        except ValueError as error:
+            raise LumosDataError(f"{path}: exposure {key[0]}, detector {key[1]}: {error}") from error
     return PsfTable(rows)
 
 
 def _number(value: object) -> float:
     """Return a number; NaN for a missing one."""
     return np.nan if value is None else float(str(value))
+
+
+def fwhm_on_pixels(model: PsfModel, fwhm: FloatArray) -> FloatArray:
+    """Return the FWHM that stars on pixels have.
+
+    Parameters
+    ----------
+    model : PsfModel
+        With or without the response of the pixel.
+    fwhm : float array, shape (n,)
+        The model's own ``fwhm_at``.
+
+    Returns
+    -------
+    float array, shape (n,)
+        In pixels: of the Moffat that fits them best where the PSF is a Moffat, else of their image; NaN where the PSF
+        is unknown.
+    """
+    if isinstance(model, MoffatModel):
+        return np.full_like(fwhm, moffat_on_pixels(model.fwhm, model.beta)[0])
+    if not (isinstance(model, StampModel) and not model.includes_pixel):
+        return fwhm
+    waves = (np.fft.fftfreq(length) / model.sampling for length in model.image.shape)
+    pixel = np.multiply.outer(*(np.sinc(wave) for wave in waves))
+    blurred = np.fft.ifft2(np.fft.fft2(model.image) * pixel).real
+    return np.full_like(fwhm, image_fwhm(PixelPsf(blurred[None], model.sampling))[0])
 
 
 def image_fwhm(psf: PixelPsf) -> FloatArray:

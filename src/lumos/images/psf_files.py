@@ -1,24 +1,33 @@
 """Find and read the PSF that belongs to an exposure, as the survey describes it."""
 
 import glob
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lumos.errors import LumosDataError
+from lumos.conventions import FloatArray
+from lumos.errors import LumosDataError, LumosValueError
 from lumos.images.companions import find_sidecar
 from lumos.images.fitsfile import file_stem
 from lumos.images.header import Facts
-from lumos.images.psf import MoffatModel, PsfModel, load_stamp_psf, read_psf_table
+from lumos.images.psf import MoffatModel, PsfModel, load_stamp_psf, moffat_stamp, read_psf_table
 from lumos.images.psfex import load_psfex
 from lumos.images.sdss import load_psfield
+from lumos.psf import moffat_before_pixel
 from lumos.surveys import Survey
 
 __all__ = ["FoundPsf", "find_psf"]
 
 #: Names of the table that ``lumos psf`` writes.
 _TABLES = ("psf.parquet", "psf.ecsv")
+#: Rows of a table that a message shows.
+_SHOWN = 3
+#: A Moffat wider than this, in pixels, is a mistake.
+_WIDEST = 60.0
+#: Sides of pixels may differ by this share before a PSF that is round on the sky is drawn as an ellipse.
+_SQUARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class FoundPsf:
     model : PsfModel or None
         None where there is none.
     origin : str
-        In words, for the provenance.
+        In words, for the provenance: where it came from, or what was looked for and what was found.
     path : Path or None
         File that it was read from.
     """
@@ -41,7 +50,13 @@ class FoundPsf:
 
 
 def find_psf(
-    survey: Survey, facts: Facts, image: Path, psf_dir: Path | None, *, shape: tuple[int, int], pixel_scale: float
+    survey: Survey,
+    facts: Facts,
+    image: Path,
+    psf_dir: Path | None,
+    *,
+    shape: tuple[int, int],
+    jacobian: FloatArray,
 ) -> FoundPsf:
     """Find the PSF of one CCD.
 
@@ -59,8 +74,8 @@ def find_psf(
         Folder of PSF files; None: the image's own.
     shape : tuple of int
         Shape of the image, (ny, nx).
-    pixel_scale : float
-        Arcsec per pixel.
+    jacobian : float array, shape (2, 2)
+        From pixels to the sky at the centre of the image, arcsec per pixel.
 
     Returns
     -------
@@ -70,39 +85,88 @@ def find_psf(
     Raises
     ------
     LumosDataError
-        If a PSF file is damaged, or several match.
+        If a PSF file is damaged, several match, or a FWHM can be none.
     """
     folder = image.parent if psf_dir is None else psf_dir
     table = next((folder / name for name in _TABLES if (folder / name).is_file()), None)
     if table is not None and (psf_dir is not None or survey.psf.kind == "table"):
-        model = read_psf_table(table).model(facts.exposure_id, facts.detector, pixel_scale)
-        return FoundPsf(model, f"table {table.name}" if model else f"none: no usable row in {table.name}", table)
+        return _from_table(survey, facts, table, jacobian)
     if survey.psf.kind == "header":
-        return _from_header(survey, facts, pixel_scale)
+        return _from_header(survey, facts, image, jacobian)
     if survey.psf.kind in {"none", "table"}:
-        return FoundPsf(None, f"none: survey {survey.name} ships no PSF and there is no {' or '.join(_TABLES)}")
-    path = _psf_file(survey, facts, image, folder)
+        text = f"none: survey {survey.name} ships no PSF, and {folder} has no {' or '.join(_TABLES)} (`lumos psf`)"
+        return FoundPsf(None, text)
+    path, tried = _psf_file(survey, facts, image, folder)
     if path is None:
-        return FoundPsf(None, f"none: no {survey.psf.kind} file found")
+        return FoundPsf(None, f"none: no {survey.psf.kind} file in {folder}, tried: {', '.join(tried) or 'nothing'}")
     return FoundPsf(_load(survey, facts, path, shape), survey.psf.kind, path)
 
 
-def _from_header(survey: Survey, facts: Facts, pixel_scale: float) -> FoundPsf:
+def _from_table(survey: Survey, facts: Facts, path: Path, jacobian: FloatArray) -> FoundPsf:
+    """Return the Moffat of a table's row; none where there is no row, or one without numbers (a failed fit)."""
+    rows = read_psf_table(path).rows
+    what = f"exposure {facts.exposure_id}, detector {facts.detector}"
+    row = rows.get((facts.exposure_id, facts.detector))
+    if row is None:
+        known = [" ".join(key) for key in rows]
+        text = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
+        return FoundPsf(None, f"none: no row for {what} in {path}, which has {len(known)}: {text}", path)
+    if not (np.isfinite(row.fwhm) and row.fwhm > 0 and np.isfinite(row.beta) and row.beta > 1):
+        return FoundPsf(None, f"none: {path}: FWHM {row.fwhm} arcsec, beta {row.beta} for {what}", path)
+    on_pixels = survey.psf.includes_pixel if row.includes_pixel is None else row.includes_pixel
+    fwhm = row.fwhm / _scale(jacobian)
+    model = _moffat(path, fwhm, row.beta, jacobian, on_pixels=on_pixels, beta_on_pixels=on_pixels)
+    return FoundPsf(model, f"table {path.name}", path)
+
+
+def _from_header(survey: Survey, facts: Facts, image: Path, jacobian: FloatArray) -> FoundPsf:
     """Return a Moffat with the header's FWHM; none where it is absent or not positive (a failed measurement)."""
-    fwhm = facts.psf_fwhm / (pixel_scale if survey.psf.unit == "arcsec" else 1.0)
-    if not (np.isfinite(fwhm) and fwhm > 0):
-        return FoundPsf(
-            None, f"none: header FWHM {facts.psf_fwhm}, keys tried: {', '.join(survey.header.psf_fwhm.keys)}"
-        )
-    beta = facts.psf_beta if np.isfinite(facts.psf_beta) else survey.psf.beta
-    return FoundPsf(MoffatModel(fwhm, beta), f"header FWHM, Moffat beta {beta:g}")
+    keys = ", ".join(survey.header.psf_fwhm.keys)
+    if not (np.isfinite(facts.psf_fwhm) and facts.psf_fwhm > 0):
+        found = "no FWHM in the header" if np.isnan(facts.psf_fwhm) else f"the header's FWHM is {facts.psf_fwhm:g}"
+        return FoundPsf(None, f"none: {found}, keys tried: {keys}")
+    on_sky = survey.psf.unit == "arcsec"
+    fwhm = facts.psf_fwhm / (_scale(jacobian) if on_sky else 1.0)
+    stated = bool(np.isfinite(facts.psf_beta))
+    beta = facts.psf_beta if stated else survey.psf.beta
+    on_pixels = survey.psf.includes_pixel if facts.psf_pixel is None else facts.psf_pixel
+    grid = jacobian if on_sky else np.eye(2)
+    model = _moffat(image, fwhm, beta, grid, on_pixels=on_pixels, beta_on_pixels=stated and on_pixels)
+    where = "on pixels" if on_pixels else "before the pixel"
+    return FoundPsf(model, f"header FWHM {where}, Moffat beta {beta:g}")
 
 
-def _psf_file(survey: Survey, facts: Facts, image: Path, folder: Path) -> Path | None:
-    """Return the one PSF file of a CCD, by the survey's substitutions and then by its patterns."""
+def _scale(jacobian: FloatArray) -> float:
+    """Return the root of the area of a pixel, arcsec."""
+    return float(np.sqrt(np.abs(np.linalg.det(jacobian))))
+
+
+def _moffat(
+    path: Path, fwhm: float, beta: float, jacobian: FloatArray, *, on_pixels: bool, beta_on_pixels: bool
+) -> PsfModel:
+    """Return a Moffat that is round on the sky; an image of it where pixels are far from square.
+
+    A FWHM is in units of the root of a pixel's area. Pixels count as square where their response is taken out.
+    """
+    if not fwhm <= _WIDEST:
+        raise LumosDataError(f"{path}: PSF FWHM is {fwhm:.4g} px, allowed: at most {_WIDEST:g} px")
+    try:
+        if on_pixels:
+            fwhm, beta = moffat_before_pixel(fwhm, beta, beta_on_pixels=beta_on_pixels)
+        model = MoffatModel(fwhm, beta)
+    except LumosValueError as error:
+        raise LumosDataError(f"{path}: {error}") from error
+    long, short = np.linalg.svd(jacobian, compute_uv=False)
+    return model if long <= (1 + _SQUARE) * short else moffat_stamp(model, jacobian / _scale(jacobian))
+
+
+def _psf_file(survey: Survey, facts: Facts, image: Path, folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the one PSF file of a CCD, by the survey's substitutions and then by its patterns, and what was tried."""
     sidecar = find_sidecar(folder / image.name, survey.psf.sidecar)
     if sidecar is not None:
-        return sidecar
+        return sidecar, []
+    tried = [re.sub(rule.find, rule.replace, image.name) for rule in survey.psf.sidecar]
+    tried = [name for name in tried if name != image.name]
     stem = file_stem(image)
     base = stem.removesuffix(facts.detector).rstrip("._-") if stem.endswith(facts.detector) else stem
     known = {
@@ -129,8 +193,9 @@ def _psf_file(survey: Survey, facts: Facts, image: Path, folder: Path) -> Path |
         if len(found) > 1:
             raise LumosDataError(f"{image}: {len(found)} PSF files match {name!r} below {folder}, allowed: 1")
         if found:
-            return found[0]
-    return None
+            return found[0], tried
+        tried.append(name)
+    return None, tried
 
 
 def _load(survey: Survey, facts: Facts, path: Path, shape: tuple[int, int]) -> PsfModel:

@@ -20,7 +20,7 @@ from lumos.images.fitsfile import open_fits, read_float_image, read_integer_imag
 from lumos.images.header import HeaderLookup, identifier, read_facts
 from lumos.images.psf_files import find_psf
 from lumos.images.sdss import read_frame_noise, read_span_mask
-from lumos.images.wcs import celestial_wcs, pixel_scale_at
+from lumos.images.wcs import celestial_wcs, pixel_jacobian, pixel_scale_at
 from lumos.surveys import MaskSource, SkySource, Survey, VarianceSource
 
 __all__ = ["list_detectors", "read_exposure", "read_exposure_id"]
@@ -198,7 +198,8 @@ def _read_one(science: Science, survey: Survey, psf_dir: Path | None, *, verify_
         if noise.sky is not None
         else _sky(science, survey, facts.sky_level, verify_checksums=verify_checksums)
     )
-    psf = find_psf(survey, facts, path, psf_dir, shape=science.shape, pixel_scale=scale)
+    jacobian = pixel_jacobian(wcs, *(np.full(1, (length - 1) / 2) for length in science.shape[::-1]))[0]
+    psf = find_psf(survey, facts, path, psf_dir, shape=science.shape, jacobian=jacobian)
     files = {path, *(item for item in (mask_found.path, noise.path, psf.path) if item is not None)}
     _LOGGER.debug("%s detector %s: mask %s, variance %s", path, facts.detector, mask_found.origin, noise.origin)
     return Exposure(

@@ -220,7 +220,7 @@ def _cut_ccd(
         low, high = np.percentile(exposure.data[good_pixels(exposure.mask)][::_STRIDE], [16, 84])
         if low == high:
             raise _RefusedError(f"the pixels have no scatter (most are {low:g})")
-        noise = exposure_noise(exposure, settings.noise)
+        noise = exposure_noise(exposure, settings.noise, (settings.annulus_inner, settings.annulus_outer))
         facts["noise_source"] = noise.source
         stamps, facts["scatter"] = _cut(exposure, noise.source, settings)
     except LumosError as error:

@@ -13,12 +13,12 @@ from lumos.estimators.background import own_light_per_pixel
 from lumos.estimators.light import masked_light_flags
 from lumos.flags import Flag, MaskPlane
 from lumos.images.exposure import Exposure
-from lumos.measure.noise import Cutout, ExposureNoise, cut_out, good_pixels, stamp_variance
+from lumos.measure.noise import Cutout, ExposureNoise, cut_out, exposure_noise, good_pixels, stamp_variance
 from lumos.measure.objects import PlacedObjects
 from lumos.measure.settings import MeasureSettings
 from lumos.profiles.sersic import render_sersic
 
-__all__ = ["in_handy_units", "object_batches", "stamp_batch"]
+__all__ = ["in_handy_units", "object_batches", "object_noise", "stamp_batch"]
 
 #: Pixels of the large stamps that are held at once; sets the memory of a batch (about 50 bytes each).
 _BATCH_PIXELS = 2_000_000
@@ -61,6 +61,28 @@ def _annulus(size: int, settings: MeasureSettings) -> tuple[float, float]:
     """Return the annulus radii for a stamp size: they grow with the stamp."""
     growth = size / settings.stamp_size
     return settings.annulus_inner * growth, settings.annulus_outer * growth
+
+
+def object_noise(exposure: Exposure, objects: PlacedObjects, settings: MeasureSettings) -> ExposureNoise:
+    """Choose the noise of an exposure, with its correlation for the stamps that its objects need.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        In handy units.
+    objects : PlacedObjects
+        Objects on it.
+    settings : MeasureSettings
+        Noise, stamps and annulus.
+
+    Returns
+    -------
+    ExposureNoise
+        As :func:`lumos.measure.noise.exposure_noise` measures it.
+    """
+    sizes = np.unique(objects.stamp_size[objects.usable]).tolist()
+    larger = {size: size / settings.stamp_size for size in sizes if size != settings.stamp_size}
+    return exposure_noise(exposure, settings.noise, (settings.annulus_inner, settings.annulus_outer), larger)
 
 
 def object_batches(objects: PlacedObjects, settings: MeasureSettings) -> Iterator[AnyArray]:

@@ -16,10 +16,11 @@ from lumos.estimators.noise import apply_correlation
 from lumos.flags import NAN_FLUX, Flag, flag_names
 from lumos.images.exposure import Exposure
 from lumos.images.header import known_zeropoint
-from lumos.measure.batches import in_handy_units, object_batches, stamp_batch
+from lumos.images.psf import fwhm_on_pixels
+from lumos.measure.batches import in_handy_units, object_batches, object_noise, stamp_batch
 from lumos.measure.neighbours import NEIGHBOUR_REACH, has_neighbour
 from lumos.measure.network import check_model, measure_network, model_facts, model_of, summarise
-from lumos.measure.noise import ExposureNoise, exposure_noise
+from lumos.measure.noise import ExposureNoise
 from lumos.measure.objects import PlacedObjects, place_objects
 from lumos.measure.settings import NETWORK, MeasureSettings
 from lumos.nets.domain import exposure_verdict
@@ -102,15 +103,17 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     if model is not None:
         check_model(model, exposure)
     exposure, unit = in_handy_units(exposure)
-    if exposure.psf is None:
-        raise LumosDataError(f"{exposure.path}: no PSF is known (the survey names none; `lumos psf` makes one)")
+    model_psf = exposure.psf
+    if model_psf is None:
+        reason = str(exposure.provenance.get("psf", "none: not given")).removeprefix("none: ")
+        raise LumosDataError(f"{exposure.path}: no PSF is known: {reason}")
     around = place_objects(exposure, catalog, settings, margin=NEIGHBOUR_REACH)
     inside = np.flatnonzero(_on_image(around, exposure))
     objects = around.take(inside)
     if exposure.exposure_id in catalog.made_from:
         text = "the catalogue was made from this exposure: fluxes near its limit are biased high (CATALOG_EXPOSURE)"
         logger.warning("%s: %s", exposure.path, text)
-    noise = exposure_noise(exposure, settings.noise)
+    noise = object_noise(exposure, objects, settings)
     columns = _empty_columns(len(objects), settings, model)
     columns["flags"][:] = objects.flags
     for rows in object_batches(objects, settings):
@@ -135,8 +138,7 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
             text = "its stamps share a fault: PSF, pixel scale, positions, noise or the image itself"
             logger.warning("%s: %s (verdict %.2f, suspect above 1)", exposure.path, text, verdict)
     _settle(columns, settings)
-    assert exposure.psf is not None
-    psf = exposure.psf.at(*(np.full(1, (length - 1) / 2) for length in exposure.shape[::-1]))
+    psf = model_psf.at(*(np.full(1, (length - 1) / 2) for length in exposure.shape[::-1]))
     crowded = has_neighbour(around, inside, columns["flux"], columns["flux_err"], psf, in_njy=calibrated)
     columns["flags"] |= np.where(crowded, int(Flag.NEIGHBOUR), 0)
     _warn_of_nan(exposure, columns)
@@ -183,10 +185,11 @@ def _measure_batch(
         "background": cutout.background.level.numpy(),
         "background_err": cutout.background.level_err.numpy(),
     }
+    correlation = noise.correlation_at(batch.data.shape[1])
     for name, estimator in estimators.items():
         result = estimator(batch)
-        if noise.correlation is not None:
-            result = apply_correlation(result, noise.correlation)
+        if correlation is not None:
+            result = apply_correlation(result, correlation)
         flux = result.flux.numpy()
         columns[f"{name}_flux"] = flux
         columns[f"{name}_flux_err"] = np.hypot(result.flux_err.numpy(), settings.noise.relative_floor * flux)
@@ -257,6 +260,7 @@ def _table(
 ) -> pa.Table:
     """Bring the columns to the output's types and order, with what is known of the objects."""
     n = len(objects)
+    assert exposure.psf is not None  # refused before
     columns |= {
         "object_id": objects.catalog.object_id,
         "exposure_id": np.full(n, exposure.exposure_id, dtype=object),
@@ -269,13 +273,14 @@ def _table(
         "y": objects.y,
         "zeropoint": np.full(n, exposure.zeropoint),
         "zeropoint_err": np.full(n, exposure.zeropoint_err),
-        "psf_fwhm": objects.psf_fwhm * exposure.pixel_scale,
+        "psf_fwhm": fwhm_on_pixels(exposure.psf, objects.psf_fwhm) * exposure.pixel_scale,
         "ood_score": columns.get("ood_score", np.full(n, np.nan)),
     }
     provenance = {
         **exposure.provenance,
         "noise_source": noise.source,
         "noise_correlation": None if noise.correlation is None else noise.correlation.summary(),
+        "noise_correlation_larger": {str(size): found.summary() for size, found in noise.larger.items()},
         "default_estimator": settings.default_estimator,
         "model": model_facts(settings.model),
     }

@@ -13,11 +13,19 @@ from lumos.measure.noise import ExposureNoise
 from lumos.measure.objects import PlacedObjects
 from lumos.nets.checkpoint import find_model, load_model
 from lumos.nets.estimator import NetworkFluxes, band_and_state, network_fluxes
-from lumos.nets.inputs import SideInputs
+from lumos.nets.inputs import NoiseFactor, SideInputs
 from lumos.nets.model import FluxModel
 from lumos.pdf import GaussianMixture, TruncatedMixture
 
-__all__ = ["check_model", "measure_network", "model_facts", "model_of", "side_inputs", "summarise"]
+__all__ = [
+    "check_model",
+    "measure_network",
+    "model_facts",
+    "model_of",
+    "noise_factor",
+    "side_inputs",
+    "summarise",
+]
 
 
 def model_of(name: str | None) -> FluxModel | None:
@@ -160,8 +168,26 @@ def measure_network(
         PDFs in the unit of the batch.
     """
     side = side_inputs(model, exposure, objects, rows, unit=unit)
-    factor = None if noise.correlation is None else noise.correlation.factor_at
-    return network_fluxes(model, batch, side, factor, bfloat16=bfloat16)
+    return network_fluxes(model, batch, side, noise_factor(noise, batch), bfloat16=bfloat16)
+
+
+def noise_factor(noise: ExposureNoise, batch: StampBatch) -> NoiseFactor | None:
+    """Return the correlation of the noise of stamps, as a function of area.
+
+    Parameters
+    ----------
+    noise : ExposureNoise
+        Of their exposure.
+    batch : StampBatch
+        The stamps.
+
+    Returns
+    -------
+    callable or None
+        None where errors are for independent pixels.
+    """
+    correlation = noise.correlation_at(batch.data.shape[1])
+    return None if correlation is None else correlation.factor_at
 
 
 def summarise(weights: FloatArray, means: FloatArray, stds: FloatArray, is_cut: BoolArray) -> dict[str, FloatArray]:

@@ -1,7 +1,9 @@
 """The noise of an exposure: where it comes from, and how far its pixels are from independent."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import sep
@@ -11,7 +13,7 @@ from torch import Tensor
 from lumos.conventions import AnyArray, BoolArray, Float32Array, FloatArray
 from lumos.errors import LumosDataError
 from lumos.estimators.background import AnnulusBackground, annulus_background
-from lumos.estimators.noise import CorrelatedNoise, measure_correlation
+from lumos.estimators.noise import CorrelatedNoise, measure_correlation, source_free
 from lumos.flags import MaskPlane
 from lumos.images.exposure import Exposure
 from lumos.images.stamps import Stamps, cut_stamps
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 _TRUSTED = 1.5
 #: Side in pixels of the cells of the map of the robust pixel scatter.
 _MESH = 64
+#: Apertures of larger stamps: their radii in pixels, which grow with the stamp, and how many.
+_LARGE_RADII, _LARGE_APERTURES = (5.0, 8.0, 11.0, 15.0, 20.0), 300
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,28 @@ class ExposureNoise:
         ``"variance"`` (map of the exposure), ``"gain"`` (gain and sky) or ``"scatter"`` (robust).
     correlation : CorrelatedNoise or None
         Excess scatter of blank apertures; None where errors are for independent pixels.
+    larger : mapping
+        The same for larger stamps, by their size: their annuli are further out.
     """
 
     source: str
     correlation: CorrelatedNoise | None
+    larger: Mapping[int, CorrelatedNoise] = field(default_factory=dict)
+
+    def correlation_at(self, size: int) -> CorrelatedNoise | None:
+        """Return the correlation of the noise for stamps of a size.
+
+        Parameters
+        ----------
+        size : int
+            Side of the stamps in pixels.
+
+        Returns
+        -------
+        CorrelatedNoise or None
+            That of the standard stamps where it was not measured.
+        """
+        return self.larger.get(size, self.correlation)
 
 
 @dataclass(frozen=True)
@@ -110,7 +132,12 @@ def good_pixels(mask: AnyArray) -> BoolArray:
     return np.asarray((mask & ~int(MaskPlane.SUSPECT)) == 0)
 
 
-def exposure_noise(exposure: Exposure, settings: NoiseSettings) -> ExposureNoise:
+def exposure_noise(
+    exposure: Exposure,
+    settings: NoiseSettings,
+    annulus: tuple[float, float],
+    larger: Mapping[int, float] = MappingProxyType({}),
+) -> ExposureNoise:
     """Choose the source of the pixel noise and measure its correlation.
 
     Parameters
@@ -119,6 +146,10 @@ def exposure_noise(exposure: Exposure, settings: NoiseSettings) -> ExposureNoise
         Pixels and what is known of their noise.
     settings : NoiseSettings
         Requested source and correlation.
+    annulus : tuple of float
+        Radii of the background annulus of the standard stamps, pixels.
+    larger : mapping
+        How much larger than the standard stamps others are, by their size.
 
     Returns
     -------
@@ -149,8 +180,24 @@ def exposure_noise(exposure: Exposure, settings: NoiseSettings) -> ExposureNoise
             source, variance = "scatter", seen
     if settings.correlation == "none":
         return ExposureNoise(source, None)
-    correlation = measure_correlation(exposure.data, good, variance, rng=np.random.default_rng(settings.seed))
-    return ExposureNoise(source, correlation)
+    blank = source_free(exposure.data, good)
+    rng = np.random.default_rng(settings.seed)
+    correlation = measure_correlation(exposure.data, good, variance, rng=rng, annulus=annulus, blank=blank)
+    more = {}
+    for size, growth in larger.items():
+        measured = measure_correlation(
+            exposure.data,
+            good,
+            variance,
+            rng=np.random.default_rng([settings.seed, size]),
+            annulus=(annulus[0] * growth, annulus[1] * growth),
+            radii=tuple(growth * radius for radius in _LARGE_RADII),
+            n_apertures=_LARGE_APERTURES,
+            blank=blank,
+        )
+        if not measured.reason:
+            more[size] = measured
+    return ExposureNoise(source, correlation, more)
 
 
 def _white_variance(exposure: Exposure, good: BoolArray, source: str) -> Float32Array:

@@ -14,10 +14,10 @@ from lumos.estimators import StampBatch
 from lumos.flags import UNUSABLE, Flag
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
-from lumos.measure.batches import in_handy_units, object_batches, stamp_batch
+from lumos.measure.batches import in_handy_units, object_batches, object_noise, stamp_batch
 from lumos.measure.calibrate import Calibration, calibrate_run
-from lumos.measure.network import check_model, side_inputs
-from lumos.measure.noise import ExposureNoise, exposure_noise
+from lumos.measure.network import check_model, noise_factor, side_inputs
+from lumos.measure.noise import ExposureNoise
 from lumos.measure.objects import PlacedObjects, place_objects
 from lumos.measure.pairs import MeasuredRun
 from lumos.measure.settings import MeasureSettings
@@ -128,7 +128,7 @@ def iterate_ccds(run: MeasuredRun, model: FluxModel) -> Iterator[Ccd]:
                 continue
             objects = place_objects(exposure, run.catalog, run.settings)
             handy, unit = in_handy_units(exposure)
-            noise = exposure_noise(handy, run.settings.noise)
+            noise = object_noise(handy, objects, run.settings)
             yield Ccd(handy, unit, noise, objects, scale, run.settings)
 
 
@@ -173,11 +173,11 @@ def prepare(model: FluxModel, ccd: Ccd, objects: PlacedObjects, reduce: Reduce) 
     """
     if not objects.usable.all() or len(objects) == 0:
         raise LumosDataError(f"{ccd.exposure.path}: an object has no shape or no PSF; measure again")
-    factor = None if ccd.noise.correlation is None else ccd.noise.correlation.factor_at
     parts, scales, order, fine = [], [], [], []
     for rows in object_batches(objects, ccd.settings):
         batch, _, flags = stamp_batch(ccd.exposure, ccd.noise, objects, rows, ccd.settings)
         side = side_inputs(model, ccd.exposure, objects, rows, unit=ccd.unit)
+        factor = noise_factor(ccd.noise, batch)
         parts += [reduce(inputs) for inputs in prepare_inputs(model, batch, side, factor)]
         scales.append(closed_form_error(batch))
         fine.append(torch.from_numpy((flags & int(_UNFIT)) == 0))

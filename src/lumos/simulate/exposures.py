@@ -322,6 +322,7 @@ def _image_header(settings: SurveySimulation, exposure: PlannedExposure, detecto
         ("ZPERR", exposure.zeropoint_err, "its error"),
         ("PSF_FWHM", exposure.fwhm, "arcsec, Moffat, at the centre"),
         ("PSFBETA", exposure.beta, "Moffat exponent"),
+        ("PSFPIXEL", False, "the Moffat is that before the pixel's response"),
         # A full pixel is exactly at this level, rounded as the pixels are.
         ("SATURATE", float(np.float32(exposure.saturation / exposure.gain)), "image units"),
     ):

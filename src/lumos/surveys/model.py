@@ -99,6 +99,9 @@ class HeaderMap(_Level):
     """Moffat exponent of the PSF; ``psf.beta`` where no keyword is found."""
     psf_fwhm: HeaderEntry = HeaderEntry()
     """FWHM of the PSF in the unit of ``psf.unit``."""
+    psf_pixel: HeaderEntry = HeaderEntry()
+    """T where FWHM and exponent are those of stars on pixels, F where they are those before the response of the pixel;
+    ``psf.includes_pixel`` where no keyword is found."""
     state: HeaderEntry = HeaderEntry()
     """Camera state."""
     date: HeaderEntry = HeaderEntry()
@@ -227,7 +230,7 @@ class PsfSource(_Level):
     beta: float = Field(DEFAULT_MOFFAT_BETA, gt=1)
     """Moffat exponent."""
     unit: Literal["arcsec", "pixel"] = "arcsec"
-    """Unit of the header's FWHM."""
+    """Unit of the header's FWHM; a FWHM in arcsec is that of a PSF which is round on the sky."""
     files: tuple[str, ...] = ()
     """Glob patterns below the PSF folder (or the image's), tried in order, with ``{stem}``, ``{base}`` (the stem
     without the detector at its end), ``{exposure_id}``, ``{detector}``, ``{band}``."""
@@ -236,7 +239,9 @@ class PsfSource(_Level):
     sampling: float = Field(1.0, gt=0)
     """Size of a stamp's sample in image pixels."""
     includes_pixel: bool = True
-    """True where a stamp holds the response of the pixel."""
+    """True where the PSF was measured on pixels, so that it holds their response: a stamp, or the Moffat of a header or
+    of a table that does not say so itself (column ``includes_pixel``). Seeing programs measure on pixels; what
+    `lumos psf` writes is the Moffat before them, and says so. ``psf.beta`` is the exponent before the pixel."""
 
 
 class Survey(_Level):

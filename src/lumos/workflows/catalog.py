@@ -167,6 +167,7 @@ def _psf_row(exposure: Exposure, fit: StarPsf) -> dict[str, object]:
         "fwhm_arcsec": fit.fwhm * exposure.pixel_scale,
         "fwhm_err_arcsec": fit.fwhm_err * exposure.pixel_scale,
         "beta": fit.beta,
+        "includes_pixel": False,
         "n_stars": len(fit.x),
     }
 
