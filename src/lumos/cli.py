@@ -123,6 +123,7 @@ def catalog(
     out: Annotated[Path, typer.Option("--out", help="Output catalogue, Parquet.")],
     survey: SurveyName = "generic",
     psf: Annotated[Path | None, typer.Option("--psf", help="Folder with PSF models.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make it again if it exists.")] = False,
     config: Config = None,
     set_: Set = None,
     debug: Debug = False,
@@ -133,7 +134,12 @@ def catalog(
     from lumos.surveys import load_survey  # noqa: PLC0415
     from lumos.workflows import make_catalog  # noqa: PLC0415
 
-    typer.echo(make_catalog(image, out, load_survey(survey), load_settings(config, set_ or []).catalog, psf_dir=psf))
+    settings = load_settings(config, set_ or []).catalog
+    with _progress("catalog") as progress:
+        made = make_catalog(
+            image, out, load_survey(survey), settings, psf_dir=psf, overwrite=overwrite, progress=progress
+        )
+    typer.echo(made)
 
 
 @app.command()

@@ -1,23 +1,33 @@
 """`lumos catalog` and `lumos psf` on images that GalSim drew."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import galsim
 import numpy as np
 import pytest
+import sep
+from astropy.io import fits
 from astropy.wcs import WCS
+from scipy.ndimage import gaussian_filter
 
 from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosDataError
+from lumos.flags import CatalogFlag, MaskPlane
 from lumos.images import sky_to_pixel
 from lumos.images.exposure import Exposure
 from lumos.images.psf import MoffatModel
-from lumos.measure.detect import make_parent_catalog
+from lumos.measure import shapes
+from lumos.measure.completeness import measure_completeness
+from lumos.measure.detect import detect
 from lumos.measure.settings import CatalogSettings, PsfSettings
+from lumos.measure.shapes import make_parent_catalog
 from lumos.measure.stars import fit_star_psf
 
 pytestmark = pytest.mark.science
 SCALE, STEP, ROWS, NOISE = 0.3, 70, 9, 3.0
+#: As `lumos catalog` searches.
+SEARCH = {"threshold": CatalogSettings().threshold, "min_area": CatalogSettings().min_area}
 
 
 def exposure_of(data, fwhm, beta):
@@ -115,3 +125,146 @@ def test_empty_images_are_refused(rng):
         make_parent_catalog(exposure, CatalogSettings(threshold=50))
     with pytest.raises(LumosDataError, match=r"e\.fits: (nothing detected|0 usable stars)"):
         fit_star_psf(exposure, PsfSettings())
+
+
+def field(rng, correlated, side=700, n=200):
+    """Round exponential galaxies at random places; return exposure, places, fluxes and their signal-to-noise ratios."""
+    fwhm, beta, radius = 3.0, 3.5, 1.5
+    profile = galsim.Convolve(galsim.Exponential(half_light_radius=radius), galsim.Moffat(beta=beta, fwhm=fwhm))
+    noise = rng.standard_normal((side, side))
+    if correlated:
+        noise = gaussian_filter(noise, 0.8, mode="wrap")
+        noise /= noise.std()
+    image = galsim.Image(side, side, dtype=float)
+    # Of the flux that is measured with the true profile in independent noise of this scatter.
+    unit = np.asarray(profile.drawImage(nx=48, ny=48, scale=1.0, dtype=float).array)
+    error = NOISE / np.sqrt((unit**2).sum())
+    snr = np.exp(rng.uniform(np.log(2.0), np.log(100.0), n))
+    places = rng.uniform(20, side - 20, (n, 2))
+    for (x, y), flux in zip(places, snr * error, strict=True):
+        stamp = profile.withFlux(flux).drawImage(
+            nx=48, ny=48, scale=1.0, center=galsim.PositionD(x + 1, y + 1), dtype=float
+        )
+        overlap = stamp.bounds & image.bounds
+        image[overlap] += stamp[overlap]
+    return exposure_of(image.array + NOISE * noise + 50, fwhm, beta), places, snr * error, snr
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_what_is_found_is_real_and_what_is_bright_is_found(rng, correlated):
+    exposure, places, flux, snr = field(rng, correlated)
+    found = detect(exposure, **SEARCH)
+    distance = np.hypot(found.x[:, None] - places[:, 0], found.y[:, None] - places[:, 1])
+    # Galaxies that another one outshines within 10 px are blends, no matter how deep the search.
+    apart = np.hypot(*(places[:, None] - places).transpose(2, 0, 1)) + 1e3 * np.eye(len(places))
+    alone = ~((apart < 10) & (flux > flux[:, None])).any(axis=1)
+    # Noise with such a correlation doubles the errors on this scale.
+    bright = alone & (snr > (20 if correlated else 10))
+    assert bright.sum() > 50
+    assert np.mean(distance.min(axis=0)[bright] < 2) > 0.97
+    n_false = int((distance.min(axis=1) > 3).sum())
+    assert n_false < 0.05 * len(found)
+    # The negative image foretells the number of false ones.
+    assert abs(n_false - found.n_false) < 8
+
+
+def test_the_completeness_is_that_of_the_true_galaxies(rng):
+    made, truth = [], []
+    for _ in range(3):
+        exposure, places, flux, _ = field(rng, correlated=False)
+        found = detect(exposure, **SEARCH)
+        distance = np.hypot(found.x[:, None] - places[:, 0], found.y[:, None] - places[:, 1])
+        truth.append((flux, distance.min(axis=0) < 2))
+        made.append(measure_completeness(exposure, CatalogSettings(), 1.5, rng))
+    flux, is_found = (np.concatenate(parts) for parts in zip(*truth, strict=True))
+    middle = np.median([item.flux_50 for item in made])
+    assert min(item.n for item in made) > 150
+    assert np.mean([item.bright for item in made]) > 0.9
+    # 600 galaxies: a share near one half is known to 0.06 from those within a fifth of the limit.
+    near = np.abs(np.log(flux / middle)) < 0.2
+    assert near.sum() > 40
+    assert 0.3 < is_found[near].mean() < 0.7
+    assert is_found[flux > 2 * middle].mean() > 0.9
+    assert is_found[flux < 0.5 * middle].mean() < 0.1
+
+
+def test_a_real_image_is_searched_as_deep_as_by_sep(data_dir):
+    data = np.ascontiguousarray(fits.getdata(data_dir / "kids" / "r.fits")[:1300, :1300], dtype=np.float32) * 1e12
+    background = sep.Background(data, bw=64, bh=64)
+    reference = sep.extract(data - background.back(), 1.5, err=background.globalrms, minarea=5)
+    snr = reference["flux"] / (background.globalrms * np.sqrt(reference["npix"]))
+    found = detect(exposure_of(data, 2.4, 2.0), **SEARCH)
+    distance = np.hypot(reference["x"][:, None] - found.x, reference["y"][:, None] - found.y).min(axis=1)
+    assert (snr > 10).sum() > 400
+    assert np.mean(distance[snr > 10] < 2) > 0.98
+    assert np.mean(distance[(snr > 10) & (snr < 20)] < 2) > 0.98
+    assert found.n_false < 0.03 * len(found)
+
+
+def test_positions_stay_on_the_image_and_doubtful_shapes_are_flagged(rng):
+    side = 400
+    places = np.array([[1.0, 100.0], [200.0, 398.5], [100.0, 200.0], [250.0, 200.0], [258.0, 204.0], [330.0, 330.0]])
+    psf = galsim.Moffat(beta=3.5, fwhm=3.0)
+    galaxy = galsim.Convolve(galsim.Exponential(half_light_radius=2.5), psf)
+    image = galsim.Image(side, side, dtype=float)
+    for number, (x, y) in enumerate(places):
+        profile = (psf if number == 2 else galaxy).withFlux(3e6 if number == 2 else 2e4)
+        stamp = profile.drawImage(nx=200, ny=200, scale=1.0, center=galsim.PositionD(x + 1, y + 1), dtype=float)
+        overlap = stamp.bounds & image.bounds
+        image[overlap] += stamp[overlap]
+    data = image.array + rng.normal(50, NOISE, (side, side))
+    # The detector is full at 20 000: the star has a flat top that no header tells.
+    exposure = exposure_of(np.minimum(data, 20_000), 3.0, 3.5)
+    made = make_parent_catalog(exposure, CatalogSettings())
+    assert ((made.x >= -0.5) & (made.x < side - 0.5) & (made.y >= -0.5) & (made.y < side - 0.5)).all()
+    nearest = np.hypot(made.x - places[:, :1], made.y - places[:, 1:]).argmin(axis=1)
+    flags = made.flags[nearest]
+    assert flags[0] & CatalogFlag.EDGE
+    assert flags[1] & CatalogFlag.EDGE
+    assert flags[2] & CatalogFlag.POOR_FIT
+    assert flags[3] & CatalogFlag.BLENDED
+    assert flags[5] == 0
+    assert made.doubtful[nearest].tolist() == [True, True, True, False, False, False]
+    # With a mask the same star is told by its pixels.
+    mask = np.where(data > 20_000, int(MaskPlane.SATURATED), 0).astype(np.int32)
+    masked = make_parent_catalog(replace(exposure, mask=mask), CatalogSettings())
+    star = np.hypot(masked.x - 100, masked.y - 200).argmin()
+    assert masked.flags[star] & CatalogFlag.SATURATED
+    assert masked.flags[star] & CatalogFlag.MASKED
+    assert masked.catalog.made_from == ("e",)
+
+
+def test_stars_are_points(rng):
+    psf = galsim.Moffat(beta=3.5, fwhm=3.0)
+    data, centres = draw(rng, [psf.withFlux(flux) for flux in np.geomspace(2e3, 1e5, ROWS**2)])
+    made = make_parent_catalog(exposure_of(data, 3.0, 3.5), CatalogSettings())
+    nearest = np.hypot(made.x[:, None] - centres[:, 0], made.y[:, None] - centres[:, 1]).argmin(axis=0)
+    is_point = (made.flags[nearest] & int(CatalogFlag.POINT_SOURCE)) > 0
+    assert is_point[-60:].mean() > 0.9
+    point = made.catalog[nearest[is_point]]
+    assert (point.half_light_radius < 0.1 * SCALE).all()
+    assert (point.axis_ratio == 1).all()
+
+
+def test_a_centre_that_strays_stays_at_the_detection(rng, monkeypatch):
+    exposure, _, _, _ = field(rng, correlated=False, side=300, n=30)
+    found = detect(exposure, **SEARCH)
+    whole = shapes._fit
+
+    def astray(work, rows, *, fixed_centre=False, progress=None):
+        fits_ = whole(work, rows, fixed_centre=fixed_centre, progress=progress)
+        if fixed_centre:
+            assert (fits_.point[:, 4:] == 0).all()
+            return fits_
+        point = fits_.point.copy()
+        point[0, 4:] = 2.9, 0.0
+        return replace(fits_, point=point, flux=np.where(np.arange(len(rows)) == 1, -1.0, fits_.flux))
+
+    monkeypatch.setattr(shapes, "_fit", astray)
+    made = make_parent_catalog(exposure, CatalogSettings())
+    assert made.flags[0] & CatalogFlag.CENTRE_KEPT
+    assert (made.x[0], made.y[0]) == (found.x[0], found.y[0])
+    # A fit without positive flux gives way to the detection too, flux included.
+    assert made.flags[1] & CatalogFlag.FIT_FAILED
+    assert (made.x[1], made.y[1], made.flux[1]) == (found.x[1], found.y[1], found.flux[1])
+    assert np.isfinite(made.catalog.ref_mag).all()

@@ -1,34 +1,32 @@
-"""Make a parent catalogue from an image: detect objects, fit a PSF-convolved Sérsic profile to each."""
+"""Detect objects in an image, and tell which of them touch what would spoil their shapes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import sep
-import torch
-from torch import Tensor
+from scipy.ndimage import binary_dilation, convolve, distance_transform_edt
 
-from lumos.catalogs.parent import ParentCatalog
-from lumos.conventions import SERSIC_N_RANGE, AnyArray, BoolArray, Float32Array, FloatArray
+from lumos.conventions import AnyArray, BoolArray, Float32Array, FloatArray, IntArray
 from lumos.errors import LumosDataError
+from lumos.flags import CatalogFlag, MaskPlane
 from lumos.images.exposure import Exposure
-from lumos.images.stamps import cut_stamps
-from lumos.images.wcs import pixel_jacobian
-from lumos.measure.fitting import ModelFit, Parameters, fit_models
 from lumos.measure.noise import good_pixels
-from lumos.measure.settings import CatalogSettings
-from lumos.profiles.sersic import render_sersic
-from lumos.psf import PSF_HALF_LIGHT, Psf
 
-__all__ = ["DetectedCatalog", "Detections", "detect", "make_parent_catalog"]
+__all__ = ["Detections", "detect", "detect_in", "grown_segments"]
 
 _MESH = 64
-#: Side of the stamps that are fitted, and how many are fitted at once.
-_STAMP, _CHUNK = 48, 256
-#: Limits of the half-light radius in pixels: below the first an object is a point.
-_RADIUS_RANGE = (0.05, 30.0)
-#: Widths of the priors that hold the shapes of faint objects: ln r50, ellipticity, ln n, centre in pixels.
-_PRIOR_STD = (0.7, 0.3, 0.3, 0.5, 0.5, 0.5)
-_MIN_AXIS_RATIO = 0.1
+#: Footprints grow by this many pixels before the background is measured again, if they then cover less than this.
+_GROWTH, _MOST_COVERED = 3, 0.7
+#: What the image is convolved with before it is compared with the threshold.
+_KERNEL = np.array([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
+#: Pixels that are independent of each other scatter this much after the convolution.
+_INDEPENDENT = float(np.sqrt((_KERNEL**2).sum()))
+#: Fewest pixels of empty sky from which the scatter of the convolved image is measured.
+_FEWEST_PIXELS = 1000
+#: Pixels within this of a footprint belong to it, when it is asked whether they are masked.
+_TOUCH = 2.0
+#: A footprint reaches as far again as its own radius, in pixels between these limits, into what is not detected.
+_REACH = (3.0, 15.0)
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,10 @@ class Detections:
         0 on the sky, else the number of an object.
     subtracted, scatter : float32 array, shape (ny, nx)
         Image without its smooth background; robust pixel scatter.
+    flags : int array, shape (n,)
+        Bits of :class:`lumos.flags.CatalogFlag`: EDGE, BLENDED, MASKED, SATURATED.
+    n_false : int
+        Detections in the negative image: about as many of the objects are noise.
     """
 
     x: FloatArray
@@ -65,40 +67,14 @@ class Detections:
     segmentation: AnyArray
     subtracted: Float32Array
     scatter: Float32Array
+    flags: IntArray
+    n_false: int
 
     def __len__(self) -> int:
         return len(self.x)
 
 
-@dataclass(frozen=True)
-class DetectedCatalog:
-    """A parent catalogue made from an image, and what tells how good it is.
-
-    Parameters
-    ----------
-    catalog : ParentCatalog
-        The objects.
-    flux, flux_err : float array, shape (n,)
-        Of the fit, image units; the error is for independent pixels and a known shape.
-    reduced_chi2 : float array, shape (n,)
-        Chi-square of the fit per pixel.
-    fitted_index : bool array, shape (n,)
-        True where the Sérsic index was fitted, False where it is the default.
-    x, y, theta : float array, shape (n,)
-        Fitted position in 0-based pixels; angle of the major axis from +x to +y in radians.
-    """
-
-    catalog: ParentCatalog
-    flux: FloatArray
-    flux_err: FloatArray
-    reduced_chi2: FloatArray
-    fitted_index: BoolArray
-    x: FloatArray
-    y: FloatArray
-    theta: FloatArray
-
-
-def detect(exposure: Exposure, *, threshold: float = 1.5, min_area: int = 5) -> Detections:
+def detect(exposure: Exposure, *, threshold: float = 3.5, min_area: int = 5) -> Detections:
     """Detect objects above a smooth background.
 
     Parameters
@@ -106,7 +82,7 @@ def detect(exposure: Exposure, *, threshold: float = 1.5, min_area: int = 5) -> 
     exposure : Exposure
         Image and mask.
     threshold : float, optional
-        In units of the local pixel scatter.
+        Of the image convolved with 3 x 3 pixels, in units of the scatter of that image.
     min_area : int, optional
         Fewest connected pixels.
 
@@ -120,20 +96,56 @@ def detect(exposure: Exposure, *, threshold: float = 1.5, min_area: int = 5) -> 
     LumosDataError
         If nothing is found.
     """
-    bad = ~good_pixels(exposure.mask)
-    background = sep.Background(exposure.data, mask=bad, bw=_MESH, bh=_MESH)
-    subtracted, scatter = exposure.data - background.back(), background.rms()
-    sep.set_extract_pixstack(max(300_000, exposure.data.size // 4))
-    found, segmentation = sep.extract(
-        subtracted, threshold, err=scatter, mask=bad, minarea=min_area, segmentation_map=True
-    )
+    found = detect_in(exposure.data, exposure.mask, threshold=threshold, min_area=min_area)
     if len(found) == 0:
         raise LumosDataError(f"{exposure.path}: nothing detected above {threshold} times the pixel scatter")
+    return found
+
+
+def detect_in(data: Float32Array, mask: AnyArray, *, threshold: float, min_area: int) -> Detections:
+    """Detect objects in an image.
+
+    Parameters
+    ----------
+    data : float32 array, shape (ny, nx)
+        Image.
+    mask : int array, shape (ny, nx)
+        Bits of :class:`lumos.flags.MaskPlane`.
+    threshold : float
+        Of the image convolved with 3 x 3 pixels, in units of the scatter of that image.
+    min_area : int
+        Fewest connected pixels.
+
+    Returns
+    -------
+    Detections
+        Brightest first, perhaps none.
+
+    Notes
+    -----
+    The scatter of the convolved image is measured where nothing is detected, so that the threshold means the same
+    whether or not the noise of neighbouring pixels is correlated. Background and scatter are measured twice, the
+    second time without what was found, whose wings raise both. What the library calls a matched filter is not used:
+    with it, its deblending loses one in eight sources with a signal-to-noise ratio of 10 to 20.
+    """
+    bad = ~good_pixels(mask)
+    sep.set_extract_pixstack(max(300_000, data.size // 4))
+    background = sep.Background(data, mask=bad, bw=_MESH, bh=_MESH)
+    subtracted, scatter = data - background.back(), background.rms()
+    _, segmentation = _extract(subtracted, scatter * _INDEPENDENT, bad, threshold, min_area)
+    covered = bad | binary_dilation(segmentation > 0, iterations=_GROWTH)
+    if covered.mean() < _MOST_COVERED:
+        background = sep.Background(data, mask=covered, bw=_MESH, bh=_MESH)
+        subtracted, scatter = data - background.back(), background.rms()
+    smoothed = scatter * _smoothing(subtracted, scatter, covered)
+    found, segmentation = _extract(subtracted, smoothed, bad, threshold, min_area)
+    false, _ = _extract(-subtracted, smoothed, bad, threshold, min_area)
     radius, _ = sep.flux_radius(
         subtracted, found["x"], found["y"], np.maximum(6 * found["a"], 6), 0.5, normflux=None, mask=bad, subpix=5
     )
     order = np.argsort(-found["flux"])
     noise = scatter[np.rint(found["y"]).astype(int), np.rint(found["x"]).astype(int)]
+    flags = _flags(found, segmentation, mask)
     return Detections(
         x=found["x"][order],
         y=found["y"][order],
@@ -147,141 +159,74 @@ def detect(exposure: Exposure, *, threshold: float = 1.5, min_area: int = 5) -> 
         segmentation=segmentation,
         subtracted=np.ascontiguousarray(subtracted, dtype=np.float32),
         scatter=np.ascontiguousarray(scatter, dtype=np.float32),
+        flags=flags[order],
+        n_false=len(false),
     )
 
 
-def make_parent_catalog(exposure: Exposure, settings: CatalogSettings) -> DetectedCatalog:
-    """Detect the objects of an image and fit their shapes, deconvolved from the PSF.
+def _extract(
+    subtracted: Float32Array, smoothed: Float32Array, bad: BoolArray, threshold: float, min_area: int
+) -> tuple[AnyArray, AnyArray]:
+    """Return detections and their segmentation, given the scatter of the convolved image."""
+    found, segmentation = sep.extract(
+        subtracted,
+        threshold,
+        err=smoothed,
+        mask=bad,
+        minarea=min_area,
+        filter_kernel=_KERNEL,
+        filter_type="conv",
+        segmentation_map=True,
+    )
+    return found, segmentation
+
+
+def _smoothing(subtracted: Float32Array, scatter: Float32Array, covered: BoolArray) -> float:
+    """Return the scatter of the convolved image over that of the pixels, measured on empty sky."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = np.where(covered | (scatter <= 0), 0.0, subtracted / scatter)
+    empty = ~binary_dilation(covered)
+    if empty.sum() < _FEWEST_PIXELS:
+        return _INDEPENDENT
+    values = convolve(relative, _KERNEL)[empty]
+    low, high = np.quantile(values, [0.1587, 0.8413])
+    return max(float(high - low) / 2, _INDEPENDENT)
+
+
+def _flags(found: AnyArray, segmentation: AnyArray, mask: AnyArray) -> IntArray:
+    """Return the flags of the detections, in the order of their segments."""
+    flags = np.where(found["flag"] & sep.OBJ_MERGED, int(CatalogFlag.BLENDED), 0)
+    flags |= np.where(found["flag"] & sep.OBJ_TRUNC, int(CatalogFlag.EDGE), 0)
+    ny, nx = segmentation.shape
+    at_edge = (found["xmin"] <= 0) | (found["ymin"] <= 0) | (found["xmax"] >= nx - 1) | (found["ymax"] >= ny - 1)
+    flags |= np.where(at_edge, int(CatalogFlag.EDGE), 0)
+    touched = grown_segments(segmentation, np.full(len(found), _TOUCH))
+    saturated = int(MaskPlane.SATURATED | MaskPlane.BLEED)
+    for planes, flag in ((saturated, CatalogFlag.SATURATED), (~int(MaskPlane.SUSPECT), CatalogFlag.MASKED)):
+        numbers = np.unique(touched[(mask & planes) != 0])
+        flags[numbers[numbers > 0] - 1] |= int(flag)
+    return flags.astype(np.int64)
+
+
+def grown_segments(segmentation: AnyArray, reach: FloatArray | None = None) -> AnyArray:
+    """Give the pixels around each footprint to it, as far as it reaches; the nearer of two footprints has them.
 
     Parameters
     ----------
-    exposure : Exposure
-        With a PSF.
-    settings : CatalogSettings
-        Thresholds.
+    segmentation : int array, shape (ny, nx)
+        0 on the sky, else the number of an object, from 1.
+    reach : float array, shape (n,), optional
+        Pixels by which each grows; by default as far again as its own radius.
 
     Returns
     -------
-    DetectedCatalog
-        Objects brightest first, numbered from 1; radii along the major axis.
-
-    Raises
-    ------
-    LumosDataError
-        If the exposure has no PSF or nothing is found.
-
-    Notes
-    -----
-    Each fit varies ln r50, two ellipticities, ln n and the centre, with weak Gaussian priors that
-    keep faint objects from running away; pixels of other detections are left out.
+    int array, shape (ny, nx)
+        Numbers of the objects.
     """
-    if exposure.psf is None:
-        raise LumosDataError(f"{exposure.path}: no PSF is known; shapes cannot be deconvolved (`lumos psf` makes one)")
-    found = detect(exposure, threshold=settings.threshold, min_area=settings.min_area)
-    free_index = found.flux / found.flux_err >= settings.min_snr
-    parts = []
-    for start in range(0, len(found), _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, len(found)))
-        psf = exposure.psf.at(found.x[rows], found.y[rows])
-        fwhm = exposure.psf.fwhm_at(found.x[rows], found.y[rows])
-        parts.append(_fit_chunk(exposure, found, rows, psf, fwhm, free_index[rows], settings.default_n))
-    return _assemble(exposure, parts, free_index)
-
-
-def _fit_chunk(
-    exposure: Exposure,
-    found: Detections,
-    rows: AnyArray,
-    psf: Psf,
-    fwhm: FloatArray,
-    free_index: BoolArray,
-    default_n: float,
-) -> tuple[ModelFit, FloatArray, FloatArray]:
-    """Fit some of the detections; also return the positions that the shifts are relative to."""
-    x_found, y_found = found.x[rows], found.y[rows]
-    stamps = cut_stamps(found.subtracted, x_found, y_found, _STAMP, mask=exposure.mask, variance=found.scatter)
-    segments = cut_stamps(found.segmentation, x_found, y_found, _STAMP).data
-    scatter = stamps.variance
-    assert scatter is not None
-    own = (segments == 0) | (segments == found.segment[rows, None, None])
-    used = (stamps.mask == 0) & own & (scatter > 0)
-    ivar = np.where(used, 1 / np.where(used, scatter, 1) ** 2, 0)
-    x, y = torch.from_numpy(stamps.x), torch.from_numpy(stamps.y)
-
-    def model(point: Tensor, which: Tensor) -> Tensor:
-        radius, index, ratio, theta = _shape_of(point)
-        return render_sersic(
-            radius, index, ratio, theta, x[which] + point[:, 4], y[which] + point[:, 5], psf, size=_STAMP
-        )
-
-    fit = fit_models(
-        torch.from_numpy(stamps.data), torch.from_numpy(ivar), model, _start(found, rows, fwhm, free_index, default_n)
-    )
-    return fit, x_found, y_found
-
-
-def _shape_of(point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return radius, index, axis ratio and angle from ln r50, e1, e2, ln n."""
-    ellipticity = torch.hypot(point[:, 1], point[:, 2]).clamp(max=(1 - _MIN_AXIS_RATIO) / (1 + _MIN_AXIS_RATIO))
-    ratio = (1 - ellipticity) / (1 + ellipticity)
-    theta = 0.5 * torch.atan2(point[:, 2], point[:, 1])
-    return point[:, 0].exp(), point[:, 3].exp(), ratio, theta
-
-
-def _start(found: Detections, rows: AnyArray, fwhm: FloatArray, free_index: BoolArray, default_n: float) -> Parameters:
-    """Return where the fits start: the detection's moments less the PSF's."""
-    psf_radius = PSF_HALF_LIGHT * fwhm
-    radius = np.sqrt(np.maximum(found.half_light_radius[rows] ** 2 - psf_radius**2, (0.3 * psf_radius) ** 2))
-    ratio = np.clip(found.semi_minor[rows] / np.maximum(found.semi_major[rows], 1e-3), 0.3, 1)
-    ellipticity = (1 - ratio) / (1 + ratio)
-    start = np.column_stack(
-        [
-            np.log(np.clip(radius, *_RADIUS_RANGE)),
-            ellipticity * np.cos(2 * found.theta[rows]),
-            ellipticity * np.sin(2 * found.theta[rows]),
-            np.full(len(rows), np.log(default_n)),
-            np.zeros((len(rows), 2)),
-        ]
-    )
-    prior = np.tile(_PRIOR_STD, (len(rows), 1))
-    prior[~free_index, 3] = 0
-    low_n, high_n = np.log([max(SERSIC_N_RANGE[0], 0.4), SERSIC_N_RANGE[1]])
-    lower = [np.log(_RADIUS_RANGE[0]), -0.8, -0.8, low_n, -3, -3]
-    upper = [np.log(_RADIUS_RANGE[1]), 0.8, 0.8, high_n, 3, 3]
-    return Parameters(
-        start=torch.from_numpy(start),
-        steps=torch.tensor([0.02, 0.01, 0.01, 0.02, 0.02, 0.02], dtype=torch.float64),
-        lower=torch.tensor(lower, dtype=torch.float64),
-        upper=torch.tensor(upper, dtype=torch.float64),
-        prior_std=torch.from_numpy(prior),
-    )
-
-
-def _assemble(
-    exposure: Exposure, parts: list[tuple[ModelFit, FloatArray, FloatArray]], free_index: BoolArray
-) -> DetectedCatalog:
-    """Bring fits in pixels to a catalogue on the sky."""
-    point = torch.cat([fit.parameters for fit, _, _ in parts])
-    radius, index, ratio, theta = (values.numpy() for values in _shape_of(point))
-    x = np.concatenate([column for _, column, _ in parts]) + point[:, 4].numpy()
-    y = np.concatenate([row for _, _, row in parts]) + point[:, 5].numpy()
-    flux = torch.cat([fit.flux for fit, _, _ in parts]).numpy()
-    flux_err = torch.cat([fit.flux_err for fit, _, _ in parts]).numpy()
-    chi2 = torch.cat([fit.chi2 / fit.n_pixels.clamp(min=1) for fit, _, _ in parts]).numpy()
-    jacobian = pixel_jacobian(exposure.wcs, x, y)
-    direction = np.stack([np.cos(theta), np.sin(theta)], axis=-1)
-    east, north = np.moveaxis((jacobian @ direction[:, :, None])[:, :, 0], -1, 0)
-    ra, dec = (np.asarray(value) for value in exposure.wcs.all_pix2world(x, y, 0))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        magnitude = exposure.zeropoint - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
-    catalog = ParentCatalog(
-        object_id=np.arange(1, len(x) + 1),
-        ra=ra,
-        dec=dec,
-        half_light_radius=radius * np.sqrt(np.abs(np.linalg.det(jacobian))),
-        sersic_n=np.clip(index, *SERSIC_N_RANGE),
-        axis_ratio=ratio,
-        position_angle=np.degrees(np.arctan2(east, north)) % 180,
-        ref_mag=magnitude,
-    )
-    return DetectedCatalog(catalog, flux, flux_err, chi2, free_index, x, y, theta)
+    if not segmentation.any():
+        return segmentation
+    if reach is None:
+        reach = np.clip(np.sqrt(np.bincount(segmentation.ravel())[1:] / np.pi), *_REACH)
+    distance, (row, column) = distance_transform_edt(segmentation == 0, return_indices=True)
+    nearest = segmentation[row, column]
+    return np.where(distance <= reach[nearest - 1], nearest, 0)

@@ -52,6 +52,8 @@ class ModelFit:
         Chi-square without the prior.
     n_pixels : tensor, shape (n,)
         Pixels with weight.
+    residual : tensor, shape (n, h, w)
+        Data less model in units of the pixel error; 0 where a pixel is not used.
     """
 
     parameters: Tensor
@@ -60,6 +62,7 @@ class ModelFit:
     background: Tensor
     chi2: Tensor
     n_pixels: Tensor
+    residual: Tensor
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ def fit_models(data: Tensor, ivar: Tensor, model: Model, parameters: Parameters,
         background=state.coefficients[:, 1],
         chi2=state.cost,
         n_pixels=(root > 0).sum(1),
+        residual=state.residual.reshape(data.shape),
     )
 
 

@@ -111,8 +111,8 @@ class MeasureSettings(_Settings):
 class CatalogSettings(_Settings):
     """Settings of ``lumos catalog``."""
 
-    threshold: Positive = 1.5
-    """Detection threshold in units of the pixel scatter."""
+    threshold: Positive = 3.5
+    """Detection threshold of the image convolved with 3 x 3 pixels, in units of the scatter of that image."""
     min_area: Annotated[int, Field(ge=1)] = 5
     """Fewest connected pixels of a detection."""
     sersic_n: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)

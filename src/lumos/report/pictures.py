@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 
-from lumos.conventions import AnyArray, FloatArray
+from lumos.conventions import AnyArray, BoolArray, FloatArray
 
 __all__ = ["draw_catalog", "draw_psf", "show_image"]
 
@@ -41,6 +41,7 @@ def draw_catalog(
     magnitude: FloatArray,
     radius_arcsec: FloatArray,
     snr: FloatArray,
+    doubtful: BoolArray,
 ) -> None:
     """Draw the detections on the image, and size against magnitude.
 
@@ -54,6 +55,8 @@ def draw_catalog(
         x, y, semi-major and semi-minor axis in pixels, angle in radians.
     magnitude, radius_arcsec, snr : float array, shape (n,)
         Of each object.
+    doubtful : bool array, shape (n,)
+        Objects whose shape or position is not to be relied on; drawn in another colour.
     """
     figure = Figure(figsize=(13, 6.2), layout="constrained")
     image_axes, size_axes = figure.subplots(1, 2, width_ratios=[1.2, 1])
@@ -68,15 +71,17 @@ def draw_catalog(
             offsets=np.column_stack([x, y]),
             offset_transform=image_axes.transData,
             facecolors="none",
-            edgecolors="tab:red",
+            edgecolors=np.where(doubtful, "tab:orange", "tab:red").tolist(),
             linewidths=0.6,
         )
     )
     image_axes.set(xlabel="x (px)", ylabel="y (px)", title=f"{len(x)} objects (ellipses: 2 half-light radii)")
+    image_axes.text(0.01, 0.01, f"orange: {doubtful.sum()} doubtful shapes", transform=image_axes.transAxes)
+    size_axes.plot(magnitude[doubtful], radius_arcsec[doubtful], "o", ms=5, mfc="none", color="tab:orange", lw=0)
     points = size_axes.scatter(magnitude, radius_arcsec, c=np.log10(np.maximum(snr, 1)), s=6, cmap="viridis")
     figure.colorbar(points, ax=size_axes, label="log₁₀ signal-to-noise ratio")
     size_axes.set(xlabel="magnitude", ylabel="half-light radius (arcsec)", yscale="log", title="deconvolved size")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format="png")
 
 
 def draw_psf(

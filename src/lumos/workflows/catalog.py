@@ -1,21 +1,30 @@
 """Make what a survey lacks: a parent catalogue, PSFs."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.spatial import cKDTree
 
-from lumos.catalogs.parent import read_parent, write_parent
-from lumos.errors import LumosDataError, LumosError
-from lumos.files import check_parquet_name, whole_file
+from lumos import __version__
+from lumos.catalogs.parent import COLUMNS, ParentCatalog, read_parent, write_parent
+from lumos.catalogs.tables import write_shard
+from lumos.conventions import FloatArray
+from lumos.errors import LumosConfigError, LumosDataError, LumosError
+from lumos.files import check_parquet_name, file_sha256, whole_file
+from lumos.flags import CatalogFlag
 from lumos.images.exposure import Exposure
-from lumos.images.reader import read_exposure
+from lumos.images.reader import list_detectors, read_exposure
 from lumos.images.stamps import cut_stamps
-from lumos.images.wcs import sky_to_pixel
-from lumos.measure.detect import make_parent_catalog
+from lumos.images.wcs import sky_to_pixel, unit_vectors
+from lumos.measure.completeness import measure_completeness
 from lumos.measure.settings import CatalogSettings, PsfSettings
+from lumos.measure.shapes import DetectedCatalog, make_parent_catalog
 from lumos.measure.stars import StarPsf, fit_star_psf
 from lumos.profiles.sersic import render_sersic
 from lumos.psf import MoffatPsf
@@ -26,74 +35,205 @@ __all__ = ["make_catalog", "make_psfs"]
 
 Progress = Callable[[int, int, str], None]
 
+#: Entries of several CCDs within so many arcsec are one object.
+_SAME = 1.0
+#: Largest half-light radius in pixels of the galaxies that are put into the image.
+_MAX_RADIUS = 4.0
+#: Columns of the quality table beside identifier, detector and flags.
+_QUALITY = ("x", "y", "flux", "flux_err", "reduced_chi2", "footprint_chi2", "fitted_index")
+
 
 def make_catalog(
-    image: Path, out: Path, survey: Survey, settings: CatalogSettings, *, psf_dir: Path | None = None
+    image: Path,
+    out: Path,
+    survey: Survey,
+    settings: CatalogSettings,
+    *,
+    psf_dir: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> str:
-    """Detect objects in an image and write a parent catalogue, its quality table and a picture.
+    """Detect objects in an image and write a parent catalogue, its quality table and a picture of each CCD.
 
     Parameters
     ----------
     image : Path
-        FITS file with one CCD.
+        FITS file; objects that several of its CCDs show are entered once.
     out : Path
-        Parquet file; ``.quality.parquet`` and ``.png`` are written beside it.
+        Parquet file; ``.quality.parquet`` and ``.png`` (with the name of the CCD, where there are several) are
+        written beside it. The exposure is written into its metadata, and how complete it is.
     survey : Survey
         How to read the image.
     settings : CatalogSettings
         Thresholds.
     psf_dir : Path, optional
         Folder with PSF models.
+    overwrite : bool, optional
+        Make it again even if it is there.
+    progress : callable, optional
+        Told after each few hundred objects.
 
     Returns
     -------
     str
-        One line for the user.
+        A few words for the user: the files, the number of objects, how complete they are.
 
     Raises
     ------
     LumosDataError
-        If the file holds several CCDs, no PSF is known, or nothing is found.
+        If on no CCD a PSF is known and something is found.
+    LumosConfigError
+        If ``out`` is something else, or a catalogue of another image or other settings.
+    LumosError
+        If it could not be made on some of the CCDs; that of the others is written all the same.
     LumosValueError
         If ``out`` does not end in ``.parquet``.
     """
     check_parquet_name(out)
-    exposures = list(read_exposure(image, survey, psf_dir=psf_dir))
-    if len(exposures) != 1:
-        raise LumosDataError(f"{image}: holds {len(exposures)} CCDs, allowed: one")
-    exposure = exposures[0]
-    made = make_parent_catalog(exposure, settings)
+    identity = _identity(image, survey, settings, psf_dir)
+    if out.exists() and not overwrite:
+        before = _finished(out, identity)
+        if before is not None:
+            return before
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_parent(made.catalog, out)
-    quality = pa.table(
-        {
-            "object_id": made.catalog.object_id,
-            "x": made.x,
-            "y": made.y,
-            "flux": made.flux,
-            "flux_err": made.flux_err,
-            "reduced_chi2": made.reduced_chi2,
-            "fitted_index": made.fitted_index,
-        }
-    )
-    _write_table(quality, out.with_suffix(".quality.parquet"))
+    parts: list[_Part] = []
+    failed: list[str] = []
+    names = list_detectors(image, survey)
+    for name in names:
+        try:
+            for exposure in read_exposure(image, survey, psf_dir=psf_dir, detector=name):
+                part = _catalog_of(exposure, settings, progress)
+                picture = out.with_suffix(".png" if len(names) == 1 else f".{name}.png")
+                _draw(picture, exposure, part)
+                parts.append(part)
+        except LumosError as error:
+            failed.append(f"detector {name}: {error}")
+    if not parts:
+        raise LumosDataError("; ".join(failed) if len(names) > 1 else failed[0].split(": ", 1)[1])
+    catalog, quality = _joined(parts)
+    facts = {"catalog": identity, "failed": failed, "completeness": {part.detector: part.facts for part in parts}}
+    write_shard([quality], out.with_suffix(".quality.parquet"))
+    write_parent(catalog, out, facts)
+    if failed:
+        raise LumosError(f"{out}: {len(failed)} of {len(names)} CCDs are missing: {'; '.join(failed)}")
+    return _summary(out, len(catalog), facts)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The catalogue of one CCD."""
+
+    detector: str
+    made: DetectedCatalog
+    snr: FloatArray
+    facts: dict[str, Any]
+
+
+def _identity(image: Path, survey: Survey, settings: CatalogSettings, psf_dir: Path | None) -> dict[str, Any]:
+    """Return what a catalogue is made from."""
+    table = None if psf_dir is None else psf_dir / "psf.parquet"
+    psf = None if table is None else file_sha256(table) if table.is_file() else str(table.parent.resolve())
+    return {
+        "version": __version__,
+        "image": file_sha256(image),
+        "survey": survey.model_dump(mode="json"),
+        "psf": psf,
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def _finished(out: Path, identity: Mapping[str, Any]) -> str | None:
+    """Return what to say of a catalogue that is there already, None if it is to be completed; refuse another one."""
+    try:
+        metadata = pq.read_metadata(out)
+        facts = json.loads((metadata.metadata or {})[b"lumos.provenance"])
+        before = facts["catalog"]
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        text = "was not made by `lumos catalog`; give a new --out"
+        raise LumosConfigError(f"{out}: {text}") from error
+    changed = sorted(key for key in identity if before.get(key) != identity[key])
+    if changed:
+        text = f"holds another catalogue ({', '.join(changed)} differ); give a new --out, or overwrite it"
+        raise LumosConfigError(f"{out}: {text}")
+    if facts["failed"] or not out.with_suffix(".quality.parquet").is_file():
+        return None
+    return _summary(out, metadata.num_rows, facts) + " (finished before)"
+
+
+def _catalog_of(exposure: Exposure, settings: CatalogSettings, progress: Progress | None) -> _Part:
+    """Make the catalogue of one CCD and find out how complete it is."""
+    made = make_parent_catalog(exposure, settings, progress)
+    sound = ~made.doubtful & ((made.flags & int(CatalogFlag.POINT_SOURCE)) == 0)
+    radii = made.catalog.half_light_radius[sound] / exposure.pixel_scale
+    radius = float(np.median(radii)) if sound.any() else 1.0
+    complete = measure_completeness(exposure, settings, min(radius, _MAX_RADIUS), np.random.default_rng(0))
+    zeropoint = exposure.zeropoint
+    limits = {
+        f"mag_{share}": float(zeropoint - 2.5 * np.log10(flux)) if flux > 0 else float("nan")
+        for share, flux in (("50", complete.flux_50), ("90", complete.flux_90))
+    }
+    facts = {**asdict(complete), **limits, "n_objects": len(made.catalog), "n_false": made.n_false}
+    return _Part(exposure.detector, made, made.flux / made.flux_err, facts)
+
+
+def _joined(parts: Sequence[_Part]) -> tuple[ParentCatalog, pa.Table]:
+    """Join the CCDs; of entries of several CCDs at one place the one with the best signal-to-noise ratio stays."""
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(part.made.catalog, name) for part in parts]) for name in (*COLUMNS, "flags")
+    }
+    number = np.repeat(np.arange(len(parts)), [len(part.snr) for part in parts])
+    snr = np.concatenate([part.snr for part in parts])
+    keep = np.ones(len(snr), dtype=np.bool_)
+    if len(parts) > 1:
+        tree = cKDTree(unit_vectors(arrays["ra"], arrays["dec"]))
+        pairs = tree.query_pairs(np.deg2rad(_SAME / 3600), output_type="ndarray")
+        pairs = pairs[number[pairs[:, 0]] != number[pairs[:, 1]]]
+        first, second = pairs.T
+        keep[np.where(snr[first] >= snr[second], second, first)] = False
+    arrays = {name: values[keep] for name, values in arrays.items()}
+    arrays["object_id"] = np.arange(1, len(arrays["ra"]) + 1)
+    made_from = tuple(dict.fromkeys(exposure for part in parts for exposure in part.made.catalog.made_from))
+    catalog = ParentCatalog(**arrays, made_from=made_from)
+    quality: dict[str, Any] = {name: np.concatenate([getattr(part.made, name) for part in parts]) for name in _QUALITY}
+    quality = {name: values[keep] for name, values in quality.items()}
+    detector = np.array([part.detector for part in parts], dtype=object)[number[keep]]
+    table = {"object_id": catalog.object_id, "detector": detector.tolist(), **quality, "flags": catalog.flags}
+    return catalog, pa.table(table)
+
+
+def _summary(out: Path, n: int, facts: Mapping[str, Any]) -> str:
+    """Return what a user is told of a catalogue."""
+    parts = facts["completeness"]
+    false = sum(part["n_false"] for part in parts.values())
+    told = [f"{out}: {n} objects, about {false} of them noise"]
+    for name, part in parts.items():
+        limit = (
+            f"magnitude {part['mag_50']:.2f} (90 %: {part['mag_90']:.2f})"
+            if np.isfinite(part["mag_50"])
+            else f"flux {part['flux_50']:.4g} (90 %: {part['flux_90']:.4g})"
+        )
+        where = "" if len(parts) == 1 else f"CCD {name}: "
+        told.append(f"{where}of {part['n']} galaxies put into the image, half are found at {limit}")
+    pictures = out.with_suffix(".png" if len(parts) == 1 else ".*.png")
+    told.append(f"quality table {out.with_suffix('.quality.parquet')}, picture {pictures}")
+    return "; ".join(told)
+
+
+def _draw(path: Path, exposure: Exposure, part: _Part) -> None:
+    """Draw a CCD's detections, whole or not at all."""
+    made = part.made
     radius = made.catalog.half_light_radius / exposure.pixel_scale
     zeropoint = exposure.zeropoint if np.isfinite(exposure.zeropoint) else 0.0
-    draw_catalog(
-        out.with_suffix(".png"),
-        exposure.data,
-        (made.x, made.y, radius, radius * made.catalog.axis_ratio, made.theta),
-        zeropoint - 2.5 * np.log10(np.where(made.flux > 0, made.flux, np.nan)),
-        made.catalog.half_light_radius,
-        made.flux / made.flux_err,
-    )
-    n = len(made.catalog)
-    return f"{out}: {n} objects, {int(made.fitted_index.sum())} with a fitted Sérsic index"
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
     with whole_file(path) as temporary:
-        pq.write_table(table, temporary, write_page_checksum=True)
+        draw_catalog(
+            temporary,
+            exposure.data,
+            (made.x, made.y, radius, radius * made.catalog.axis_ratio, made.theta),
+            zeropoint - 2.5 * np.log10(np.where(made.flux > 0, made.flux, np.nan)),
+            made.catalog.half_light_radius,
+            part.snr,
+            made.doubtful,
+        )
 
 
 def make_psfs(
@@ -130,7 +270,7 @@ def make_psfs(
     Raises
     ------
     LumosError
-        If an exposure has too few stars; the others are written all the same.
+        If a CCD has too few stars or cannot be read; the others are written all the same.
     """
     out.mkdir(parents=True, exist_ok=True)
     stars = None if catalog_path is None else read_parent(catalog_path)
@@ -139,22 +279,28 @@ def make_psfs(
     failed: list[str] = []
     for number, image in enumerate(images):
         try:
-            for exposure in read_exposure(image, survey):
-                at = None
-                if stars is not None:
-                    x, y, inside = sky_to_pixel(exposure.wcs, stars.ra, stars.dec, exposure.shape)
-                    at = x[inside], y[inside]
-                fit = fit_star_psf(exposure, settings, at)
-                rows.append(_psf_row(exposure, fit))
-                quality += _star_rows(exposure, fit)
-                _draw_star_psf(out / f"{exposure.exposure_id}_{exposure.detector}.png", exposure, fit, settings)
+            names = list_detectors(image, survey)
         except LumosError as error:
             failed.append(str(error))
+            names = []
+        for name in names:
+            try:
+                for exposure in read_exposure(image, survey, detector=name):
+                    at = None
+                    if stars is not None:
+                        x, y, inside = sky_to_pixel(exposure.wcs, stars.ra, stars.dec, exposure.shape)
+                        at = x[inside], y[inside]
+                    fit = fit_star_psf(exposure, settings, at)
+                    rows.append(_psf_row(exposure, fit))
+                    quality += _star_rows(exposure, fit)
+                    _draw_star_psf(out / f"{exposure.exposure_id}_{exposure.detector}.png", exposure, fit, settings)
+            except LumosError as error:
+                failed.append(str(error) if len(names) == 1 else f"{error} (detector {name})")
         if progress is not None:
             progress(number + 1, len(images), image.name)
     if rows:
-        _write_table(pa.Table.from_pylist(rows), out / "psf.parquet")
-        _write_table(pa.Table.from_pylist(quality), out / "psf.quality.parquet")
+        write_shard([pa.Table.from_pylist(rows)], out / "psf.parquet")
+        write_shard([pa.Table.from_pylist(quality)], out / "psf.quality.parquet")
     if failed:
         raise LumosError("; ".join(failed))
     return f"{out / 'psf.parquet'}: {len(rows)} PSFs"
