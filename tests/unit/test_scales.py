@@ -70,6 +70,40 @@ def test_errors_from_places_are_true_on_average(rng):
     assert np.sqrt(np.mean(variances)) == pytest.approx(np.sqrt(2) * 0.02 / np.sqrt(n), rel=0.06)
 
 
+def few_places(rng, n=8, m=100, places=5, by_place=0.0, outliers=0.0):
+    """All exposures see all objects, whose scales may differ from place to place."""
+    objects, units = np.repeat(np.arange(m), n), np.tile(np.arange(n), m)
+    place, err = rng.integers(places, size=m), rng.uniform(0.01, 0.04, n * m)
+    y = rng.normal(5, 1, m)[objects] + err * rng.standard_normal(n * m)
+    y += by_place * rng.standard_normal((places, n))[place[objects], units]
+    y += np.where(rng.random(n * m) < outliers, 0.5 * rng.standard_normal(n * m), 0)
+    return y, err, objects, units, place[objects]
+
+
+@pytest.mark.parametrize(
+    "case", [{}, {"by_place": 0.01}, {"n": 4, "places": 10, "outliers": 0.1}, {"n": 3, "m": 200, "places": 25}]
+)
+def test_errors_of_differences_are_true_with_few_places(rng, case):
+    n = case.get("n", 8)
+    first, second = np.triu_indices(n, 1)
+    pulls = []
+    for _ in range(100):
+        fit = fit_scales(*(made := few_places(rng, **case))[:4], np.full(n, 0.05), made[4])
+        variance = np.diag(fit.covariance)
+        error = np.sqrt(variance[first] + variance[second] - 2 * fit.covariance[first, second])
+        pulls.append((fit.log_scale[first] - fit.log_scale[second]) / error)
+    # Of 100 (n - 1) independent differences: the root mean square is known to 3 to 5 per cent.
+    assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1.0, abs=0.08 if n > 4 else 0.12)
+
+
+def test_places_make_no_error_smaller(rng):
+    for _ in range(10):
+        y, err, objects, units, place = few_places(rng, n=4, by_place=0.005)
+        without, given = (fit_scales(y, err, objects, units, np.full(4, 0.05), where) for where in (None, place))
+        difference = given.covariance - without.covariance
+        assert np.linalg.eigvalsh(difference).min() > -1e-12
+
+
 def test_neighbours_that_grow_with_the_seeing_do_not_move_the_scales(rng):
     seeing, blended, places = np.linspace(0, 1, 8), rng.random(300) < 0.1, rng.integers(30, size=300)
     pulls, biases = [], []

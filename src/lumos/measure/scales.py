@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from lumos.conventions import BoolArray, FloatArray, IntArray
+from lumos.measure.scale_errors import ScaleRows, laplacian, scale_covariance
 
 __all__ = ["MAGNITUDE", "Scales", "fit_scales"]
 
@@ -15,8 +16,8 @@ __all__ = ["MAGNITUDE", "Scales", "fit_scales"]
 MAGNITUDE = 2.5 / np.log(10)
 #: Residuals beyond this many errors lose weight (Huber); of good Gaussian data that costs 1 per cent of the precision.
 _HUBER = 2.0
-#: Then those beyond this many have next to none (Tukey's bisquare), which costs 5 per cent.
-_BISQUARE, _NONE = 4.685, 1e-4
+#: Then those beyond this many have next to none (Tukey's bisquare), which costs 3 per cent.
+_BISQUARE, _NONE = 6.0, 1e-4
 _N_STEPS = 50
 #: Steps in which the extra scatter is sought; then it stays.
 _N_SCATTER = 12
@@ -24,8 +25,6 @@ _N_SCATTER = 12
 _SMALL = 1e-7
 #: Half the distance of a Gaussian's 16 and 84 per cent quantiles.
 _SIGMA68 = 0.9945
-#: Fewer places do not tell how scales differ between them.
-_CLUSTERS = 10
 #: Fewer residuals do not tell a scatter, nor do those of which less than this share of the noise is left.
 _FEWEST, _LEAST = 20, 0.1
 
@@ -66,9 +65,8 @@ def fit_scales(
     square is such that residuals scatter as their errors say; then with the bisquare's, which outliers on one side,
     as neighbours that grow with the seeing, do not move.
 
-    Where clusters are given, the covariance is :math:`A^{-1} (M + P) A^{-1}` with the matrix A of the normal equations,
-    the inverse variances P of the priors, and M the sum over clusters of the outer products of their pulls: scales
-    that differ from place to place on a detector are in it (a sandwich estimate).
+    The covariance holds scales that differ from place to place, see
+    :func:`lumos.measure.scale_errors.scale_covariance`.
 
     Parameters
     ----------
@@ -82,7 +80,7 @@ def fit_scales(
     prior_err : float array, shape (n,)
         Errors of the corrections, expected to be 0, before the fit; NaN where nothing is known.
     cluster : int array, shape (m,), optional
-        Place on the sky of each row; fewer than ten places tell nothing.
+        Place on the sky of each row; by default scales are taken to be the same everywhere.
 
     Returns
     -------
@@ -95,24 +93,21 @@ def fit_scales(
     keep = np.append(tied, True)[unit_index] if len(unit_index) else np.zeros(0, dtype=bool)
     y, variance = log_flux[keep], log_err[keep] ** 2
     objects, rows = np.unique(object_index[keep], return_inverse=True)
-    units, shape = unit_index[keep], (len(objects), n + 1)
+    units = unit_index[keep]
     scale, extra = np.zeros(n + 1), 0.0
     weight, prior_weight = np.ones(len(y)), np.ones(n)
     free = np.flatnonzero(tied)
-    data = prior = np.zeros((len(free), len(free)))
-    ivar, residual, z = np.zeros(len(y)), np.zeros(len(y)), np.zeros(len(y))
+    prior, residual = np.zeros((len(free), len(free))), np.zeros(len(y))
     for step in range(_N_STEPS):
         ivar = weight / (variance + extra)
-        total = np.bincount(rows, ivar, shape[0])
-        table = csr_matrix(coo_matrix((ivar, (rows, units)), shape=shape))
-        own = np.bincount(units, ivar, n + 1)
-        shared = (table.T @ table.multiply(1 / np.maximum(total, 1e-300)[:, None])).toarray()
-        data, prior = (np.diag(own) - shared)[np.ix_(free, free)], np.diag((prior_weight * prior_ivar)[free])
-        mean = np.bincount(rows, ivar * y, shape[0]) / total
+        total = np.bincount(rows, ivar, len(objects))
+        data = laplacian(ivar, rows, units, n + 1)[np.ix_(free, free)]
+        prior = np.diag((prior_weight * prior_ivar)[free])
+        mean = np.bincount(rows, ivar * y, len(objects)) / total
         right = -np.bincount(units, ivar * (y - mean[rows]), n + 1)[free]
         before = scale.copy()
         scale[free] = np.linalg.solve(data + prior, right)
-        brightness = np.bincount(rows, ivar * (y + scale[units]), shape[0]) / total
+        brightness = np.bincount(rows, ivar * (y + scale[units]), len(objects)) / total
         residual = y + scale[units] - brightness[rows]
         if step < _N_SCATTER:
             # Half of the way: scales and weights follow.
@@ -123,16 +118,11 @@ def fit_scales(
         if step > _N_SCATTER and np.abs(scale - before).max(initial=0) < _SMALL:
             break
     covariance = np.full((n, n), np.nan)
-    inverse = np.linalg.inv(data + prior)
-    if cluster is not None and len(np.unique(cluster[keep])) >= _CLUSTERS:
-        places, place = np.unique(cluster[keep], return_inverse=True)
-        pull = coo_matrix((ivar * residual, (place, units)), shape=(len(places), n + 1)).toarray()[:, free]
-        meat = pull.T @ pull * len(places) / (len(places) - 1)
-        # The pulls grow less with a residual than their weights say: these fall at the same time.
-        u = np.square(np.minimum(np.abs(z) / _BISQUARE, 1.0))
-        inverse = np.linalg.inv(data * np.sum((1 - u) * (1 - 5 * u)) / np.sum(np.square(1 - u)) + prior)
-        inverse = inverse @ (meat + prior) @ inverse
-    covariance[np.ix_(free, free)] = inverse
+    z, _ = _standardised(residual, variance + extra, rows)
+    place = None if cluster is None else cluster[keep]
+    ivar = 1 / (variance + extra)
+    told = ScaleRows(rows, units, place, ivar, variance * ivar, residual, _bisquare(z), _slope(z), n + 1)
+    covariance[np.ix_(free, free)] = scale_covariance(told, prior, free)
     counts = np.bincount(units, minlength=n + 1)[:n]
     return Scales(np.where(tied, scale[:n], np.nan), covariance, counts, float(np.sqrt(extra)))
 
@@ -168,6 +158,12 @@ def _huber(z: FloatArray) -> FloatArray:
 
 def _bisquare(z: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(1 - np.square(z / _BISQUARE), np.sqrt(_NONE)) ** 2)
+
+
+def _slope(z: FloatArray) -> FloatArray:
+    """Return the derivative of z times its bisquare weight."""
+    u = np.square(np.minimum(np.abs(z) / _BISQUARE, 1.0))
+    return np.asarray((1 - u) * (1 - 5 * u))
 
 
 def _tied(object_index: IntArray, unit_index: IntArray, prior_ivar: FloatArray) -> BoolArray:
