@@ -97,7 +97,7 @@ def masked(tmp_path, rng, names):
 
 
 def test_a_changed_companion_is_measured_again(tmp_path, rng):
-    paths, start = masked(tmp_path, rng, "ab")
+    _paths, start = masked(tmp_path, rng, "ab")
     start()
     assert sorted(entries(tmp_path / "run")["a"]["inputs"]) == [str(tmp_path / "a.fits"), str(tmp_path / "a.mask.fits")]
     assert start().skipped == ("a", "b")
@@ -111,7 +111,7 @@ def test_a_changed_companion_is_measured_again(tmp_path, rng):
 
 
 def test_what_must_be_measured_again_does_not_count_meanwhile(tmp_path, rng, monkeypatch):
-    paths, start = masked(tmp_path, rng, "ab")
+    _paths, start = masked(tmp_path, rng, "ab")
     start()
     for name in "ab":
         os.utime(tmp_path / f"{name}.mask.fits", ns=(1, 1))
@@ -195,7 +195,7 @@ def test_settings_of_another_command_are_not_replaced(tmp_path, rng):
         (b"- 1", "holds list, allowed: a mapping"),
         (b"a: \xff", "not UTF-8, byte 3"),
         (b"[" * 10_000, "nested too deep"),
-        (b"a: [", "not valid YAML"),
+        (b"a: [", "not YAML"),
     ],
 )
 def test_damaged_settings(tmp_path, rng, content, message):

@@ -17,6 +17,7 @@ from lumos.images.wcs import sky_to_pixel
 from lumos.measure.detect import make_parent_catalog
 from lumos.measure.settings import CatalogSettings, PsfSettings
 from lumos.measure.stars import StarPsf, fit_star_psf
+from lumos.outputs import lock_file, lock_folder, locked
 from lumos.profiles.sersic import render_sersic
 from lumos.psf import MoffatPsf
 from lumos.report.pictures import draw_catalog, draw_psf
@@ -27,6 +28,7 @@ __all__ = ["make_catalog", "make_psfs"]
 Progress = Callable[[int, int, str], None]
 
 
+@locked(lock_file)
 def make_catalog(
     image: Path, out: Path, survey: Survey, settings: CatalogSettings, *, psf_dir: Path | None = None
 ) -> str:
@@ -96,6 +98,7 @@ def _write_table(table: pa.Table, path: Path) -> None:
         pq.write_table(table, temporary, write_page_checksum=True)
 
 
+@locked(lock_folder)
 def make_psfs(
     images: Sequence[Path],
     out: Path,
