@@ -1,20 +1,22 @@
 """The command ``lumos``.
 
-Only typer and the settings are imported here at the top: ``lumos --help`` must not wait for torch or
-astropy. Each command imports what it runs.
+Only typer and what reads settings are imported here at the top: ``lumos --help`` must not wait for torch or astropy.
+Each command checks its arguments first and only then imports what it runs.
 """
 
-import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lumos import __version__
-from lumos.errors import LumosError
+from lumos.console import Interrupted, interruptible, show_progress, with_log_options
+from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
+
+if TYPE_CHECKING:
+    from lumos.surveys import Survey
 
 __all__ = ["app", "main"]
 
@@ -22,27 +24,37 @@ app = typer.Typer(
     help="Galaxy fluxes with errors that are true, from survey exposures and a parent catalogue.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Images = Annotated[list[Path], typer.Argument(help="FITS files.")]
+Images = Annotated[
+    list[Path], typer.Argument(help="FITS files, folders of them, quoted patterns, or @list with one of these a line.")
+]
 Out = Annotated[Path, typer.Option("--out", help="Output folder.")]
-SurveyName = Annotated[str, typer.Option("--survey", help="Name of a shipped survey, or a YAML file.")]
+SurveyName = Annotated[str, typer.Option("--survey", help="Shipped survey (see `lumos surveys`), or a YAML file.")]
+PsfFolder = Annotated[Path | None, typer.Option("--psf", help="Folder with PSF models.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings, YAML.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override one setting: stage.field=value.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")]
+Workers = Annotated[int, typer.Option("--workers", help="Number of processes.")]
+
+#: Most failed exposures that a message names, and most characters of each reason.
+_MOST_NAMED, _MOST_CHARACTERS = 5, 300
 
 
 def main() -> None:
     """Run the command line; errors that the package foresees end with one line and exit code 1."""
     try:
-        app()
+        with interruptible():
+            app()
     except (LumosError, OSError) as error:
         if "--debug" in sys.argv:
             raise
         typer.echo(f"lumos: error: {error}", err=True)
         sys.exit(1)
+    except Interrupted:
+        typer.echo("lumos: interrupted; the same command continues", err=True)
+        sys.exit(130)
 
 
 @app.callback(invoke_without_command=True)
@@ -52,49 +64,63 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-def _start_logging(debug: bool) -> None:
-    level = logging.DEBUG if debug else logging.INFO
-    logging.basicConfig(level=level, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
-    for chatty in ("matplotlib", "PIL", "fontTools"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    return app.command()(with_log_options(function))
 
 
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield a progress display: a bar on a terminal, a line per item in a log."""
-    if not sys.stderr.isatty():
-        log = logging.getLogger("lumos")
-        yield lambda done, total, name: log.info("%s %d/%d %s", title, done, total, name)
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
+def _survey_and_files(name: str, exposures: Sequence[Path], psf: Path | None) -> tuple["Survey", list[Path]]:
+    """Return a survey and the exposures that are meant; what is missing is found before anything slow is imported."""
+    from lumos.surveys import find_exposures, load_survey  # noqa: PLC0415
 
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{title} {name}")
+    survey = load_survey(name)
+    if psf is not None and not psf.is_dir():
+        raise LumosDataError(f"{psf}: no such folder (PSF files)")
+    files = find_exposures(exposures, survey)
+    if not any(path.exists() for path in files):
+        more = f", nor any of {len(files) - 1} others" if len(files) > 1 else ""
+        raise LumosDataError(f"{files[0]}: no such file{more}")
+    return survey, files
 
 
-@app.command()
+def _check_file(path: Path | None, what: str) -> None:
+    if path is not None and not path.is_file():
+        raise LumosDataError(f"{path}: no such {what}")
+
+
+def _check_output(path: Path, *, overwrite: bool) -> None:
+    from lumos.files import check_parquet_name  # noqa: PLC0415
+
+    check_parquet_name(path)
+    if path.exists() and not overwrite:
+        raise LumosConfigError(f"{path}: exists; give a new --out, or --overwrite")
+
+
+def _failures(reasons: Sequence[str], n: int, where: Path) -> str:
+    """Return what is said of failed exposures: a few reasons, and where the others are."""
+    lines = [reason if len(reason) <= _MOST_CHARACTERS else f"{reason[:_MOST_CHARACTERS]}..." for reason in reasons]
+    if len(lines) == 1:
+        return f"1 of {n} exposures failed: {lines[0]}"
+    more = [f"and {len(lines) - _MOST_NAMED} more, see {where}"] if len(lines) > _MOST_NAMED else []
+    return "\n  ".join([f"{len(lines)} of {n} exposures failed:", *lines[:_MOST_NAMED], *more])
+
+
+@_command
 def measure(
     exposures: Images,
     catalog: Annotated[Path, typer.Option("--catalog", help="Parent catalogue.")],
     out: Out,
     survey: SurveyName = "generic",
-    psf: Annotated[Path | None, typer.Option("--psf", help="Folder with PSF models.")] = None,
+    psf: PsfFolder = None,
     model: Annotated[str | None, typer.Option("--model", help="Name of a shipped model, or a model folder.")] = None,
     estimators: Annotated[
         str | None, typer.Option("--estimators", help="Names of classical ones, with commas between.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Number of processes.")] = 1,
+    workers: Workers = 1,
     config: Config = None,
     set_: Set = None,
-    debug: Debug = False,
 ) -> None:
     """Measure the fluxes of catalogue objects in exposures."""
-    _start_logging(debug)
-    from lumos.measure.run import measure_run  # noqa: PLC0415
     from lumos.settings import load_settings  # noqa: PLC0415
-    from lumos.surveys import load_survey  # noqa: PLC0415
 
     overrides = list(set_ or [])
     if estimators is not None:
@@ -103,46 +129,50 @@ def measure(
     if model is not None:
         overrides.append(f"measure.model={model}")
     settings = load_settings(config, overrides).measure
-    with _progress("measure") as progress:
-        report = measure_run(
-            exposures, catalog, out, load_survey(survey), settings, psf_dir=psf, workers=workers, progress=progress
-        )
+    how, files = _survey_and_files(survey, exposures, psf)
+    _check_file(catalog, "parent catalogue")
+    with show_progress("measure") as progress:
+        from lumos.measure.run import measure_run  # noqa: PLC0415
+
+        report = measure_run(files, catalog, out, how, settings, psf_dir=psf, workers=workers, progress=progress)
     typer.echo(
         f"{out}: {report.n_rows} rows; {len(report.done)} exposures measured, {len(report.skipped)} finished before, "
         f"{len(report.failed)} failed"
     )
     if report.failed:
-        raise LumosError("; ".join(report.failed.values()))
+        raise LumosError(_failures(list(report.failed.values()), len(files), out / "manifest.json"))
     if report.n_rows == 0:
         raise LumosError(f"{catalog}: no object lies on any of the exposures")
 
 
-@app.command()
+@_command
 def catalog(
     image: Annotated[Path, typer.Argument(help="FITS file.")],
     out: Annotated[Path, typer.Option("--out", help="Output catalogue, Parquet.")],
     survey: SurveyName = "generic",
-    psf: Annotated[Path | None, typer.Option("--psf", help="Folder with PSF models.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make it again if it exists.")] = False,
+    psf: PsfFolder = None,
+    overwrite: Overwrite = False,
     config: Config = None,
     set_: Set = None,
-    debug: Debug = False,
 ) -> None:
     """Make a parent catalogue where none exists: detect objects and fit their shapes."""
-    _start_logging(debug)
+    from lumos.files import check_parquet_name  # noqa: PLC0415
     from lumos.settings import load_settings  # noqa: PLC0415
     from lumos.surveys import load_survey  # noqa: PLC0415
-    from lumos.workflows import make_catalog  # noqa: PLC0415
 
-    settings = load_settings(config, set_ or []).catalog
-    with _progress("catalog") as progress:
-        made = make_catalog(
-            image, out, load_survey(survey), settings, psf_dir=psf, overwrite=overwrite, progress=progress
-        )
+    settings, how = load_settings(config, set_ or []).catalog, load_survey(survey)
+    _check_file(image, "file")
+    check_parquet_name(out)
+    with show_progress("catalog") as progress:
+        from lumos.outputs import lock_file  # noqa: PLC0415
+        from lumos.workflows import make_catalog  # noqa: PLC0415
+
+        with lock_file(out):
+            made = make_catalog(image, out, how, settings, psf_dir=psf, overwrite=overwrite, progress=progress)
     typer.echo(made)
 
 
-@app.command()
+@_command
 def psf(
     images: Images,
     out: Out,
@@ -150,42 +180,33 @@ def psf(
     catalog: Annotated[Path | None, typer.Option("--catalog", help="Star positions; detected by default.")] = None,
     config: Config = None,
     set_: Set = None,
-    debug: Debug = False,
 ) -> None:
     """Fit a Moffat PSF to the stars of each exposure, where none is shipped."""
-    _start_logging(debug)
     from lumos.settings import load_settings  # noqa: PLC0415
-    from lumos.surveys import load_survey  # noqa: PLC0415
-    from lumos.workflows import make_psfs  # noqa: PLC0415
 
-    with _progress("psf") as progress:
-        typer.echo(
-            make_psfs(
-                images,
-                out,
-                load_survey(survey),
-                load_settings(config, set_ or []).psf,
-                catalog_path=catalog,
-                progress=progress,
-            )
-        )
+    settings = load_settings(config, set_ or []).psf
+    how, files = _survey_and_files(survey, images, None)
+    _check_file(catalog, "catalogue")
+    with show_progress("psf") as progress:
+        from lumos.workflows import make_psfs  # noqa: PLC0415
+
+        typer.echo(make_psfs(files, out, how, settings, catalog_path=catalog, progress=progress))
 
 
-@app.command()
+@_command
 def simulate(
     survey: Annotated[str, typer.Argument(help="Name of a preset, or a YAML file that describes the survey.")],
     out: Out,
-    workers: Annotated[int, typer.Option("--workers", help="Number of processes.")] = 1,
+    workers: Workers = 1,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: group.field=value.")] = None,
-    debug: Debug = False,
 ) -> None:
     """Simulate a survey: exposures, parent catalogue and truth."""
-    _start_logging(debug)
     from lumos.settings import load_simulation  # noqa: PLC0415
-    from lumos.simulate.exposures import simulate_survey  # noqa: PLC0415
 
     settings = load_simulation(survey, set_ or [])
-    with _progress("simulate") as progress:
+    with show_progress("simulate") as progress:
+        from lumos.simulate.exposures import simulate_survey  # noqa: PLC0415
+
         report = simulate_survey(settings, out, workers=workers, progress=progress)
     typer.echo(
         f"{out}: {len(report.done)} exposures simulated, {len(report.skipped)} finished before, "
@@ -193,29 +214,28 @@ def simulate(
     )
 
 
-@app.command()
+@_command
 def backgrounds(
     exposures: Images,
     out: Out,
     survey: SurveyName = "generic",
-    psf: Annotated[Path | None, typer.Option("--psf", help="Folder with PSF models.")] = None,
+    psf: PsfFolder = None,
     config: Config = None,
     set_: Set = None,
-    debug: Debug = False,
 ) -> None:
     """Cut random background stamps from exposures into a pool, to put simulated galaxies on."""
-    _start_logging(debug)
-    from lumos.measure.backgrounds import make_backgrounds  # noqa: PLC0415
     from lumos.settings import load_settings  # noqa: PLC0415
-    from lumos.surveys import load_survey  # noqa: PLC0415
 
     settings = load_settings(config, set_ or []).backgrounds
-    with _progress("backgrounds") as progress:
-        report = make_backgrounds(exposures, out, load_survey(survey), settings, psf_dir=psf, progress=progress)
+    how, files = _survey_and_files(survey, exposures, psf)
+    with show_progress("backgrounds") as progress:
+        from lumos.measure.backgrounds import make_backgrounds  # noqa: PLC0415
+
+        report = make_backgrounds(files, out, how, settings, psf_dir=psf, progress=progress)
     typer.echo(f"{out}: {report.n_stamps} stamps of {report.n_used} CCDs, {len(report.refused)} refused")
 
 
-@app.command()
+@_command
 def coadd(
     runs: Annotated[list[Path], typer.Argument(help="Folders that `lumos measure` wrote.")],
     out: Annotated[Path, typer.Option("--out", help="Output table, Parquet.")],
@@ -225,20 +245,25 @@ def coadd(
     zeropoints: Annotated[Path | None, typer.Option("--zeropoints", help="Table of zero points.")] = None,
     reference: Annotated[Path | None, typer.Option("--reference", help="Objects of known flux.")] = None,
     sky: Annotated[Path | None, typer.Option("--sky", help="Run at empty positions (see `lumos sky`).")] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Number of processes.")] = 1,
+    workers: Workers = 1,
     config: Config = None,
     set_: Set = None,
-    debug: Debug = False,
 ) -> None:
     """Coadd the exposures of a run: one PDF and one flux per object and band."""
-    _start_logging(debug)
-    from lumos.measure.coadd import coadd_run  # noqa: PLC0415
+    from lumos.files import check_parquet_name  # noqa: PLC0415
     from lumos.settings import load_settings  # noqa: PLC0415
 
+    check_parquet_name(out)
     overrides = list(set_ or [])
     overrides += [f"coadd.{name}={value}" for name, value in (("prior", prior), ("product", product)) if value]
     settings = load_settings(config, overrides).coadd
-    with _progress("coadd") as progress:
+    for run in (*runs, *([] if sky is None else [sky])):
+        _check_file(run / "manifest.json", "run of `lumos measure`")
+    for path, what in ((catalog, "catalogue"), (zeropoints, "table of zero points"), (reference, "reference")):
+        _check_file(path, what)
+    with show_progress("coadd") as progress:
+        from lumos.measure.coadd import coadd_run  # noqa: PLC0415
+
         report = coadd_run(
             runs,
             out,
@@ -253,53 +278,56 @@ def coadd(
     typer.echo(f"{out}: {report.n_rows} objects and bands" + (", finished before" if report.was_finished else ""))
 
 
-@app.command()
+@_command
 def sky(
     catalog: Annotated[Path, typer.Argument(help="Parent catalogue.")],
     out: Annotated[Path, typer.Option("--out", help="Output catalogue, Parquet.")],
     n: Annotated[int, typer.Option("--n", help="Number of positions.")] = 2000,
     min_distance: Annotated[float, typer.Option("--min-distance", help="Arcsec to the nearest object.")] = 3.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the positions.")] = 0,
+    overwrite: Overwrite = False,
     config: Config = None,
     set_: Set = None,
-    debug: Debug = False,
 ) -> None:
     """Make a catalogue of empty positions: measured and given to `lumos coadd --sky`, it shows what lies below."""
-    _start_logging(debug)
-    import numpy as np  # noqa: PLC0415
-
-    from lumos.catalogs.parent import read_parent, write_parent  # noqa: PLC0415
-    from lumos.files import check_parquet_name  # noqa: PLC0415
-    from lumos.measure.sky import sky_catalog  # noqa: PLC0415
     from lumos.settings import load_settings  # noqa: PLC0415
 
-    check_parquet_name(out)
     columns = load_settings(config, set_ or []).measure.catalog
-    parent = read_parent(catalog, columns.columns, columns.radius, columns.made_from)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_parent(sky_catalog(parent, n, min_distance, np.random.default_rng(seed)), out)
+    _check_file(catalog, "parent catalogue")
+    _check_output(out, overwrite=overwrite)
+    if seed < 0:
+        raise LumosValueError("seed", seed, ">= 0")
+    with show_progress("sky"):
+        import numpy as np  # noqa: PLC0415
+
+        from lumos.catalogs.parent import read_parent, write_parent  # noqa: PLC0415
+        from lumos.measure.sky import sky_catalog  # noqa: PLC0415
+        from lumos.outputs import lock_file  # noqa: PLC0415
+
+        parent = read_parent(catalog, columns.columns, columns.radius, columns.made_from)
+        with lock_file(out):
+            write_parent(sky_catalog(parent, n, min_distance, np.random.default_rng(seed)), out)
     typer.echo(f"{out}: {n} empty positions")
 
 
-@app.command()
+@_command
 def train(
     run: Annotated[str, typer.Argument(help="Name of a shipped run, or a YAML file that describes one.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
     workers: Annotated[int, typer.Option("--workers", help="Processes that simulate the survey.")] = 1,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: group.field=value.")] = None,
-    debug: Debug = False,
 ) -> None:
     """Train a network on simulated galaxies; a run that was killed is continued."""
-    _start_logging(debug)
     from lumos.settings import load_training  # noqa: PLC0415
-    from lumos.workflows import train_model  # noqa: PLC0415
 
     settings = load_training(run, set_ or [])
-    with _progress("train") as progress:
+    with show_progress("train") as progress:
+        from lumos.workflows import train_model  # noqa: PLC0415
+
         typer.echo(train_model(settings, out, run=run, workers=workers, progress=progress))
 
 
-@app.command()
+@_command
 def adapt(
     model: Annotated[str, typer.Argument(help="Name of a shipped model, or a model folder.")],
     run: Annotated[Path, typer.Option("--run", help="Folder that `lumos measure` wrote.")],
@@ -307,15 +335,14 @@ def adapt(
     force: Annotated[bool, typer.Option("--force", help="Write it even if known fluxes are measured worse.")] = False,
     config: Config = None,
     set_: Set = None,
-    debug: Debug = False,
 ) -> None:
     """Adapt a model to the exposures of a run, without labels."""
-    _start_logging(debug)
     from lumos.settings import load_settings  # noqa: PLC0415
-    from lumos.workflows import adapt_model  # noqa: PLC0415
 
     settings = load_settings(config, set_ or []).adapt
-    with _progress("adapt") as progress:
+    with show_progress("adapt") as progress:
+        from lumos.workflows import adapt_model  # noqa: PLC0415
+
         typer.echo(adapt_model(model, run, out, settings, force=force, progress=progress))
 
 
@@ -336,14 +363,41 @@ def models(
 
 
 @app.command()
+def surveys(
+    name: Annotated[str | None, typer.Argument(help="Show the YAML file of this survey.")] = None,
+) -> None:
+    """List the shipped surveys, or show the file of one, from which a file of one's own is made."""
+    from lumos.surveys import load_survey, read_survey_text, shipped_surveys  # noqa: PLC0415
+
+    if name is not None:
+        typer.echo(read_survey_text(name).rstrip())
+        return
+    for shipped in shipped_surveys():
+        survey = load_survey(shipped)
+        typer.echo(f"{shipped}: {len(survey.bands)} bands, PSF from {survey.psf.kind}")
+
+
+@app.command()
+def flags(
+    value: Annotated[int | None, typer.Argument(help="Say which flags this value of the column holds.")] = None,
+) -> None:
+    """List the flags with their bits and meanings, or decode a value."""
+    from lumos.flags import FLAG_TEXT, Flag  # noqa: PLC0415
+
+    if value is not None and not 0 <= value < 2 * max(Flag):
+        raise LumosValueError("flags", value, f"0 to {2 * max(Flag) - 1}")
+    for flag in Flag:
+        if value is None or value & flag:
+            typer.echo(f"{int(flag):>8} {flag.name}: {FLAG_TEXT[flag]}")
+
+
+@_command
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("demo"),
-    workers: Annotated[int, typer.Option("--workers", help="Number of processes.")] = 2,
-    debug: Debug = False,
+    workers: Workers = 2,
 ) -> None:
     """Run the whole story on a small simulated survey, on the CPU."""
-    _start_logging(debug)
-    from lumos.workflows import run_demo  # noqa: PLC0415
+    with show_progress("demo") as progress:
+        from lumos.workflows import run_demo  # noqa: PLC0415
 
-    with _progress("demo") as progress:
         typer.echo(run_demo(out, workers=workers, progress=progress))

@@ -243,7 +243,7 @@ def parse_yaml(text: str, source: object, loader: type[yaml.SafeLoader] = yaml.S
         raise LumosConfigError(f"{source}: cannot be read (nested too deep)") from error
     except (yaml.YAMLError, ValueError) as error:
         # A date of the 13th month is a ValueError.
-        raise LumosConfigError(f"{source}: cannot be read, not valid YAML ({' '.join(str(error).split())})") from error
+        raise LumosConfigError(f"{source}: cannot be read, not YAML ({' '.join(str(error).split())})") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

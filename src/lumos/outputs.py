@@ -4,16 +4,21 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import wraps
+from inspect import signature
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import yaml
 
 from lumos.errors import LumosConfigError, LumosError
 from lumos.files import UNFINISHED, list_changes, name_code, read_yaml, write_atomic
 
-__all__ = ["describe_changes", "lock_file", "lock_folder", "own_files", "settle_settings"]
+__all__ = ["describe_changes", "lock_file", "lock_folder", "locked", "own_files", "settle_settings"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +124,33 @@ def _lock(path: Path, what: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def locked(lock: Callable[[Path], AbstractContextManager[None]]) -> Callable[[Function], Function]:
+    """Make a function hold the lock of its argument ``out`` while it runs.
+
+    Parameters
+    ----------
+    lock : callable
+        :func:`lock_folder` or :func:`lock_file`.
+
+    Returns
+    -------
+    callable
+        Decorator.
+    """
+
+    def decorate(function: Function) -> Function:
+        parameters = signature(function)
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            with lock(parameters.bind(*args, **kwargs).arguments["out"]):
+                return function(*args, **kwargs)
+
+        return cast("Function", run)
+
+    return decorate
 
 
 def own_files(folder: Path) -> list[Path]:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lumos.errors import LumosConfigError
+from lumos.files import parse_yaml, read_text
 from lumos.measure.background_settings import BackgroundSettings
 from lumos.measure.settings import CatalogSettings, CoaddSettings, MeasureSettings, PsfSettings
 from lumos.simulate.settings import SurveySimulation, read_simulation
@@ -56,10 +56,7 @@ def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> 
     source = "--set"
     if config is not None:
         source = str(config)
-        try:
-            loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise LumosConfigError(f"{config}: cannot be read ({' '.join(str(error).split())})") from error
+        loaded = parse_yaml(read_text(config), config)
         if loaded is not None and not isinstance(loaded, dict):
             raise LumosConfigError(f"{config}: holds {type(loaded).__name__}, allowed: a mapping per stage")
         content = loaded or {}
@@ -142,10 +139,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         content = content.setdefault(name, {})
         if not isinstance(content, dict):
             raise LumosConfigError(f"--set {override!r}: {name!r} is a value, not a group of settings")
-    try:
-        content[path[-1]] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise LumosConfigError(f"--set {override!r}: the value is not YAML") from error
+    content[path[-1]] = parse_yaml(value, f"--set {override[:200]!r}")
 
 
 def _allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

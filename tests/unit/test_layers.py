@@ -15,7 +15,7 @@ LAYERS = {
     **dict.fromkeys(["measure", "training"], 4),
     "validate": 5,
     "report": 6,
-    **dict.fromkeys(["settings", "workflows", "cli"], 7),
+    **dict.fromkeys(["settings", "workflows", "cli", "console", "__main__"], 7),
 }
 #: Folders of one layer do not import each other, except these.
 SIDEWAYS = {

@@ -279,7 +279,7 @@ def test_a_failing_exposure_does_not_stop_the_others(tmp_path, rng):
     entries = json.loads((tmp_path / "run" / "manifest.json").read_text())["exposures"]
     assert {name: entry["status"] for name, entry in entries.items()} == {"good": "done", "band": "done"}
     (tmp_path / "run" / "settings.yaml").write_text("- [")
-    with pytest.raises(LumosConfigError, match=r"settings\.yaml: cannot be read, not valid YAML"):
+    with pytest.raises(LumosConfigError, match=r"settings\.yaml: cannot be read, not YAML"):
         run(tmp_path, paths[1:2], catalog_at([100], [100]))
 
 

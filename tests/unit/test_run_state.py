@@ -195,7 +195,7 @@ def test_settings_of_another_command_are_not_replaced(tmp_path, rng):
         (b"- 1", "holds list, allowed: a mapping"),
         (b"a: \xff", "not UTF-8, byte 3"),
         (b"[" * 10_000, "nested too deep"),
-        (b"a: [", "not valid YAML"),
+        (b"a: [", "not YAML"),
     ],
 )
 def test_damaged_settings(tmp_path, rng, content, message):

@@ -38,6 +38,7 @@ from lumos.measure.partition import Partition, partition_sky, sky_cell
 from lumos.measure.repeat_errors import NO_REPEATS, IndependentShare, fit_independent_share
 from lumos.measure.settings import CoaddSettings
 from lumos.measure.sky import SkyLevels, sky_levels
+from lumos.outputs import lock_file, locked
 from lumos.pdf import FluxPrior, GaussianMixture
 from lumos.workers import Workers
 
@@ -78,6 +79,7 @@ class _Run:
     radius: Literal["major", "circularised"]
 
 
+@locked(lock_file)
 def coadd_run(
     runs: Sequence[Path],
     out: Path,

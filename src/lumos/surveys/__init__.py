@@ -1,6 +1,7 @@
 """Surveys as data: one YAML file each says how its exposures are read."""
 
-from lumos.surveys.load import load_survey, shipped_surveys
+from lumos.surveys.find import find_exposures
+from lumos.surveys.load import load_survey, read_survey_text, shipped_surveys
 from lumos.surveys.model import (
     Band,
     HeaderCondition,
@@ -29,6 +30,8 @@ __all__ = [
     "Substitution",
     "Survey",
     "VarianceSource",
+    "find_exposures",
     "load_survey",
+    "read_survey_text",
     "shipped_surveys",
 ]

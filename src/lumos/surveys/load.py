@@ -9,9 +9,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lumos.errors import LumosConfigError
+from lumos.files import parse_yaml, read_text
 from lumos.surveys.model import Survey
 
-__all__ = ["load_survey", "shipped_surveys"]
+__all__ = ["load_survey", "read_survey_text", "shipped_surveys"]
 
 
 def shipped_surveys() -> tuple[str, ...]:
@@ -45,19 +46,35 @@ def load_survey(name_or_path: str | Path) -> Survey:
         If there is no such survey (the shipped ones are listed), the file is not YAML, or a key or value
         is wrong (the file, the key and the allowed keys are named).
     """
+    return _parse(read_survey_text(name_or_path), str(name_or_path))
+
+
+def read_survey_text(name_or_path: str | Path) -> str:
+    """Return the text of a survey file.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        As of :func:`load_survey`.
+
+    Returns
+    -------
+    str
+        YAML, unchecked.
+
+    Raises
+    ------
+    LumosConfigError
+        If there is no such survey, or the file cannot be read.
+    """
     text = str(name_or_path)
     if text in shipped_surveys():
-        source = resources.files("lumos.surveys").joinpath(f"{text}.yaml")
-        return _parse(source.read_text(encoding="utf-8"), f"{text}.yaml")
+        return resources.files("lumos.surveys").joinpath(f"{text}.yaml").read_text(encoding="utf-8")
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:
         shipped = ", ".join(shipped_surveys())
         raise LumosConfigError(f"unknown survey {text!r}, allowed: {shipped}, or the path of a YAML file")
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LumosConfigError(f"{path}: cannot read the survey file: {error}") from error
-    return _parse(content, str(path))
+    return read_text(path)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -76,11 +93,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def _parse(content: str, source: str) -> Survey:
     """Parse YAML text into a survey; every problem becomes one LumosConfigError."""
-    try:
-        data = yaml.load(content, Loader=_UniqueKeyLoader)  # noqa: S506 (a subclass of SafeLoader)
-    except yaml.YAMLError as error:
-        one_line = " ".join(str(error).split())
-        raise LumosConfigError(f"{source}: not valid YAML: {one_line}") from error
+    data = parse_yaml(content, source, _UniqueKeyLoader)
     if not isinstance(data, dict):
         raise LumosConfigError(f"{source}: a survey file is a mapping, got {type(data).__name__}")
     try:

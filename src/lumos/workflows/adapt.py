@@ -17,6 +17,7 @@ from lumos.measure.pairs import MeasuredRun, RunPairs, choose_pairs, open_run
 from lumos.measure.prepared import Ccd, PreparedStamps, iterate_ccds, prepare
 from lumos.nets.checkpoint import find_model, load_model, save_model
 from lumos.nets.model import FluxModel
+from lumos.outputs import lock_folder, locked, own_files
 from lumos.simulate.draws import FluxProposal
 from lumos.training.adapt_settings import AdaptSettings
 from lumos.training.data import LabelledInputs
@@ -37,6 +38,7 @@ class _Samples:
     injected: LabelledInputs
 
 
+@locked(lock_folder)
 def adapt_model(
     model_name: str,
     run_path: Path,
@@ -97,10 +99,11 @@ def adapt_model(
     written = force or not excesses
     numbers = {"pairs": len(training.pairs), "injected": len(training.injected)}
     report = {"inputs": inputs, "version": __version__, "training": numbers, "held_out": figures, "curve": curve}
-    out.mkdir(parents=True, exist_ok=True)
+    # Whoever finds the folder after a kill sees by this file that it is of this very adaptation, and not finished.
+    write_json(out / "adapt.json", report | {"excesses": excesses, "written": False})
     if written:
         _write_model(split.whole, model_name, out, inputs, list(run.files), figures)
-    write_json(out / "adapt.json", report | {"excesses": excesses, "written": written})
+        write_json(out / "adapt.json", report | {"excesses": excesses, "written": True})
     if not written:
         raise LumosError(f"{out}: not adapted (--force writes the model all the same): {'; '.join(excesses)}")
     first, last = figures["before"], figures["after"]
@@ -113,13 +116,13 @@ def adapt_model(
 
 def _is_finished(out: Path, inputs: dict[str, Any]) -> bool:
     """Tell whether a folder holds this very adaptation; refuse one that holds something else."""
-    if not out.exists() or not any(out.iterdir()):
+    if not own_files(out):
         return False
     path = out / "adapt.json"
     report = read_json(path) if path.exists() else {}
     if report.get("inputs") != inputs:
         raise LumosConfigError(f"{out}: holds something else; give a new --out")
-    return bool(report["written"])
+    return bool(report.get("written"))
 
 
 def _samples(

@@ -26,6 +26,7 @@ from lumos.measure.completeness import measure_completeness
 from lumos.measure.settings import CatalogSettings, PsfSettings
 from lumos.measure.shapes import DetectedCatalog, make_parent_catalog
 from lumos.measure.stars import StarPsf, fit_star_psf
+from lumos.outputs import lock_file, lock_folder, locked
 from lumos.profiles.sersic import render_sersic
 from lumos.psf import MoffatPsf
 from lumos.report.pictures import draw_catalog, draw_psf
@@ -43,6 +44,7 @@ _MAX_RADIUS = 4.0
 _QUALITY = ("x", "y", "flux", "flux_err", "reduced_chi2", "footprint_chi2", "fitted_index")
 
 
+@locked(lock_file)
 def make_catalog(
     image: Path,
     out: Path,
@@ -236,6 +238,7 @@ def _draw(path: Path, exposure: Exposure, part: _Part) -> None:
         )
 
 
+@locked(lock_folder)
 def make_psfs(
     images: Sequence[Path],
     out: Path,

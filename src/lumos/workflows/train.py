@@ -8,6 +8,7 @@ from lumos import __version__
 from lumos.measure.background_settings import BackgroundSettings
 from lumos.measure.backgrounds import make_backgrounds
 from lumos.nets.checkpoint import save_model
+from lumos.outputs import lock_folder, locked
 from lumos.report.training import draw_learning
 from lumos.settings import load_simulation
 from lumos.simulate.backgrounds import BackgroundPool
@@ -23,6 +24,7 @@ __all__ = ["train_model"]
 Progress = Callable[[int, int, str], None]
 
 
+@locked(lock_folder)
 def train_model(
     settings: TrainSettings, out: Path, *, run: str = "RUN.yaml", workers: int = 1, progress: Progress | None = None
 ) -> str:

@@ -1,0 +1,87 @@
+"""Which files are meant: names, folders, patterns and lists; masks and weights are left out."""
+
+import glob
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lumos.errors import LumosDataError
+from lumos.files import read_text
+from lumos.surveys.model import Survey
+
+__all__ = ["find_exposures"]
+
+logger = logging.getLogger(__name__)
+
+#: How the name of a FITS file ends.
+_FITS = re.compile(r"\.(fits?|fts)(\.(fz|gz|bz2|xz|z))?$", re.IGNORECASE)
+#: Largest list of files, bytes.
+_MAX_LIST = 100_000_000
+
+
+def find_exposures(arguments: Sequence[Path | str], survey: Survey) -> list[Path]:
+    """Return the exposures that are meant by the arguments of a command.
+
+    Parameters
+    ----------
+    arguments : sequence of Path or str
+        FITS files; folders, of which every FITS file is meant, but not those of folders below; patterns
+        (``night1/*.fits``); and ``@list``, a text file with one of these a line, blank lines and ``#`` comments apart.
+    survey : Survey
+        What its ``mask``, ``variance``, ``sky`` and ``psf`` entries name as the companion of another of the files is
+        left out.
+
+    Returns
+    -------
+    list of Path
+        Each once, in the order of the arguments, those of a folder or a pattern by name.
+
+    Raises
+    ------
+    LumosDataError
+        If a folder holds no FITS file, nothing matches a pattern, or all that is left is nothing.
+    LumosConfigError
+        If a list cannot be read.
+    """
+    files = list(dict.fromkeys(path for argument in arguments for path in _expand(str(argument))))
+    companions = {name for path in files for name in _companions(path, survey)}
+    exposures = [path for path in files if path not in companions]
+    if len(exposures) < len(files):
+        logger.info("%d masks, weights and other companions of exposures left out", len(files) - len(exposures))
+    return exposures
+
+
+def _expand(argument: str) -> Iterator[Path]:
+    """Yield the files that one argument means."""
+    path = Path(argument)
+    if argument.startswith("@") and not path.exists():
+        lines = (line.strip() for line in read_text(Path(argument[1:]), _MAX_LIST).splitlines())
+        names = [line for line in lines if line and not line.startswith("#")]
+        if not names:
+            raise LumosDataError(f"{argument[1:]}: names no file")
+        for name in names:
+            if name.startswith("@"):
+                raise LumosDataError(f"{argument[1:]}: {name}: allowed: files, folders and patterns, no list in a list")
+            yield from _expand(name)
+    elif path.is_dir():
+        found = sorted(file for file in path.iterdir() if _FITS.search(file.name) and not file.name.startswith("."))
+        if not found:
+            raise LumosDataError(f"{path}: no FITS file in this folder (.fits .fit .fts, with .fz .gz .bz2 .xz or not)")
+        yield from found
+    elif glob.has_magic(argument) and not path.exists():
+        found = sorted(map(Path, glob.glob(argument, recursive=True)))  # noqa: PTH207 (Path.glob takes no absolute one)
+        if not found:
+            raise LumosDataError(f"{argument}: no file matches")
+        yield from found
+    else:
+        yield path
+
+
+def _companions(path: Path, survey: Survey) -> Iterator[Path]:
+    """Yield the files that would be the mask, variance, sky or PSF of an exposure at ``path``."""
+    sources = (*survey.mask, *survey.variance, *survey.sky)
+    for substitution in (*(item for source in sources for item in source.sidecar), *survey.psf.sidecar):
+        name = re.sub(substitution.find, substitution.replace, path.name)
+        if name != path.name and Path(name).name == name:
+            yield path.with_name(name)
