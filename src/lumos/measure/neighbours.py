@@ -10,8 +10,8 @@ of Gaussians of the distance. Against drawn profiles the ratio of both integrals
 
 The threshold of half an error: on a simulated field of 43 galaxies per square arcmin to i = 24, with an S/N of 20 at
 i = 22.5, thresholds of 0.1, 0.5, 1 and 2 errors flag 23, 11, 6 and 4 % of the objects. The mean excess of those that
-are left, over that at the lowest threshold, is 0.00, 0.03 and 0.06 errors at an S/N below 5; without flags it is 0.23, and
-2.1 % lie more than 3 errors high, with half an error 0.1 %.
+are left, over that at the lowest threshold, is 0.00, 0.03 and 0.06 errors at an S/N below 5; without flags it is 0.23.
+Without flags 2.1 % of these lie more than 3 errors high, with half an error 0.1 %.
 """
 
 from functools import lru_cache
