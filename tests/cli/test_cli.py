@@ -135,7 +135,7 @@ def test_psf_then_catalog(monkeypatch, capsys, tmp_path, survey):
     code, _, err = lumos(monkeypatch, capsys, "psf", exposure, "--out", tmp_path / "psf")
     assert code == 0, err
     row = pq.read_table(tmp_path / "psf" / "psf.parquet").to_pylist()[0]
-    assert row["exposure_id"] == "r_001"
+    assert (row["exposure_id"], row["includes_pixel"]) == ("r_001", False)
     assert (tmp_path / "psf" / "r_001_1.png").read_bytes()[1:4] == b"PNG"
     assert pq.read_table(tmp_path / "psf" / "psf.quality.parquet").num_rows == row["n_stars"]
     code, out, err = lumos(

@@ -1,5 +1,7 @@
 """The law of every run: flux and PDF are NaN if and only if a flag says why, whoever measures, whatever is masked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.io.fits import Header
@@ -13,7 +15,8 @@ from lumos.images.exposure import Exposure
 from lumos.images.psf import MoffatModel
 from lumos.measure.exposure import measure_exposure
 from lumos.measure.settings import MeasureSettings
-from lumos.nets.checkpoint import shipped_models
+from lumos.nets.checkpoint import read_config, shipped_models
+from lumos.nets.domain import psf_score
 from lumos.profiles.sersic import render_sersic
 
 SHAPE, STEP, FWHM = (480, 480), 120, 3.6
@@ -198,6 +201,17 @@ def test_an_exposure_without_fluxes_is_told(rng, caplog):
     exposure.mask[:, :] |= int(MaskPlane.BAD)
     measure_exposure(exposure, catalog, MeasureSettings())
     assert "16 of 16 fluxes are NaN (TOO_MASKED 14, BAD_SHAPE 1, NO_PSF 1, BAD_BACKGROUND 14)" in caplog.text
+
+
+@pytest.mark.parametrize(("fwhm", "outside"), [(1.3, True), (2.0, False), (7.5, False), (12.0, True), (50.0, True)])
+def test_a_psf_far_from_the_training_is_out_of_domain(rng, fwhm, outside):
+    exposure, catalog = exposure_of_patterns(rng)
+    table = measure_exposure(
+        replace(exposure, psf=MoffatModel(fwhm, 4.765)), catalog[:1], MeasureSettings(model="generic", estimators=())
+    )
+    assert (table["ood_score"][0].as_py() > 1) >= outside
+    # The score of the PSF alone, without what the network for such faults says.
+    assert (psf_score(np.array([fwhm]), 1, read_config("generic").domain)[0] > 1) == outside
 
 
 def test_the_text_of_a_flag_says_that_fluxes_are_nan():

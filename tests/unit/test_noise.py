@@ -1,15 +1,25 @@
 """The measured correlation of the noise: white and smoothed noise, sources, too little sky."""
 
+import json
 import logging
 
 import numpy as np
 import pytest
 import torch
+from astropy.io.fits import Header
+from astropy.wcs import WCS
+from fits_files import wcs_cards
+from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
+from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.estimators import CorrelatedNoise, FluxResult, apply_correlation, elliptical_overlap, measure_correlation
 from lumos.estimators.noise import DEFAULT_RADII, source_free
+from lumos.images.exposure import Exposure
+from lumos.images.psf import MoffatModel
+from lumos.measure.exposure import measure_exposure
+from lumos.measure.settings import MeasureSettings
 
 
 def smoothing_kernel(sigma):
@@ -18,25 +28,29 @@ def smoothing_kernel(sigma):
     return kernel / kernel.sum()
 
 
-def expected_factor(kernel, radius):
+def expected_factor(kernel, radius, annulus_radii=(30, 45)):
     """Return the exact factor: noise of aperture minus area x annulus mean, over independent pixels'."""
-    side = 121
-    centre, size = torch.full((1,), 60.0), torch.full((1,), radius)
+    inner, outer = annulus_radii
+    side = 2 * outer + 31
+    middle = side // 2
+    centre, size = torch.full((1,), float(middle)), torch.full((1,), radius)
     overlap = elliptical_overlap(centre, centre, size, size, torch.zeros(1), (side, side))[0].numpy()
-    row, column = np.mgrid[:side, :side] - 60
-    annulus = ((row**2 + column**2 >= 30**2) & (row**2 + column**2 < 45**2)).astype(float)
+    row, column = np.mgrid[:side, :side] - middle
+    annulus = ((row**2 + column**2 >= inner**2) & (row**2 + column**2 < outer**2)).astype(float)
     weights = overlap - overlap.sum() * annulus / annulus.sum()
     smoothed = (fftconvolve(weights, kernel) ** 2).sum() / (kernel**2).sum()
     return np.sqrt(smoothed / ((overlap**2).sum() + overlap.sum() ** 2 / annulus.sum()))
 
 
 def test_white_noise_has_factor_one():
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(10)
     image = rng.normal(50.0, 7.0, (1500, 1500)).astype(np.float32)
     noise = measure_correlation(image, np.ones(image.shape, bool), 49.0, rng=rng, n_apertures=8000)
     # Half the 16-84 % interval of 8000 values scatters by 0.87 / sqrt(8000) = 1.0 %: 0.03 is three of these,
-    # for eight radii that share their positions.
-    np.testing.assert_allclose(noise.factors, 1.0, atol=0.03)
+    # for eight radii that share most of their positions.
+    np.testing.assert_allclose(noise.factors[:8], 1.0, atol=0.03)
+    # Fewer apertures of 11 to 20 pixels fit side by side: 1800 of the largest, 2.1 %.
+    np.testing.assert_allclose(noise.factors[8:], 1.0, atol=0.06)
     assert noise.reason == ""
     assert len(noise.areas) == len(DEFAULT_RADII)
     assert (np.diff(noise.areas) > 0).all()
@@ -69,6 +83,54 @@ def test_sources_and_bad_pixels_are_kept_out():
     noise = measure_correlation(image, good, 25.0, rng=rng, n_apertures=4000)
     # 1.4 % of statistics at the small radii and twice that where apertures are fewer.
     np.testing.assert_allclose(noise.factors, 1.0, atol=0.07)
+
+
+def test_large_apertures_may_hold_sources():
+    rng = np.random.default_rng(8)
+    kernel = smoothing_kernel(0.8)
+    image = fftconvolve(rng.normal(0, 10, (1400, 1400)), kernel, mode="valid").astype(np.float32)
+    variance = 100 * float((kernel**2).sum())
+    # A source every 60 pixels along both axes: no wholly blank aperture of 28 pixels and more.
+    for y in range(30, 1360, 60):
+        for x in range(30, 1360, 60):
+            image[y - 2 : y + 3, x - 2 : x + 3] += 300
+    good = np.ones(image.shape, bool)
+    noise = measure_correlation(
+        image, good, variance, rng=rng, annulus=(60.0, 90.0), radii=(8.0, 20.0, 30.0), n_apertures=600
+    )
+    assert len(noise.factors) == 3
+    assert (noise.n_apertures > 200).all()
+    # Less than the whole of the largest aperture is left: sources of 13 x 13 pixels with what surrounds them.
+    assert 0.8 * np.pi * 30**2 < noise.areas[2] < 0.99 * np.pi * 30**2
+    expected = [expected_factor(kernel, radius, (60, 90)) for radius in (8.0, 20.0, 30.0)]
+    np.testing.assert_allclose(noise.factors, expected, rtol=0.1)
+
+
+def test_large_galaxies_get_the_noise_of_their_size():
+    rng = np.random.default_rng(9)
+    side = 700
+    # Structure of 12 px beside white noise: nothing at a pixel, much over a galaxy.
+    waves = gaussian_filter(rng.normal(0, 1, (side, side)), 12)
+    image = (rng.normal(0, 5, (side, side)) + 0.6 * waves / waves.std()).astype(np.float32)
+    exposure = Exposure(
+        "e", "1", "test", "r", "", image, np.zeros(image.shape, np.int32),
+        WCS(Header(wcs_cards(crpix=(350.5, 350.5)))), 0.25, MoffatModel(3.0, 3.5),
+        variance=np.full(image.shape, 25.0, np.float32), zeropoint=27.0,
+    )  # fmt: skip
+    x, y = rng.uniform(100, side - 100, (2, 400))
+    ra, dec = exposure.wcs.all_pix2world(x, y, 0)
+    one = np.ones(len(x))
+    noise_of = {}
+    for radius in (9.0, 18.0):
+        catalog = ParentCatalog(np.arange(len(x)), ra, dec, radius * 0.25 * one, one, one, 0 * one, np.nan * one)
+        table = measure_exposure(exposure, catalog, MeasureSettings(estimators=("optimal",)))
+        pull = table["flux"].to_numpy() / table["flux_err"].to_numpy()
+        # As many galaxies as could lie side by side make fewer than 400 independent pulls.
+        low, high = np.percentile(pull, [15.87, 84.13])
+        assert (high - low) / 2 == pytest.approx(1.0, abs=0.2)
+        noise_of[radius] = json.loads(table.schema.metadata[b"lumos.provenance"])["noise_correlation_larger"]
+    assert noise_of[9.0] == {}
+    assert list(noise_of[18.0]) == ["120"]
 
 
 def test_source_free_finds_a_source_and_its_surroundings():

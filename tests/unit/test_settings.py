@@ -32,6 +32,17 @@ def test_file_and_overrides(tmp_path):
         ("measure.stamp_size=[", "not YAML"),
         ("measure.stamp_size.more=1", r"measure\.stamp_size: .*integer"),
         ("measure.catalog.radius=minor", "'major' or 'circularised'"),
+        ("measure.annulus_inner=50", r"annulus_inner=50 must be less than annulus_outer=45"),
+        ("measure.annulus_inner=44.9", r"annulus of 44\.9 to 45 px has 28 pixels, allowed: 200 or more"),
+        ("measure.annulus_outer=.inf", r"measure\.annulus_outer: .*finite"),
+        ("measure.annulus_inner=.nan", r"measure\.annulus_inner: .*finite"),
+        ("measure.annulus_outer=501", r"measure\.annulus_outer: .*500"),
+        ("measure.max_stamp_size=40", r"max_stamp_size=40 must be at least stamp_size=60"),
+        ("measure.noise.seed=-1", r"measure\.noise\.seed: .*greater than or equal to 0"),
+        ("backgrounds.seed=-1", r"backgrounds\.seed: .*greater than or equal to 0"),
+        ("backgrounds.annulus_inner=50", r"annulus_inner=50 must be less than annulus_outer=45"),
+        ("backgrounds.max_psf_fwhm=.inf", r"backgrounds\.max_psf_fwhm: .*finite"),
+        ("coadd.shared_flux_err=.inf", r"coadd\.shared_flux_err: .*finite"),
     ],
 )
 def test_wrong_overrides(override, message):

@@ -215,7 +215,9 @@ def measure_correlation(
     data, variance = (np.where(blank, image, 0).astype(np.float32) for image in (data, variance))
     sky = _BlankSky(data, blank, variance, annulus, half=int(np.ceil(max(radii))) + 1)
     found = []
-    clearance = ndimage.distance_transform_edt(np.pad(blank, 1))[1:-1, 1:-1]
+    clearance = np.empty(0)
+    if min(radii) <= _WHOLLY_BLANK:
+        clearance = ndimage.distance_transform_edt(np.pad(blank, 1))[1:-1, 1:-1]
     # From large to small: most places that are free for a large aperture are free for the smaller ones.
     for radius in sorted(radii, reverse=True):
         free = clearance > radius + 1 if radius <= _WHOLLY_BLANK else _mostly_blank(blank, radius)

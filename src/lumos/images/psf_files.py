@@ -27,7 +27,7 @@ _SHOWN = 3
 #: A Moffat wider than this, in pixels, is a mistake.
 _WIDEST = 60.0
 #: Sides of pixels may differ by this share before a PSF that is round on the sky is drawn as an ellipse.
-_SQUARE = 0.01
+_SQUARE = 0.03
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lumos.measure.settings import NoiseSettings
+from lumos.measure.settings import NoiseSettings, check_annulus
 
 __all__ = ["BackgroundSettings"]
 
@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class BackgroundSettings(BaseModel):
     """Settings of ``lumos backgrounds``: which stamps a pool gets, and which CCDs are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     n_per_exposure: Annotated[int, Field(ge=1)] = 200
     """Stamps of each CCD."""
@@ -41,13 +41,12 @@ class BackgroundSettings(BaseModel):
     """A CCD with a wider PSF is refused; arcsec."""
     noise: NoiseSettings = NoiseSettings()
     """Where the noise comes from."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the positions."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.annulus_inner >= self.annulus_outer:
-            raise ValueError(f"annulus_inner={self.annulus_inner:g} must be less than annulus_outer")
+        check_annulus(self.annulus_inner, self.annulus_outer)
         needed = max(self.stamp_size, 2 * self.annulus_outer + 2)
         if self.side < needed:
             raise ValueError(f"side={self.side} does not hold stamp and annulus, allowed: {needed:g} or more")

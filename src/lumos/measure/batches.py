@@ -179,7 +179,9 @@ def stamp_batch(
         variance=None if variance is None else torch.where(good, variance, 1.0),
     )
     # What is lost of the light does not depend on who measures it: these count for every estimator and network.
-    lost = 1 - (profile * good).sum((1, 2)) / profile.sum((1, 2))
+    lost = torch.zeros(len(rows))
+    some = (~good).flatten(1).any(1)
+    lost[some] = 1 - (profile[some] * good[some]).sum((1, 2)) / profile[some].sum((1, 2))
     flags |= masked_light_flags(batch, lost, settings.masked_limit).numpy()
     return batch, cutout, flags | cutout.background.flags.numpy()
 

@@ -5,8 +5,13 @@ A weighted sum with weights in proportion to the profile :math:`m_i` takes in, o
 .. math:: \Delta F_i = F_j \, \frac{\int m_i m_j}{\int m_i^2}.
 
 Profiles are sums of concentric Gaussians here, for the Sérsic profile and for the PSF, so that every overlap is a sum
-of Gaussians of the distance. Against overlaps of drawn profiles, at contaminations of 0.01 to 1 of the neighbour's
-flux, the scatter is 5 %.
+of Gaussians of the distance. Against drawn profiles the ratio of both integrals has a scatter of 1 % where it is above
+0.1, of 4 % above 0.01, of 10 % above 0.001 (Moffat exponents of 2.5 to 4.8).
+
+The threshold of half an error: on a simulated field of 43 galaxies per square arcmin to i = 24, with an S/N of 20 at
+i = 22.5, thresholds of 0.1, 0.5, 1 and 2 errors flag 23, 11, 6 and 4 % of the objects. The mean excess of those that
+are left, over that at the lowest threshold, is 0.00, 0.03 and 0.06 errors at an S/N below 5; without flags it is 0.23.
+Without flags 2.1 % of these lie more than 3 errors high, with half an error 0.1 %.
 """
 
 from functools import lru_cache

@@ -1,5 +1,6 @@
 """The network among the estimators of an exposure, and the summary of flux PDFs."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,6 +13,7 @@ from lumos.images.exposure import Exposure
 from lumos.measure.noise import ExposureNoise
 from lumos.measure.objects import PlacedObjects
 from lumos.nets.checkpoint import find_model, load_model
+from lumos.nets.domain import psf_score
 from lumos.nets.estimator import NetworkFluxes, band_and_state, network_fluxes
 from lumos.nets.inputs import NoiseFactor, SideInputs
 from lumos.nets.model import FluxModel
@@ -168,7 +170,10 @@ def measure_network(
         PDFs in the unit of the batch.
     """
     side = side_inputs(model, exposure, objects, rows, unit=unit)
-    return network_fluxes(model, batch, side, noise_factor(noise, batch), bfloat16=bfloat16)
+    pdfs = network_fluxes(model, batch, side, noise_factor(noise, batch), bfloat16=bfloat16)
+    step = batch.data.shape[1] // model.config.stamp_size
+    score = psf_score(objects.psf_fwhm[rows], step, model.config.domain)
+    return replace(pdfs, ood_score=np.maximum(pdfs.ood_score, score))
 
 
 def noise_factor(noise: ExposureNoise, batch: StampBatch) -> NoiseFactor | None:

@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 _TRUSTED = 1.5
 #: Side in pixels of the cells of the map of the robust pixel scatter.
 _MESH = 64
-#: Apertures of larger stamps: their radii in pixels, which grow with the stamp, and how many.
-_LARGE_RADII, _LARGE_APERTURES = (5.0, 8.0, 11.0, 15.0, 20.0), 300
+#: Apertures of larger stamps: their radii in pixels, which grow with the stamp, and how many, which fall with its area.
+_LARGE_RADII, _LARGE_APERTURES, _FEWEST_LARGE = (5.0, 8.0, 11.0, 15.0, 20.0), 1200, 120
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def exposure_noise(
             rng=np.random.default_rng([settings.seed, size]),
             annulus=(annulus[0] * growth, annulus[1] * growth),
             radii=tuple(growth * radius for radius in _LARGE_RADII),
-            n_apertures=_LARGE_APERTURES,
+            n_apertures=max(round(_LARGE_APERTURES / growth**2), _FEWEST_LARGE),
             blank=blank,
         )
         if not measured.reason:

@@ -1,5 +1,6 @@
 """Settings of the stages that work on exposures."""
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,16 +15,40 @@ __all__ = [
     "MeasureSettings",
     "NoiseSettings",
     "PsfSettings",
+    "check_annulus",
 ]
 
 Positive = Annotated[float, Field(gt=0)]
 
 #: Name of the network among the estimators.
 NETWORK = "lumos"
+#: Pixels of an annulus that leave a level where half of them are masked.
+_LEAST_ANNULUS = 200
+
+
+def check_annulus(inner: float, outer: float) -> None:
+    """Refuse an annulus that holds no background.
+
+    Parameters
+    ----------
+    inner, outer : float
+        Radii in pixels.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, or has fewer pixels than a level needs.
+    """
+    if inner >= outer:
+        raise ValueError(f"annulus_inner={inner:g} must be less than annulus_outer={outer:g}")
+    area = math.pi * (outer**2 - inner**2)
+    if area < _LEAST_ANNULUS:
+        what = f"annulus of {inner:g} to {outer:g} px has {area:.0f} pixels"
+        raise ValueError(f"{what}, allowed: {_LEAST_ANNULUS} or more")
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class CatalogColumns(_Settings):
@@ -47,7 +72,7 @@ class NoiseSettings(_Settings):
     """Multiply errors by the excess scatter of blank apertures over that of independent pixels."""
     relative_floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Error in units of the flux, added in quadrature: flat field, PSF model, and whatever repeats show."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the positions of the blank apertures."""
 
 
@@ -69,7 +94,7 @@ class MeasureSettings(_Settings):
     """Stamps are doubled for large objects, up to this side."""
     annulus_inner: Positive = 30.0
     """Inner radius of the background annulus in pixels; grows with the stamp."""
-    annulus_outer: Positive = 45.0
+    annulus_outer: Annotated[float, Field(gt=0, le=500)] = 45.0
     """Outer radius of the background annulus in pixels; grows with the stamp."""
     aperture_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.625
     """Share of the light inside the aperture."""
@@ -105,6 +130,13 @@ class MeasureSettings(_Settings):
             raise ValueError("estimators: give at least one, or a model")
         if self.default is not None and self.default not in self.all_estimators:
             raise ValueError(f"default={self.default!r} is not one of {', '.join(self.all_estimators)}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.max_stamp_size < self.stamp_size:
+            raise ValueError(f"max_stamp_size={self.max_stamp_size} must be at least stamp_size={self.stamp_size}")
+        check_annulus(self.annulus_inner, self.annulus_outer)
         return self
 
 

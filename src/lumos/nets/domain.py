@@ -18,7 +18,7 @@ from lumos.conventions import FloatArray
 from lumos.nets.inputs import NetworkInputs
 from lumos.nets.mdn import MixtureOutput
 
-__all__ = ["TAIL", "DomainNetwork", "box_score", "domain_properties", "exposure_verdict", "object_frames"]
+__all__ = ["TAIL", "DomainNetwork", "box_score", "domain_properties", "exposure_verdict", "object_frames", "psf_score"]
 
 #: Shares of good stamps with a higher answer, for the table that turns answers into scores.
 TAIL = (0.999, 0.9, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01, 0.004)
@@ -30,6 +30,8 @@ _SIDE, _CELLS_PER_RADIUS = 24, 4
 _N_SHARED = 14
 _N_NUMBERS = _N_SHARED + 4
 _LARGEST = 10.0
+#: Factor by which a PSF may leave the range of the training.
+_PSF_FACTOR = 1.2
 #: By how much the mean of -ln p of an exposure may exceed 1: its errors, and what surveys differ by.
 _EXPOSURE_SIGMAS, _EXPOSURE_SLACK = 4.0, 1.25
 
@@ -275,6 +277,31 @@ def box_score(inputs: NetworkInputs, architecture: str, domain: Mapping[str, tup
             low, high = domain[name]
             score = torch.maximum(score, (values - (low + high) / 2).abs() / ((high - low) / 2))
     return score.nan_to_num(_LARGEST).clamp(max=_LARGEST)
+
+
+def psf_score(fwhm: FloatArray, step: int, domain: Mapping[str, tuple[float, float]]) -> FloatArray:
+    """Return how far PSFs lie outside those of the training.
+
+    Stamps of large galaxies are binned: a wide PSF is less wide to the network, but a sharp one is not sharper.
+
+    Parameters
+    ----------
+    fwhm : float array, shape (n,)
+        Full widths at half maximum in pixels of the image.
+    step : int
+        Pixels of the image along the side of one of the network's.
+    domain : mapping
+        Of a model; its ``psf_fwhm`` is the range of the training.
+
+    Returns
+    -------
+    float array, shape (n,)
+        0 inside the range, 1 where it is left by a fifth, 10 at most.
+    """
+    low, high = domain.get("psf_fwhm", (0.0, np.inf))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        beyond = np.log(np.maximum(fwhm / step / high, low / fwhm)) / math.log(_PSF_FACTOR)
+    return np.asarray(np.clip(beyond, 0, _LARGEST))
 
 
 def exposure_verdict(scores: FloatArray) -> float:

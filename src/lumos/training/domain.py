@@ -96,7 +96,8 @@ def fit_domain(
     rng = np.random.default_rng([seed, 2])
     boxed = model.config.architecture == "paper"
     good = _good(model, pool, settings, fit_rows, rng, _N_CALIBRATION if boxed else _N_FIT)
-    config = model.config.model_copy(update={"domain": fit_domain_box(good[2])})
+    psfs = float(np.min(pool.psf_fwhm)), float(np.max(pool.psf_fwhm))
+    config = model.config.model_copy(update={"domain": fit_domain_box(good[2]) | {"psf_fwhm": psfs}})
     if boxed:
         return replace(model, config=config)
     per_fault = -(-_N_FIT // len(FAULTS))
