@@ -65,7 +65,7 @@ def exposure(tmp_path, rng):
 
 
 def test_what_lies_near_an_exposure_is_all_that_it_needs(rng, exposure, tmp_path):
-    n = 20_000
+    n = 40_000
     catalog = sphere(rng, n, ra=150 + rng.uniform(-0.3, 0.3, n), dec=2 + rng.uniform(-0.3, 0.3, n))
     write_mapped(catalog, tmp_path / "map")
     near = catalog_near(exposure, map_catalog(tmp_path / "map"))
