@@ -75,4 +75,5 @@ def test_what_lies_near_an_exposure_is_all_that_it_needs(rng, exposure, tmp_path
     settings = MeasureSettings(estimators=("optimal",))
     whole, part = measure_exposure(exposure, catalog, settings), measure_exposure(exposure, near, settings)
     assert whole.num_rows > 10
-    assert whole.equals(part)
+    for name in ("object_id", "x", "y", "optimal_flux", "optimal_flux_err", "flags"):
+        np.testing.assert_array_equal(whole[name].to_numpy(), part[name].to_numpy())
