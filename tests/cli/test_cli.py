@@ -147,6 +147,15 @@ def test_psf_then_catalog(monkeypatch, capsys, tmp_path, survey):
     assert made.shape_ok.all()
     assert (tmp_path / "made.png").read_bytes()[1:4] == b"PNG"
     assert pq.read_table(tmp_path / "made.quality.parquet").num_rows == len(made)
+    assert f"quality table {tmp_path / 'made.quality.parquet'}, picture {tmp_path / 'made.png'}" in out
+    assert "INFO catalog " in err
+    again = ("catalog", exposure, "--psf", tmp_path / "psf", "--out", tmp_path / "made.parquet")
+    code, out, _ = lumos(monkeypatch, capsys, *again)
+    assert code == 0
+    assert "(finished before)" in out
+    code, _, err = lumos(monkeypatch, capsys, *again, "--set", "catalog.min_area=9")
+    assert code == 1
+    assert "made.parquet: holds another catalogue (settings differ); give a new --out, or overwrite it" in err
     # The bright galaxies of the truth are found where they are: the faintest of these has a signal-to-noise
     # ratio of 15, good for 0.1 arcsec. One or two lie before a brighter star or galaxy.
     truth = read_parent(survey / "parent.parquet")

@@ -22,6 +22,8 @@ __all__ = ["COLUMNS", "ParentCatalog", "digest_names", "read_parent", "write_par
 
 logger = logging.getLogger(__name__)
 
+#: Rows whose distances are computed at once.
+_AT_ONCE = 1_000_000
 _SHAPES = ("half_light_radius", "sersic_n", "axis_ratio", "position_angle")
 #: Metadata of a Parquet file: exposures that it was made from, registry of the bits of its column ``flags``.
 _MADE_FROM, _FLAGS = "lumos.made_from", "lumos.catalog_flags"
@@ -77,6 +79,30 @@ class ParentCatalog:
             name: values[rows] for name, values in arrays.items() if isinstance(values, np.ndarray)
         }
         return replace(self, **chosen)
+
+    def near(self, ra: float, dec: float, radius: float) -> "ParentCatalog":
+        """Return the objects within a circle, read into memory.
+
+        Parameters
+        ----------
+        ra, dec : float
+            Centre in degrees.
+        radius : float
+            Degrees.
+
+        Returns
+        -------
+        ParentCatalog
+            In catalogue order. A million rows are looked at at once, most of them at their declination alone.
+        """
+        found = []
+        for start in range(0, len(self), _AT_ONCE):
+            rows = start + np.flatnonzero(np.abs(self.dec[start : start + _AT_ONCE] - dec) <= radius)
+            first, second = np.deg2rad(self.dec[rows]), np.deg2rad(dec)
+            half = np.sin((first - second) / 2) ** 2
+            half += np.cos(first) * np.cos(second) * np.sin(np.deg2rad(self.ra[rows] - ra) / 2) ** 2
+            found.append(rows[half <= np.sin(np.deg2rad(min(radius, 180.0)) / 2) ** 2])
+        return self[np.concatenate(found) if found else np.zeros(0, dtype=np.int64)]
 
     @property
     def is_point(self) -> BoolArray:

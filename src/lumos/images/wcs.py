@@ -16,6 +16,7 @@ __all__ = [
     "celestial_wcs",
     "pixel_jacobian",
     "pixel_scale_at",
+    "pixel_to_sky",
     "position_angle_to_pixel",
     "sky_to_pixel",
     "unit_vectors",
@@ -124,13 +125,13 @@ def pixel_jacobian(wcs: WCS, x: FloatArray, y: FloatArray) -> FloatArray:
         where the position has no sky coordinates.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    ra, dec = np.deg2rad(_pixel_to_sky(wcs, x, y))
+    ra, dec = np.deg2rad(pixel_to_sky(wcs, x, y))
     east = np.stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)], axis=-1)
     north = np.stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)], axis=-1)
     columns = []
     for step_x, step_y in ((0.5, 0.0), (0.0, 0.5)):
-        ahead = unit_vectors(*_pixel_to_sky(wcs, x + step_x, y + step_y))
-        behind = unit_vectors(*_pixel_to_sky(wcs, x - step_x, y - step_y))
+        ahead = unit_vectors(*pixel_to_sky(wcs, x + step_x, y + step_y))
+        behind = unit_vectors(*pixel_to_sky(wcs, x - step_x, y - step_y))
         step = (ahead - behind) * _ARCSEC
         columns.append(np.stack([np.sum(step * east, axis=-1), np.sum(step * north, axis=-1)], axis=-1))
     return np.stack(columns, axis=-1)
@@ -195,7 +196,7 @@ def sky_to_pixel(
     near = _near_image(wcs, ra, dec, shape, margin)
     if near.any():
         x_near, y_near = _sky_to_pixel_raw(wcs, ra[near], dec[near])
-        back = unit_vectors(*_pixel_to_sky(wcs, x_near, y_near))
+        back = unit_vectors(*pixel_to_sky(wcs, x_near, y_near))
         away = np.linalg.norm(back - unit_vectors(ra[near], dec[near]), axis=-1) * _ARCSEC
         good = away <= _ROUND_TRIP * pixel_scale_at(wcs, shape)
         x[near], y[near] = np.where(good, x_near, np.nan), np.where(good, y_near, np.nan)
@@ -208,9 +209,9 @@ def sky_to_pixel(
 def _near_image(wcs: WCS, ra: FloatArray, dec: FloatArray, shape: tuple[int, int], margin: float) -> BoolArray:
     """Return which positions lie within the circle around the image and its margin."""
     x, y = _frame(shape, margin)
-    frame = unit_vectors(*_pixel_to_sky(wcs, x, y))
+    frame = unit_vectors(*pixel_to_sky(wcs, x, y))
     frame = frame[np.isfinite(frame).all(axis=1)]
-    centre = unit_vectors(*_pixel_to_sky(wcs, np.array([(shape[1] - 1) / 2]), np.array([(shape[0] - 1) / 2])))[0]
+    centre = unit_vectors(*pixel_to_sky(wcs, np.array([(shape[1] - 1) / 2]), np.array([(shape[0] - 1) / 2])))[0]
     radius = float(np.max(np.linalg.norm(frame - centre, axis=1)))
     with np.errstate(invalid="ignore"):
         # Between the points of the frame the image bulges by far less than this.
@@ -231,7 +232,7 @@ def _check_footprint(wcs: WCS, path: Path, shape: tuple[int, int]) -> None:
     """Refuse a WCS that is not finite and invertible around the image and at its centre."""
     x, y = _frame(shape, 0.0)
     x, y = np.append(x, (shape[1] - 1) / 2), np.append(y, (shape[0] - 1) / 2)
-    ra, dec = _pixel_to_sky(wcs, x, y)
+    ra, dec = pixel_to_sky(wcs, x, y)
     if not (np.isfinite(ra) & np.isfinite(dec)).all():
         raise LumosDataError(f"{path}: the WCS gives no sky position at the edge or centre of the image")
     x_back, y_back = _sky_to_pixel_raw(wcs, ra, dec)
@@ -251,8 +252,21 @@ def _refuse_hidden_sip(header: Header, path: Path) -> None:
         raise LumosDataError(f"{path}: SIP coefficients ({hidden[0]}, ...) but CTYPE {ctypes} without '-SIP'")
 
 
-def _pixel_to_sky(wcs: WCS, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Return right ascension and declination in degrees, shape (2, n); NaN where there are none."""
+def pixel_to_sky(wcs: WCS, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Find the sky positions of pixels.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        WCS from :func:`celestial_wcs`.
+    x, y : float array, shape (n,)
+        Positions in 0-based pixels.
+
+    Returns
+    -------
+    float array, shape (2, n)
+        Right ascension and declination in degrees; NaN where there are none.
+    """
     if np.size(x) == 0:
         return np.empty((2, 0))
     ra_dec = np.array(wcs.all_pix2world(x, y, 0), dtype=np.float64)

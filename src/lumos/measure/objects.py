@@ -8,16 +8,18 @@ from lumos.catalogs.parent import ParentCatalog
 from lumos.conventions import AXIS_RATIO_RANGE, AnyArray, BoolArray, FloatArray
 from lumos.flags import DOUBTFUL, Flag
 from lumos.images.exposure import Exposure
-from lumos.images.wcs import pixel_jacobian, sky_to_pixel
+from lumos.images.wcs import pixel_jacobian, pixel_to_sky, sky_to_pixel, unit_vectors
 from lumos.measure.settings import MeasureSettings
 from lumos.psf import PSF_HALF_LIGHT
 
-__all__ = ["PlacedObjects", "place_objects"]
+__all__ = ["PlacedObjects", "catalog_near", "place_objects"]
 
 #: A stamp reaches this many half-light radii of the convolved profile from the centre, at least.
 _STAMP_RADII = 2.0
 #: A PSF wider than this, in pixels, is none.
 _WIDEST_PSF = 60.0
+#: Objects off the exposure, but within so many pixels of it, may still matter to those on it.
+_AROUND = 1000
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,33 @@ class PlacedObjects:
     def usable(self) -> BoolArray:
         """Return which objects have a shape and a PSF, bool array of shape (n,)."""
         return np.asarray((self.flags & int(Flag.BAD_SHAPE | Flag.NO_PSF)) == 0)
+
+
+def catalog_near(exposure: Exposure, catalog: ParentCatalog) -> ParentCatalog:
+    """Return the objects of a catalogue on an exposure and around it, read into memory.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Its footprint.
+    catalog : ParentCatalog
+        All objects, perhaps memory-mapped (:func:`lumos.catalogs.mapped.map_catalog`).
+
+    Returns
+    -------
+    ParentCatalog
+        Every object within 1000 pixels of the exposure, and some more, in catalogue order.
+    """
+    ny, nx = exposure.shape
+    x, y = np.meshgrid(np.linspace(-0.5, nx - 0.5, 9), np.linspace(-0.5, ny - 0.5, 9))
+    vectors = unit_vectors(*pixel_to_sky(exposure.wcs, x.ravel(), y.ravel()))
+    centre_ra, centre_dec = pixel_to_sky(exposure.wcs, np.array([(nx - 1) / 2]), np.array([(ny - 1) / 2]))
+    centre = unit_vectors(centre_ra, centre_dec)[0]
+    chord = float(np.nanmax(np.linalg.norm(vectors - centre, axis=1)))
+    # Between the points of the frame the image bulges by far less than 2 per cent.
+    around = np.sqrt(2) * _AROUND * exposure.pixel_scale / 3600
+    radius = 1.02 * np.degrees(2 * np.arcsin(min(chord / 2, 1.0))) + around
+    return catalog.near(float(centre_ra[0]), float(centre_dec[0]), float(radius))
 
 
 def place_objects(

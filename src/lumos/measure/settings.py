@@ -147,8 +147,6 @@ class CatalogSettings(_Settings):
     """Detection threshold of the image convolved with 3 x 3 pixels, in units of the scatter of that image."""
     min_area: Annotated[int, Field(ge=1)] = 5
     """Fewest connected pixels of a detection."""
-    sersic_n: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-    """Sérsic indices that the quick fit chooses from."""
     min_snr: Positive = 20.0
     """Below this signal-to-noise ratio the index is not fitted but ``default_n``."""
     default_n: Annotated[float, Field(ge=0.3, le=6.2)] = 1.0

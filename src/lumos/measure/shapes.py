@@ -13,7 +13,7 @@ from lumos.errors import LumosDataError
 from lumos.flags import DOUBTFUL, CatalogFlag
 from lumos.images.exposure import Exposure
 from lumos.images.stamps import cut_stamps
-from lumos.images.wcs import pixel_jacobian
+from lumos.images.wcs import pixel_jacobian, pixel_to_sky
 from lumos.measure.detect import Detections, detect, grown_segments
 from lumos.measure.fitting import ModelFit, Parameters, fit_models
 from lumos.measure.settings import CatalogSettings
@@ -283,7 +283,7 @@ def _assemble(work: _Work, fits: _Fits, flags: IntArray) -> DetectedCatalog:
     jacobian = pixel_jacobian(exposure.wcs, x, y)
     direction = np.stack([np.cos(theta), np.sin(theta)], axis=-1)
     east, north = np.moveaxis((jacobian @ direction[:, :, None])[:, :, 0], -1, 0)
-    ra, dec = (np.asarray(value) for value in exposure.wcs.all_pix2world(x, y, 0))
+    ra, dec = pixel_to_sky(exposure.wcs, x, y)
     with np.errstate(invalid="ignore", divide="ignore"):
         magnitude = exposure.zeropoint - 2.5 * np.log10(np.where(fits.flux > 0, fits.flux, np.nan))
     catalog = ParentCatalog(
