@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class BackgroundSettings(BaseModel):
     """Settings of ``lumos backgrounds``: which stamps a pool gets, and which CCDs are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     n_per_exposure: Annotated[int, Field(ge=1)] = 200
     """Stamps of each CCD."""
@@ -41,7 +41,7 @@ class BackgroundSettings(BaseModel):
     """A CCD with a wider PSF is refused; arcsec."""
     noise: NoiseSettings = NoiseSettings()
     """Where the noise comes from."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the positions."""
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ NETWORK = "lumos"
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class CatalogColumns(_Settings):
@@ -42,7 +42,7 @@ class NoiseSettings(_Settings):
     """Multiply errors by the excess scatter of blank apertures over that of independent pixels."""
     relative_floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Error in units of the flux, added in quadrature: flat field, PSF model, and whatever repeats show."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the positions of the blank apertures."""
 
 
