@@ -69,19 +69,14 @@ def test_ctrl_c_ends_everything_with_one_line(survey, tmp_path, moment):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="counts processes in /proc")
-def test_workers_do_not_outlive_their_parent_and_the_same_command_continues(survey, tmp_path):
+def test_workers_do_not_outlive_their_parent(survey, tmp_path):
     process = start(survey, tmp_path / "run", 2)
     wait_for((tmp_path / "run" / "manifest.json").exists)
     assert session(process)
     process.kill()
     process.communicate()
     wait_for(lambda: not session(process), 15)
-    process = start(survey, tmp_path / "run", 1)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert "4 exposures measured, 0 finished" not in out
-    assert ", 0 failed" in out
-    assert not list((tmp_path / "run").rglob(".lumos-*"))
     log = (tmp_path / "run.log").read_text()
     assert f"measure {survey / 'exposures'}" in log
-    assert "INFO measure 4/4" in log
+    # What the workers say is in it too.
+    assert "r_001.fits detector 1: mask" in log

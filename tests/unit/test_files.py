@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError, one_line
 from lumos.files import list_changes, read_json, whole_file, write_atomic, write_json
 from lumos.flags import Flag, has_flag
-from lumos.outputs import lock_file, lock_folder
+from lumos.outputs import lock_file, lock_folder, locked
 from lumos.surveys import find_exposures, load_survey
 
 
@@ -71,6 +71,18 @@ def test_locks(tmp_path):
     with pytest.raises(OSError, match="symbolic links"), lock_folder(tmp_path):
         pass
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_a_function_holds_the_lock_of_its_output(tmp_path):
+    @locked(lock_file)
+    def nested(name, out):
+        """Call itself."""
+        return nested(name, out=out)
+
+    with pytest.raises(LumosError, match="a: another lumos command writes here"):
+        nested("x", tmp_path / "a")
+    assert nested.__doc__ == "Call itself."
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unfinished_files_of_others_are_kept(tmp_path):
