@@ -5,6 +5,10 @@ documentation: the text of a bit is its entry in ``MASK_TEXT`` or ``FLAG_TEXT``.
 """
 
 from enum import IntFlag
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 __all__ = [
     "CATALOG_FLAG_TEXT",
@@ -19,6 +23,7 @@ __all__ = [
     "catalog_flag_metadata",
     "flag_metadata",
     "flag_names",
+    "has_flag",
 ]
 
 
@@ -160,6 +165,24 @@ def flag_names(flags: int) -> list[str]:
         Names, lowest bit first.
     """
     return [flag.name for flag in Flag if flag.name is not None and flags & flag]
+
+
+def has_flag(values: Any, flag: Flag) -> NDArray[np.bool_]:  # noqa: ANN401
+    """Tell which values of a ``flags`` column hold a flag.
+
+    Parameters
+    ----------
+    values : int array, shape (n,)
+        The column: of NumPy, pandas (``frame["flags"]``; ``frame.flags`` is pandas' own), Arrow or astropy.
+    flag : Flag
+        One flag, or several joined by ``|``, of which any counts.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        True where it does.
+    """
+    return np.asarray((np.asarray(values).astype(np.int64) & int(flag)) != 0)
 
 
 def flag_metadata() -> dict[str, dict[str, int | str]]:

@@ -15,8 +15,8 @@ __all__ = ["Workers"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-#: Level, format and files of the log.
-LogSetup = tuple[int, str, tuple[str, ...]]
+#: Level, level at the terminal, format and files of the log.
+LogSetup = tuple[int, int, str, tuple[str, ...]]
 
 
 class Workers:
@@ -86,8 +86,9 @@ def _interrupts_blocked() -> Iterator[None]:
 def _start(log: LogSetup | None, start: Callable[..., object], arguments: tuple[object, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if log is not None:
-        level, form, files = log
+        level, console, form, files = log
         handlers: list[logging.Handler] = [logging.StreamHandler()]
+        handlers[0].setLevel(console)
         handlers += [logging.FileHandler(name, encoding="utf-8") for name in files]
         logging.basicConfig(level=level, format=form, handlers=handlers)
     start(*arguments)
@@ -101,10 +102,10 @@ def _end_with_parent() -> None:
 
 
 def _log_setup() -> LogSetup | None:
-    """Return level, format and files of the log; None where nothing is set up."""
+    """Return how the log is set up; None where it is not."""
     handlers = logging.getLogger().handlers
     if not handlers:
         return None
     form = next((one.formatter._fmt for one in handlers if one.formatter is not None), None)  # noqa: SLF001
     files = tuple(one.baseFilename for one in handlers if isinstance(one, logging.FileHandler))
-    return logging.getLogger().level, form or logging.BASIC_FORMAT, files
+    return logging.getLogger().level, handlers[0].level, form or logging.BASIC_FORMAT, files

@@ -1,7 +1,9 @@
 """`lumos adapt` from the run to the model folder, on a small simulated survey."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +61,12 @@ def test_help_imports_nothing_heavy():
 def test_adapt(monkeypatch, capsys, tmp_path, survey):
     out = tmp_path / "adapted"
     arguments = ("adapt", "generic", "--run", survey / "run", "--out", out, *FEW)
+    with monkeypatch.context() as patch:
+        # Killed when it has written the weights, it begins anew.
+        patch.setattr("lumos.nets.checkpoint.write_atomic", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        assert lumos(patch, capsys, *arguments)[::2] == (130, ["lumos: interrupted; the same command continues"])
+    assert not json.loads((out / "adapt.json").read_text())["written"]
+    assert (out / "model.safetensors").exists()
     code, text, err = lumos(monkeypatch, capsys, *arguments)
     assert code == 0, err
     assert "on held-out sky sigma68 of differences" in text

@@ -1,6 +1,7 @@
 """The command line: help without heavy imports, commands end to end, one clear line for a bad call."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,17 +9,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from lumos import __version__
 from lumos.catalogs.parent import read_parent
 from lumos.catalogs.tables import read_shards
 from lumos.cli import app, main
+from lumos.flags import Flag
 from lumos.images import read_exposure, sky_to_pixel
 from lumos.nets.checkpoint import shipped_models
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
-from lumos.surveys import load_survey
+from lumos.surveys import Survey, load_survey, shipped_surveys
 
 COMMANDS = ("measure", "coadd", "sky", "catalog", "psf", "simulate", "train", "adapt", "models", "demo")
 SMALL = Path(__file__).parents[1] / "small_survey.yaml"
@@ -111,6 +114,82 @@ def test_bad_calls_end_with_one_line(monkeypatch, capsys, tmp_path, survey, opti
     assert message in err.strip().splitlines()[-1]
 
 
+def test_many_failures_are_told_once_and_briefly(monkeypatch, capsys, tmp_path, survey):
+    good = survey / "exposures" / "r_001.fits"
+    missing = [tmp_path / f"{number}.fits" for number in range(7)]
+    options = ("--estimators", "aperture", "--set", "measure.noise.correlation=none", "--catalog")
+    run = tmp_path / "run"
+    code, _, err = lumos(
+        monkeypatch, capsys, "measure", good, *missing, *options, survey / "parent.parquet", "--out", run
+    )
+    assert code == 1
+    lines = err[err.index("lumos: error") :].splitlines()
+    assert lines == [
+        "lumos: error: 7 of 8 exposures failed:",
+        *(f"  {path}: no such file" for path in missing[:5]),
+        f"  and 2 more, see {run / 'manifest.json'}",
+    ]
+    assert err.count("no such file") == 5
+
+
+def test_nothing_slow_is_imported_before_the_arguments_are_checked(tmp_path):
+    code = (
+        "import sys\n"
+        "from lumos.cli import main\n"
+        "for call in sys.argv[1:]:\n"
+        "    sys.argv = ['lumos', 'measure', *call.split(), '--out', 'run']\n"
+        "    try: main()\n"
+        "    except SystemExit: pass\n"
+        "print('HEAVY', sorted({'torch', 'astropy', 'scipy', 'pyarrow', 'matplotlib'} & set(sys.modules)))"
+    )
+    (tmp_path / "a.fits").touch()
+    calls = {
+        "a.fits --catalog none.csv --survey nowhere": "unknown survey 'nowhere'",
+        "a.fits --catalog none.csv": "none.csv: no such parent catalogue",
+        "b.fits c.fits --catalog a.fits": "b.fits: no such file, nor any of 1 others",
+        "a.fits --catalog a.fits --psf none": "none: no such folder (PSF files)",
+        "a.fits --catalog a.fits --set measure.stamp=1": "measure.stamp: Extra inputs",
+    }
+    command = [sys.executable, "-c", code, *calls]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    for line, message in zip(result.stderr.splitlines(), calls.values(), strict=True):
+        assert message in line
+    assert result.stdout == "HEAVY []\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.fits"]
+
+
+def test_module_surveys_and_flags(monkeypatch, capsys):
+    result = subprocess.run([sys.executable, "-m", "lumos", "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == __version__
+    code, out, _ = lumos(monkeypatch, capsys, "surveys")
+    assert (code, [line.split(":")[0] for line in out.splitlines()]) == (0, list(shipped_surveys()))
+    shown = lumos(monkeypatch, capsys, "surveys", "vircam")[1]
+    assert Survey.model_validate(yaml.safe_load(shown)) == load_survey("vircam")
+    assert "unknown survey 'none', allowed: decam" in lumos(monkeypatch, capsys, "surveys", "none")[2]
+    lines = lumos(monkeypatch, capsys, "flags")[1].splitlines()
+    assert [line.split()[:2] for line in lines] == [[str(int(flag)), f"{flag.name}:"] for flag in Flag]
+    assert [line.split()[1] for line in lumos(monkeypatch, capsys, "flags", "9")[1].splitlines()] == [
+        "EDGE:",
+        "MASKED_CENTRE:",
+    ]
+    assert "flags: got 99999999, allowed: 0 to" in lumos(monkeypatch, capsys, "flags", "99999999")[2]
+
+
+def test_quiet_and_verbose(monkeypatch, capsys, tmp_path, survey):
+    asked = ("sky", survey / "parent.parquet", "--n", 20, "--out", tmp_path / "a.parquet")
+    assert "INFO sky: starting" in lumos(monkeypatch, capsys, *asked)[2]
+    code, _, err = lumos(monkeypatch, capsys, *asked)
+    assert (code, err.strip().endswith("a.parquet: exists; give a new --out, or --overwrite")) == (1, True)
+    code, out, err = lumos(monkeypatch, capsys, *asked, "--overwrite", "-q", "--log-file", tmp_path / "log")
+    assert (code, out, err) == (0, f"{tmp_path / 'a.parquet'}: 20 empty positions\n", "")
+    log = (tmp_path / "log").read_text().splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO sky: starting", log[1])
+    assert "--overwrite -q --log-file" in log[0]
+    code, _, err = lumos(monkeypatch, capsys, *asked, "--overwrite", "-v")
+    assert re.match(r"\d{4}-\d\d-\d\d .* INFO sky: starting", err)
+    assert "seed: got -1, allowed: >= 0" in lumos(monkeypatch, capsys, *asked, "--overwrite", "--seed", -1)[2]
+
+
 def test_debug_shows_the_traceback(monkeypatch, tmp_path, survey):
     exposure = survey / "exposures" / "r_001.fits"
     arguments = ["measure", str(exposure), "--catalog", "none.csv", "--out", str(tmp_path), "--debug"]
@@ -144,6 +223,7 @@ def test_psf_then_catalog(monkeypatch, capsys, tmp_path, survey):
     assert code == 0, err
     made = read_parent(tmp_path / "made.parquet")
     assert f"{len(made)} objects" in out
+    assert out.rstrip().endswith(f"quality table {tmp_path}/made.quality.parquet, picture {tmp_path}/made.png")
     assert made.shape_ok.all()
     assert (tmp_path / "made.png").read_bytes()[1:4] == b"PNG"
     assert pq.read_table(tmp_path / "made.quality.parquet").num_rows == len(made)

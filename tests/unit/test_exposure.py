@@ -333,6 +333,10 @@ def test_psf_patterns_are_checked(tmp_path):
         read_one(path, custom(tmp_path, psf={"kind": "psfex", "files": ["{visit}.fits"]}))
     with pytest.raises(LumosDataError, match=r"PSF pattern '/psfs/\{stem\}.psf': absolute, allowed: relative to"):
         read_one(path, custom(tmp_path, psf={"kind": "psfex", "files": ["/psfs/{stem}.psf"]}))
+    # A width of 10^9 would fill the memory.
+    for pattern in ("{stem:>1000000000}.psf", "{stem!r}.psf"):
+        with pytest.raises(LumosDataError, match="a format after the name, allowed: exposure_id, detector"):
+            read_one(path, custom(tmp_path, psf={"kind": "psfex", "files": [pattern]}))
     for name in ("a-1.psf", "a-2.psf"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(LumosDataError, match=r"2 PSF files match 'a-\*\.psf'"):

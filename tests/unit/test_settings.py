@@ -1,9 +1,13 @@
 """Settings: YAML, overrides, and what is refused."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from lumos.errors import LumosConfigError
-from lumos.settings import Settings, load_settings
+from lumos.settings import Settings, load_settings, load_simulation, load_training
+from lumos.surveys import load_survey
 
 
 def test_defaults():
@@ -43,6 +47,8 @@ def test_file_and_overrides(tmp_path):
         ("backgrounds.annulus_inner=50", r"annulus_inner=50 must be less than annulus_outer=45"),
         ("backgrounds.max_psf_fwhm=.inf", r"backgrounds\.max_psf_fwhm: .*finite"),
         ("coadd.shared_flux_err=.inf", r"coadd\.shared_flux_err: .*finite"),
+        ("adapt.learning_rate=.inf", "finite number"),
+        ("measure.stamp_size=" + "[" * 5000, "nested too deep"),
     ],
 )
 def test_wrong_overrides(override, message):
@@ -60,3 +66,37 @@ def test_wrong_files(tmp_path):
     path.write_text("measure: [")
     with pytest.raises(LumosConfigError, match="cannot be read"):
         load_settings(path)
+    path.write_bytes(b"measure: {model: caf\xe9}")
+    with pytest.raises(LumosConfigError, match=r"a\.yaml: cannot be read \(not UTF-8, byte 20\)"):
+        load_settings(path)
+    path.write_text("measure: " + "[" * 10_000)
+    with pytest.raises(LumosConfigError, match=r"a\.yaml: cannot be read \(nested too deep\)"):
+        load_settings(path)
+    path.write_bytes(b"#" * 10_000_001)
+    with pytest.raises(LumosConfigError, match="10000001 bytes, allowed: up to 10000000"):
+        load_settings(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_only_regular_files_are_read(tmp_path, kind):
+    path = Path("/dev/zero")
+    if kind == "pipe":
+        path = tmp_path / "a.yaml"
+        os.mkfifo(path)
+    for read in (load_settings, load_survey, load_simulation, load_training):
+        name = tmp_path / "link.yaml"
+        name.unlink(missing_ok=True)
+        name.symlink_to(path)
+        with pytest.raises(LumosConfigError, match=r"link\.yaml: cannot be read \(no regular file\)"):
+            read(name if read in (load_settings, load_survey) else str(name))
+
+
+def test_values_that_no_sky_has_are_refused():
+    with pytest.raises(LumosConfigError, match=r"sky\.centre\.1: .*less than or equal to 90"):
+        load_simulation("wide", ["sky.centre=[0, 95]"])
+    with pytest.raises(LumosConfigError, match=r"sky\.centre\.0: .*less than 360"):
+        load_simulation("wide", ["sky.centre=[-.inf, 0]", "sky.centre=[400, 0]"])
+    with pytest.raises(LumosConfigError, match=r"seed: .*greater than or equal to 0"):
+        load_simulation("wide", ["seed=-1"])
+    with pytest.raises(LumosConfigError, match="finite number"):
+        load_simulation("wide", ["sky.catalog_limit=.inf"])

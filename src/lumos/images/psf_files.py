@@ -4,6 +4,7 @@ import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 
 import numpy as np
 
@@ -178,8 +179,7 @@ def _psf_file(survey: Survey, facts: Facts, image: Path, folder: Path) -> tuple[
     }
     for pattern in survey.psf.files:
         try:
-            # Only the pattern's own stars are wild, not brackets in a file name.
-            name = pattern.format(**{key: glob.escape(value) for key, value in known.items()})
+            name = _filled(pattern, known)
             found = [] if Path(name).is_absolute() else sorted(folder.glob(name))
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             allowed = ", ".join(known)
@@ -196,6 +196,14 @@ def _psf_file(survey: Survey, facts: Facts, image: Path, folder: Path) -> tuple[
             return found[0], tried
         tried.append(name)
     return None, tried
+
+
+def _filled(pattern: str, known: dict[str, str]) -> str:
+    """Fill in a pattern; only its own stars are wild, not brackets in a file name."""
+    # A format as {stem:>1000000000} would fill the memory.
+    if any(spec or conversion for _, _, spec, conversion in Formatter().parse(pattern)):
+        raise ValueError("a format after the name")
+    return pattern.format(**{key: glob.escape(value) for key, value in known.items()})
 
 
 def _load(survey: Survey, facts: Facts, path: Path, shape: tuple[int, int]) -> PsfModel:

@@ -38,7 +38,7 @@ from lumos.measure.partition import Partition, partition_sky, sky_cell
 from lumos.measure.repeat_errors import NO_REPEATS, IndependentShare, fit_independent_share
 from lumos.measure.settings import CoaddSettings
 from lumos.measure.sky import SkyLevels, sky_levels
-from lumos.outputs import lock_file, locked
+from lumos.outputs import describe_changes, lock_file, locked
 from lumos.pdf import FluxPrior, GaussianMixture
 from lumos.workers import Workers
 
@@ -179,7 +179,7 @@ def _common(runs: Sequence[Path], *, same_catalog: bool = True) -> _Run:
             about = {
                 "schema_version": content["schema_version"],
                 "model": content["model"],
-                "catalog": content["catalog"]["sha256"] if same_catalog else None,
+                "catalog": {"sha256": None, **content["catalog"]} if same_catalog else None,
                 "estimators": measure["estimators"],
                 "default": measure["default"],
             }
@@ -189,11 +189,9 @@ def _common(runs: Sequence[Path], *, same_catalog: bool = True) -> _Run:
             version = about["schema_version"]
             raise LumosDataError(f"{path}: schema version {version}, this version reads {SCHEMA_VERSION}")
         first = first or {"about": about, "content": content}
-        changed = [key for key, value in about.items() if value != first["about"][key]]
-        if changed:
-            key = changed[0]
-            text = f"{key} is {about[key]!r}, but {first['about'][key]!r} in {runs[0]}"
-            raise LumosDataError(f"{run}: {text}; only runs of one kind can be coadded")
+        changes = describe_changes(first["about"], about)
+        if changes:
+            raise LumosDataError(f"{run}: differs from {runs[0]} ({changes}); only runs of one kind can be coadded")
     content = first["content"]
     measure, model = content["measure"], content["model"]
     estimators = (*measure["estimators"], *(() if model is None else ("lumos",)))

@@ -135,8 +135,12 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
         verdict = exposure_verdict(columns["ood_score"])
         exposure = replace(exposure, provenance={**exposure.provenance, "ood_verdict": round(verdict, 3)})
         if verdict > 1:
-            text = "its stamps share a fault: PSF, pixel scale, positions, noise or the image itself"
-            logger.warning("%s: %s (verdict %.2f, suspect above 1)", exposure.path, text, verdict)
+            text = (
+                "its stamps share a fault, or are none that the model knows (`lumos models NAME` says what it knows). "
+                "Check first the PSF (--psf, or psf in the survey file), then the catalogue's positions and radii, "
+                "noise (gain and variance in the survey file, measure.noise.source) and pixel scale"
+            )
+            logger.warning("%s: verdict of the model %.2f, suspect above 1: %s", exposure.path, verdict, text)
     _settle(columns, settings)
     psf = model_psf.at(*(np.full(1, (length - 1) / 2) for length in exposure.shape[::-1]))
     crowded = has_neighbour(around, inside, columns["flux"], columns["flux_err"], psf, in_njy=calibrated)

@@ -61,13 +61,13 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class FieldSettings(_Settings):
     """What lies on the sky."""
 
-    centre: tuple[float, float] = (150.1, 2.2)
+    centre: tuple[Annotated[float, Field(ge=0, lt=360)], Annotated[float, Field(ge=-90, le=90)]] = (150.1, 2.2)
     """Right ascension and declination of the first field, degrees."""
     galaxies: PositiveSpan = (300.0, 300.0)
     """Galaxies brighter than ``catalog_limit`` per million pixels; each field draws its own density."""

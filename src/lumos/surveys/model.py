@@ -32,7 +32,7 @@ __all__ = [
 class _Level(BaseModel):
     """One level of a survey file: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Band(_Level):

@@ -14,7 +14,7 @@ Count = Annotated[int, Field(ge=1)]
 class AdaptSettings(BaseModel):
     """How a model is adapted to the exposures of a run; the defaults of the training are those of the paper."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     layers: Literal["head", "dense", "all"] = "head"
     """What is trained: the last linear layer, all dense layers, or everything (58 kB of memory per stamp)."""

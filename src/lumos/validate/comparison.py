@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from lumos.catalogs.parent import read_parent
 from lumos.catalogs.tables import read_shard
 from lumos.conventions import FloatArray, IntArray
-from lumos.errors import LumosDataError, LumosValueError
-from lumos.files import file_sha256
+from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
+from lumos.files import file_sha256, read_yaml
 from lumos.flags import UNUSABLE
 from lumos.validate.repeats import check_edges
 from lumos.validate.shards import run_estimators, shards_by_band
@@ -177,10 +176,10 @@ def _magnitudes(run: Path, catalog: Path | None) -> tuple[IntArray, FloatArray]:
     """Return identifiers, sorted, and magnitudes of the parent catalogue."""
     path = run / "settings.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         about, columns = content["catalog"], content["measure"]["catalog"]["columns"]
         parent, sha256 = catalog or Path(about["path"]), about["sha256"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
+    except (LumosConfigError, TypeError, KeyError) as error:
         raise LumosDataError(f"{path}: missing or damaged, {run} is no run of `lumos measure`") from error
     if not parent.is_file():
         raise LumosDataError(f"{parent}: no such parent catalogue, whose magnitudes make the bins; give its path")
