@@ -63,7 +63,7 @@ def test_circularised_radius_becomes_the_major_axis(tmp_path):
 
 def test_missing_magnitude_is_nan_and_bad_shapes_are_told(tmp_path):
     values = {name: column.copy() for name, column in VALUES.items() if name != "ref_mag"}
-    values["half_light_radius"] = np.array([0.5, 0.0, np.nan])
+    values["half_light_radius"] = np.array([0.5, -0.1, np.nan])
     catalog = read_parent(write(tmp_path / "a.csv", values))
     assert np.isnan(catalog.ref_mag).all()
     assert catalog.shape_ok.tolist() == [True, False, False]
