@@ -144,6 +144,8 @@ def test_own_light_is_the_sersic_integral():
 
 def test_own_light_of_bad_shapes_is_nan():
     share = own_light_per_pixel(
-        torch.tensor([0.0, torch.nan, 3.0, 3.0]), torch.tensor([1.0, 1.0, torch.nan, 99.0]), 30, 45
+        torch.tensor([-1.0, torch.nan, 3.0, 3.0]), torch.tensor([1.0, 1.0, torch.nan, 99.0]), 30, 45
     )
     assert torch.isnan(share).all()
+    # A point source has none, whatever its index.
+    assert own_light_per_pixel(torch.zeros(2), torch.tensor([1.0, torch.nan]), 30, 45).tolist() == [0, 0]

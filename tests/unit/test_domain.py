@@ -273,7 +273,8 @@ def test_the_papers_network_has_a_box(tmp_path, monkeypatch):
     model = new_model(architecture="paper", network={}, kind="posterior", bands=("r",), states=("",))
     fitted = fit_domain(model, pool, StampSettings(), seed=1)
     assert fitted.domain is None
-    assert set(fitted.config.domain) == {"ref_mag", "stamp_scatter", "stamp_mean", "profile_peak"}
+    assert set(fitted.config.domain) == {"ref_mag", "stamp_scatter", "stamp_mean", "profile_peak", "psf_fwhm"}
+    assert fitted.config.domain["psf_fwhm"] == (pool.psf_fwhm.min(), pool.psf_fwhm.max())
     stamps = simulate_faulty(pool, StampSettings(), 100, np.random.default_rng(8))
     inputs = describe_inputs(stamps, fitted, pool).inputs
     score = fitted.ood_score(inputs, fitted.predict(inputs))
