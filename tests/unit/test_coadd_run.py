@@ -13,10 +13,14 @@ from lumos.catalogs.tables import list_column, read_shard
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.files import read_json, write_json
 from lumos.flags import Flag
+from lumos.measure.calibrate import Calibration
 from lumos.measure.coadd import coadd_run
 from lumos.measure.coadd_read import read_coadd
+from lumos.measure.coadd_rows import CoaddContext, Rows, coadd_likelihoods
 from lumos.measure.partition import partition_sky, sky_cell
+from lumos.measure.repeat_errors import NO_REPEATS
 from lumos.measure.settings import CoaddSettings
+from lumos.measure.sky import SkyLevels
 from lumos.pdf import FluxPrior, GaussianMixture, GridPdf, posterior, to_mixture
 from lumos.validate.calibration import pdf_metrics
 
@@ -149,6 +153,22 @@ def test_flagged_exposures_are_left_out_and_counted(rng, tmp_path, truth):
         assert np.isfinite(values[5:]).all()
 
 
+@pytest.mark.parametrize("name", ["pdf_weights", "pdf_means", "pdf_stds"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rows_without_a_pdf_are_excluded_whatever_their_flags(rng, tmp_path, truth, name, value):
+    made = gaussian_exposures(rng, truth, [100.0] * 3)
+    for columns in made:
+        for part, weight in (("weights", 0.5), ("means", 1.0), ("stds", 1.0)):
+            columns[f"pdf_{part}"] = np.repeat(columns[f"pdf_{part}"] * weight, 2, axis=1)
+    without = [dict(columns) for columns in made]
+    without[2] = {key: values[10:] for key, values in made[2].items()}
+    made[2][name] = np.where((OBJECTS < 10)[:, None] & np.array([False, True]), value, made[2][name])
+    table, expected = coadd(tmp_path, made), coadd(tmp_path, without, "without")
+    assert table["n_excluded"].to_pylist()[:11] == [1] * 10 + [0]
+    np.testing.assert_array_equal(numbers(table, "flux"), numbers(expected, "flux"))
+    np.testing.assert_array_equal(numbers(table, "flux_err"), numbers(expected, "flux_err"))
+
+
 def test_one_exposure_is_its_own_coadd(rng, tmp_path, truth):
     made = gaussian_exposures(rng, truth, [100.0])
     table = coadd(tmp_path, made, settings=settings(repeat_errors=True, outlier_threshold=1e-4))
@@ -190,6 +210,50 @@ def test_zero_point_errors_are_shared_by_the_objects_and_do_not_average_when_com
     expected = np.sqrt(50**2 + (1e6 * relative / 2) ** 2 + 3e4**2 + 5000**2)
     np.testing.assert_allclose(numbers(table, "flux_std"), expected, rtol=0.01)
     np.testing.assert_allclose(numbers(table, "optimal_flux_err"), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("tail", [0.0, 0.03])
+def test_zero_points_without_a_stated_error_widen_once(tmp_path, tail, caplog):
+    flux, width = np.array([19_777.0, 19_798.0]), np.array([181.0, 268.0])
+    made = []
+    for number in range(2):
+        columns = exposure(f"e{number}", OBJECTS, np.full(N, flux[number]), width[number], zeropoint_err=np.nan)
+        # A tail as networks have it: powers far below 1 would make it the whole PDF.
+        columns["pdf_weights"] = np.tile([1 - tail, tail], (N, 1))
+        columns["pdf_means"] = np.full((N, 2), flux[number])
+        columns["pdf_stds"] = np.tile([width[number], 30 * width[number]], (N, 1))
+        made.append(columns)
+    table = coadd(tmp_path, made)
+    # Independent zero points of 0.05 mag are errors of each exposure alone.
+    total = np.hypot(width, 0.05 / 1.085736 * flux.mean())
+    error = np.sum(total**-2.0) ** -0.5
+    assert error < np.hypot(np.sum(width**-2.0) ** -0.5, 0.05 / 1.085736 * 19_800 * np.sqrt(0.5)) * 1.01
+    np.testing.assert_allclose(numbers(table, "flux_err"), 0.9945 * error, rtol=0.01 if tail == 0 else 0.08)
+    np.testing.assert_allclose(numbers(table, "optimal_flux_err"), error, rtol=2e-3)
+    mean = np.sum(flux / total**2) * error**2
+    np.testing.assert_allclose(numbers(table, "flux_median"), mean, atol=0.03 * error)
+    np.testing.assert_allclose(numbers(table, "optimal_flux"), mean, atol=0.5)
+    text = "band i: 2 of 2 zero points have no stated error, 0.05 mag is assumed (--set coadd.calibrate.assumed_err)"
+    assert text in caplog.text
+
+
+def test_errors_of_zero_points_that_are_known_together_widen_by_what_they_share():
+    # A calibration whose exposures share 0.03 and have 0.01 and 0.04 of their own, in ln(flux).
+    flux, width = np.array([1e5, 1e5]), np.array([800.0, 500.0])
+    common, own = 0.03, np.array([0.01, 0.04])
+    calibration = Calibration(
+        *(("e0", "e1"), ("1", "1"), ("i", "i"), np.full(2, 25.0), np.full(2, 0.05), np.zeros(2), np.zeros(2)),
+        {"i": common**2 + np.diag(own**2)},
+        *(np.full(2, 9), np.zeros(2, dtype=bool), {"i": 0.0}),
+    )
+    zero, gauss = np.zeros(2), {"weights": np.ones((2, 1)), "means": flux[:, None], "stds": width[:, None]}
+    rows = Rows(np.zeros(2, int), zero, zero, np.arange(2), np.zeros(2, int), zero, **gauss, fluxes={})
+    some = settings(shared_relative_err=0.02, shared_flux_err=700.0)
+    context = CoaddContext(some, calibration, NO_REPEATS, SkyLevels(), None, is_posterior=False, cut_from=None)
+    pdf = coadd_likelihoods(rows, context)[0]
+    apart = np.sum(1 / (width**2 + (own * 1e5) ** 2)) ** -0.5
+    assert pdf.std()[0] == pytest.approx(np.sqrt(apart**2 + (common**2 + 0.02**2) * 1e10 + 700**2), rel=5e-3)
+    assert pdf.mean()[0] == pytest.approx(1e5, abs=20)
 
 
 def test_fitted_zero_points_bring_exposures_together(rng, tmp_path):

@@ -231,8 +231,11 @@ def _stated(
             raise LumosDataError(f"exposure {name!r}: zero point {value:g}, {limit}; give a table of zero points")
     unknown = np.isfinite(values) & ~(errors > 0)
     if unknown.any():
-        text = "band %s: %d of %d zero points have no stated error, assumed: %g mag"
-        logger.info(text, band, int(unknown.sum()), len(units), settings.assumed_err)
+        logger.warning(
+            "band %s: %d of %d zero points have no stated error, %g mag is assumed (--set coadd.calibrate.assumed_err); "
+            "state it in the column zeropoint_err of a table of zero points, or under zeropoint_err in the survey's file",
+            *(band, int(unknown.sum()), len(units), settings.assumed_err),
+        )
     errors = np.where(errors > 0, errors, settings.assumed_err)
     return values, np.where(np.isfinite(values), errors, np.nan)
 
