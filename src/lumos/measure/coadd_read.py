@@ -15,7 +15,10 @@ from lumos.measure.calibrate import Calibration
 from lumos.measure.coadd_rows import Rows
 from lumos.pdf import FluxPdf, GaussianMixture, GridPdf
 
-__all__ = ["ShardReader", "join_rows", "object_hash", "read_coadd", "sample_objects"]
+__all__ = ["READ", "ShardReader", "flux_columns", "join_rows", "object_hash", "read_coadd", "sample_objects"]
+
+#: Columns of a shard that a coadd needs, beside the fluxes.
+READ = ("object_id", "exposure_id", "detector", "band", "ra", "dec", "flags", "pdf_weights", "pdf_means", "pdf_stds")
 
 
 def read_coadd(path: Path) -> tuple[pa.Table, FluxPdf]:
@@ -44,6 +47,22 @@ def read_coadd(path: Path) -> tuple[pa.Table, FluxPdf]:
     if "pdf_fit_err" not in table.column_names:
         raise LumosDataError(f"{path}: no column 'pdf_fit_err', this is no coadd")
     return table, GaussianMixture(*(list_column(table, f"pdf_{part}") for part in ("weights", "means", "stds")))
+
+
+def flux_columns(estimators: Sequence[str]) -> list[str]:
+    """Return the columns of the fluxes of estimators.
+
+    Parameters
+    ----------
+    estimators : sequence of str
+        Names.
+
+    Returns
+    -------
+    list of str
+        Fluxes and errors.
+    """
+    return [f"{name}_{part}" for name in estimators for part in ("flux", "flux_err")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +101,7 @@ class ShardReader:
         Rows
             These rows.
         """
-        names = ["object_id", "exposure_id", "detector", "ra", "dec", "flags", "pdf_weights", "pdf_means", "pdf_stds"]
-        fluxes = [f"{name}_{part}" for name in self.estimators for part in ("flux", "flux_err")]
-        table = read_shard(path, [*names, *fluxes])
+        table = read_shard(path, [*READ, *flux_columns(self.estimators)])
         table = table.filter(pa.array(choose(table)))
 
         def numbers(name: str) -> FloatArray:

@@ -26,7 +26,16 @@ from lumos.pdf import (
 from lumos.pdf.base import LEVELS_68
 from lumos.pdf.mixture import Mixture
 
-__all__ = ["CoaddContext", "Groups", "Prepared", "Rows", "coadd_likelihoods", "coadd_pairs", "grouped", "prepare"]
+__all__ = [
+    "CoaddContext",
+    "Groups",
+    "Prepared",
+    "Rows",
+    "coadd_likelihoods",
+    "coadd_pairs",
+    "grouped",
+    "prepare",
+]
 
 #: Objects and bands that are multiplied at once; sets the memory.
 _AT_ONCE = 10_000
@@ -350,7 +359,8 @@ def coadd_pairs(rows: Rows, context: CoaddContext) -> tuple[FloatArray, FloatArr
     Returns
     -------
     difference, excess : float array, shape (m,)
-        Of disjoint pairs of exposures that are not outliers.
+        Of disjoint pairs of exposures that are not outliers; none is the one that the catalogue was made from, which
+        differs by more than its errors.
     """
     parts = []
     for groups in grouped(rows, context.calibration):
@@ -359,7 +369,8 @@ def coadd_pairs(rows: Rows, context: CoaddContext) -> tuple[FloatArray, FloatArr
         variance = ((high - low) / 2) ** 2
         scale = context.calibration.log_scale[groups.rows.unit]
         white = variance * np.exp(-2 * _excess(groups.rows, scale, variance))
-        parts.append(repeat_pairs(median, variance, white, groups.index, made.kept))
+        fair = made.kept & ((groups.rows.flags & int(Flag.CATALOG_EXPOSURE)) == 0)
+        parts.append(repeat_pairs(median, variance, white, groups.index, fair))
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
