@@ -45,7 +45,7 @@ def test_vista_repeats_agree_with_their_errors(data_dir, tmp_path):
     edges = script["EDGES"]
     inside = (edges[:-1] >= 17) & (edges[1:] <= 22)
     spreads = np.mean([side.full.difference.sigma68[inside] for side in sides.values()], axis=0)
-    # Ten pairs of each object are not independent: 25 objects at 17-18 give an error of 7 %.
+    # Six pairs of each object are not independent: 25 objects at 17-18 give an error of 8 %.
     assert (np.abs(spreads[1:] - 1) < 0.1).all()
     assert abs(spreads[0] - 1) < 0.2
     for side in sides.values():

@@ -102,6 +102,11 @@ def test_exposures_in_image_units_need_a_table_or_common_objects(rng, tmp_path, 
         bare[name] = bare[name] / 360.0
     made = calibrate_run([write_run(tmp_path / "run", [calibrated, bare])])
     assert made.log_scale[1] - made.log_scale[0] == pytest.approx(np.log(360), abs=0.01)
+    # 360 times as many nJy for a unit of the image: its zero point is that of the other exposure's, 1 nJy, less that.
+    zeropoints = made.table()["zeropoint"].to_numpy()
+    assert zeropoints[1] == pytest.approx(31.4 - 2.5 * np.log10(360), abs=0.01)
+    assert zeropoints[0] == pytest.approx(25.0, abs=0.01)
+    assert np.isnan(made.table()["zeropoint_stated"].to_numpy()[1])
     alone = write_run(tmp_path / "alone", [bare])
     with pytest.raises(LumosDataError, match="band i: none of its 1 exposures has a zero point"):
         calibrate_run([alone])

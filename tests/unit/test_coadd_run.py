@@ -9,14 +9,18 @@ import pytest
 import yaml
 from flux_runs import exposure, write_catalog, write_run
 
-from lumos.catalogs.tables import list_column, read_shard
+from lumos.catalogs.tables import list_column, read_shard, write_shard
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
-from lumos.files import read_json, write_json
+from lumos.files import file_sha256, read_json, write_json
 from lumos.flags import Flag
+from lumos.measure.calibrate import Calibration
 from lumos.measure.coadd import coadd_run
 from lumos.measure.coadd_read import read_coadd
+from lumos.measure.coadd_rows import CoaddContext, Rows, coadd_likelihoods
 from lumos.measure.partition import partition_sky, sky_cell
+from lumos.measure.repeat_errors import NO_REPEATS
 from lumos.measure.settings import CoaddSettings
+from lumos.measure.sky import SkyLevels
 from lumos.pdf import FluxPrior, GaussianMixture, GridPdf, posterior, to_mixture
 from lumos.validate.calibration import pdf_metrics
 
@@ -149,6 +153,22 @@ def test_flagged_exposures_are_left_out_and_counted(rng, tmp_path, truth):
         assert np.isfinite(values[5:]).all()
 
 
+@pytest.mark.parametrize("name", ["pdf_weights", "pdf_means", "pdf_stds"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rows_without_a_pdf_are_excluded_whatever_their_flags(rng, tmp_path, truth, name, value):
+    made = gaussian_exposures(rng, truth, [100.0] * 3)
+    for columns in made:
+        for part, weight in (("weights", 0.5), ("means", 1.0), ("stds", 1.0)):
+            columns[f"pdf_{part}"] = np.repeat(columns[f"pdf_{part}"] * weight, 2, axis=1)
+    without = [dict(columns) for columns in made]
+    without[2] = {key: values[10:] for key, values in made[2].items()}
+    made[2][name] = np.where((OBJECTS < 10)[:, None] & np.array([False, True]), value, made[2][name])
+    table, expected = coadd(tmp_path, made), coadd(tmp_path, without, "without")
+    assert table["n_excluded"].to_pylist()[:11] == [1] * 10 + [0]
+    np.testing.assert_array_equal(numbers(table, "flux"), numbers(expected, "flux"))
+    np.testing.assert_array_equal(numbers(table, "flux_err"), numbers(expected, "flux_err"))
+
+
 def test_one_exposure_is_its_own_coadd(rng, tmp_path, truth):
     made = gaussian_exposures(rng, truth, [100.0])
     table = coadd(tmp_path, made, settings=settings(repeat_errors=True, outlier_threshold=1e-4))
@@ -190,6 +210,59 @@ def test_zero_point_errors_are_shared_by_the_objects_and_do_not_average_when_com
     expected = np.sqrt(50**2 + (1e6 * relative / 2) ** 2 + 3e4**2 + 5000**2)
     np.testing.assert_allclose(numbers(table, "flux_std"), expected, rtol=0.01)
     np.testing.assert_allclose(numbers(table, "optimal_flux_err"), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("tail", [0.0, 0.03])
+def test_zero_points_without_a_stated_error_widen_once(tmp_path, tail, caplog):
+    flux, width = np.array([19_777.0, 19_798.0]), np.array([181.0, 268.0])
+    made = []
+    for number in range(2):
+        columns = exposure(f"e{number}", OBJECTS, np.full(N, flux[number]), width[number], zeropoint_err=np.nan)
+        # A tail as networks have it: powers far below 1 would make it the whole PDF.
+        columns["pdf_weights"] = np.tile([1 - tail, tail], (N, 1))
+        columns["pdf_means"] = np.full((N, 2), flux[number])
+        columns["pdf_stds"] = np.tile([width[number], 30 * width[number]], (N, 1))
+        made.append(columns)
+    table = coadd(tmp_path, made)
+    # Independent zero points of 0.05 mag are errors of each exposure alone.
+    total = np.hypot(width, 0.05 / 1.085736 * flux.mean())
+    error = np.sum(total**-2.0) ** -0.5
+    assert error < np.hypot(np.sum(width**-2.0) ** -0.5, 0.05 / 1.085736 * 19_800 * np.sqrt(0.5)) * 1.01
+    np.testing.assert_allclose(numbers(table, "flux_err"), 0.9945 * error, rtol=0.01 if tail == 0 else 0.08)
+    np.testing.assert_allclose(numbers(table, "optimal_flux_err"), error, rtol=2e-3)
+    mean = np.sum(flux / total**2) * error**2
+    np.testing.assert_allclose(numbers(table, "flux_median"), mean, atol=0.03 * error)
+    np.testing.assert_allclose(numbers(table, "optimal_flux"), mean, atol=0.5)
+    text = "band i: 2 of 2 zero points lack an error, 0.05 mag is assumed (--set coadd.calibrate.assumed_err)"
+    assert text in caplog.text
+
+
+def test_errors_of_zero_points_that_are_known_together_widen_by_what_they_share():
+    # A calibration whose exposures share 0.03 and have 0.01 and 0.04 of their own, in ln(flux).
+    flux, width = np.array([1e5, 1e5]), np.array([800.0, 500.0])
+    common, own = 0.03, np.array([0.01, 0.04])
+    calibration = Calibration(
+        *(
+            ("e0", "e1"),
+            ("1", "1"),
+            ("i", "i"),
+            np.full(2, 25.0),
+            np.full(2, 0.05),
+            np.zeros(2),
+            np.full(2, 25.0),
+            np.zeros(2),
+        ),
+        {"i": common**2 + np.diag(own**2)},
+        *(np.full(2, 9), np.zeros(2, dtype=bool), {"i": 0.0}),
+    )
+    zero, gauss = np.zeros(2), {"weights": np.ones((2, 1)), "means": flux[:, None], "stds": width[:, None]}
+    rows = Rows(np.zeros(2, int), zero, zero, np.arange(2), np.zeros(2, int), zero, **gauss, fluxes={})
+    some = settings(shared_relative_err=0.02, shared_flux_err=700.0)
+    context = CoaddContext(some, calibration, NO_REPEATS, SkyLevels(), None, is_posterior=False, cut_from=None)
+    pdf = coadd_likelihoods(rows, context)[0]
+    apart = np.sum(1 / (width**2 + (own * 1e5) ** 2)) ** -0.5
+    assert pdf.std()[0] == pytest.approx(np.sqrt(apart**2 + (common**2 + 0.02**2) * 1e10 + 700**2), rel=5e-3)
+    assert pdf.mean()[0] == pytest.approx(1e5, abs=20)
 
 
 def test_fitted_zero_points_bring_exposures_together(rng, tmp_path):
@@ -388,6 +461,111 @@ def test_a_finished_coadd_is_kept_and_another_refused(rng, tmp_path, truth):
         coadd_run([run], tmp_path / "text.parquet", settings())
 
 
+def flip(path, place=0.5):
+    """Flip one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def test_a_lost_or_damaged_part_of_a_finished_coadd_is_noticed(rng, tmp_path, truth):
+    run = write_run(tmp_path / "run", gaussian_exposures(rng, truth, [100.0, 100.0]))
+    out, zeropoints = tmp_path / "c.parquet", tmp_path / "c.zeropoints.parquet"
+    coadd_run([run], out, settings())
+    before = pq.read_table(zeropoints)
+    zeropoints.unlink()
+    assert coadd_run([run], out, settings()).was_finished
+    assert pq.read_table(zeropoints).equals(before)
+    good = out.read_bytes()
+    flip(out)
+    with pytest.raises(LumosDataError, match=r"c\.parquet: changed since it was written; remove it"):
+        coadd_run([run], out, settings())
+    with pytest.raises(LumosDataError, match=r"c\.parquet: damaged"):
+        read_coadd(out)
+    zeropoints.unlink()
+    with pytest.raises(LumosDataError, match=r"c\.parquet: damaged"):
+        coadd_run([run], out, settings())
+    out.write_bytes(good)
+    zeropoints.write_bytes(b"PAR1")
+    with pytest.raises(LumosDataError, match=r"c\.zeropoints\.parquet: damaged; remove it, then it is made again"):
+        coadd_run([run], out, settings())
+
+
+def replaced(run, name, change):
+    """Change the table of a shard, and its digest."""
+    path = run / "shards" / f"{name}.parquet"
+    write_shard([change(pq.read_table(path))], path)
+    manifest = read_json(run / "manifest.json")
+    manifest["exposures"][name]["sha256"] = file_sha256(path)
+    write_json(run / "manifest.json", manifest)
+
+
+def test_a_shard_without_rows_is_as_if_it_were_not_there(rng, tmp_path, truth):
+    made = gaussian_exposures(rng, truth, [100.0] * 3)
+    run = write_run(tmp_path / "run", made)
+    replaced(run, "e02", lambda table: table.slice(0, 0))
+    coadd_run([run], tmp_path / "c.parquet", settings())
+    assert read_shard(tmp_path / "c.parquet").equals(coadd(tmp_path, made[:2], "two"))
+    for name in ("e00", "e01"):
+        replaced(run, name, lambda table: table.slice(0, 0))
+    with pytest.raises(LumosDataError, match=r"e00\.parquet: no row in it, nor in any other shard"):
+        coadd_run([run], tmp_path / "d.parquet", settings())
+
+
+def text_of(table, name):
+    place = table.column_names.index(name)
+    return table.set_column(place, name, table[name].cast(pa.string()))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda table: table.drop_columns(["pdf_stds"]), r"no column 'pdf_stds'; the shard has: object_id, "),
+        (lambda table: table.drop_columns(["zeropoint"]), r"no column 'zeropoint'"),
+        (lambda table: text_of(table, "ra"), r"column 'ra' holds string, allowed: numbers"),
+        (lambda table: text_of(table, "optimal_flux"), r"column 'optimal_flux' holds string, allowed: numbers"),
+    ],
+)
+def test_a_shard_of_another_form_is_named(rng, tmp_path, truth, change, match):
+    run = write_run(tmp_path / "run", gaussian_exposures(rng, truth, [100.0] * 2))
+    replaced(run, "e01", change)
+    with pytest.raises(LumosDataError, match=r"e01\.parquet: " + match):
+        coadd_run([run], tmp_path / "c.parquet", settings())
+
+
+def test_pdfs_of_several_lengths_are_refused(rng, tmp_path, truth):
+    made = gaussian_exposures(rng, truth, [100.0] * 2)
+    for part, factor in (("weights", 0.5), ("means", 1.0), ("stds", 1.0)):
+        made[1][f"pdf_{part}"] = np.repeat(factor * made[1][f"pdf_{part}"], 2, axis=1)
+    with pytest.raises(LumosDataError, match=r"e01\.parquet: pdf_weights of 2 components, but 1 in .*e00\.parquet"):
+        coadd(tmp_path, made)
+
+
+def test_the_exposure_of_the_catalogue_is_told_and_takes_no_part_in_repeats(rng, tmp_path, caplog):
+    # What noise made bright came into the catalogue: the errors of one exposure are selected above their mean.
+    made = gaussian_exposures(rng, np.full(N, 100.0), [100.0] * 4)
+    made[0]["flux"] = 100 + 100 * np.abs(rng.standard_normal(N))
+    made[0]["pdf_means"] = made[0]["flux"][:, None]
+    share = {}
+    for name, flags in (("marked", int(Flag.CATALOG_EXPOSURE)), ("unmarked", 0)):
+        made[0]["flags"] = np.full(N, flags)
+        table = coadd(tmp_path, made, name, settings=settings(repeat_errors=True))
+        share[name] = json.loads(table.schema.metadata[b"lumos.provenance"])["independent_share"]
+        assert len(caplog.records) == 1
+    # The median of |z| is 0.67; its error that of one in 400, with those of the others' mean.
+    text = caplog.records[0].message
+    assert text.startswith("exposure e00: the catalogue was made from it")
+    assert float(text.split("differ by ")[1].split()[0]) == pytest.approx(0.67, abs=0.25)
+    # Of the three that are left one pair of each object; without the mark two.
+    assert share["marked"]["n"] == [N]
+    assert share["marked"]["share"][0] == pytest.approx(1, abs=0.25)
+    assert sum(share["unmarked"]["n"]) == 2 * N
+    made[0]["flags"] = np.full(N, int(Flag.CATALOG_EXPOSURE))
+    without = coadd(tmp_path, made, "without", settings=settings(excluded_flags=("CATALOG_EXPOSURE",)))
+    assert len(caplog.records) == 1
+    assert set(without["n_exposures"].to_pylist()) == {3}
+
+
 def test_runs_that_do_not_belong_together_are_refused(rng, tmp_path, truth):
     made = gaussian_exposures(rng, truth, [100.0, 100.0])
     first, second = write_run(tmp_path / "a", made[:1]), write_run(tmp_path / "b", made[1:])
@@ -426,11 +604,26 @@ def test_a_changed_or_missing_catalogue_is_refused(rng, tmp_path, truth):
     assert coadd_run([run], tmp_path / "c.parquet", asked, catalog=moved).n_rows == N
 
 
+def test_few_galaxies_teach_no_prior_or_an_uncertain_one(rng, tmp_path, truth, caplog):
+    made = gaussian_exposures(rng, truth, [100.0] * 2)
+    few = [{name: values[:150] for name, values in columns.items()} for columns in made]
+    table = coadd(tmp_path, few, settings=settings(prior="catalog"))
+    assert "prior: 150 usable galaxies in band i, needed to learn one: 200; the coadds have no prior" in caplog.text
+    assert table.equals(coadd(tmp_path, few, "none"))
+    assert not (tmp_path / "coadd.prior.json").exists()
+    assert json.loads(table.schema.metadata[b"lumos.provenance"])["prior"] == "none"
+    naive = settings(prior="catalog", product="naive")
+    with pytest.raises(
+        LumosDataError, match="prior: 150 usable galaxies in band i, needed to learn one: 200; give the"
+    ):
+        coadd(tmp_path, few, "naive", settings=naive)
+    table = coadd(tmp_path, made, "some", settings=settings(prior="catalog"))
+    assert "prior: learned from 400 usable galaxies in band i, fewer than 1500 make it uncertain" in caplog.text
+    assert json.loads(table.schema.metadata[b"lumos.provenance"])["prior"] == "catalog"
+
+
 def test_a_prior_that_cannot_be_had_is_refused(rng, tmp_path, truth):
-    few = [{name: values[:30] for name, values in c.items()} for c in gaussian_exposures(rng, truth, [100.0] * 2)]
-    run = write_run(tmp_path / "run", few)
-    with pytest.raises(LumosDataError, match="30 usable galaxies in band i, needed: 50; give --prior none"):
-        coadd_run([run], tmp_path / "c.parquet", settings(prior="catalog"))
+    run = write_run(tmp_path / "run", gaussian_exposures(rng, truth, [100.0] * 2))
     with pytest.raises(LumosConfigError, match="multiplies posteriors and needs a prior"):
         coadd_run([run], tmp_path / "c.parquet", settings(product="naive"))
     other = FluxPrior.fit(truth, np.full(N, 22.0), np.zeros(N, dtype=int), ["z"])

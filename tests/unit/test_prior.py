@@ -262,6 +262,16 @@ def test_one_magnitude_and_outliers():
     assert_allclose(spread, 0.1 * stats.norm.ppf([0.16, 0.84]), atol=0.014)
 
 
+def test_few_galaxies_that_leave_magnitudes_empty_give_a_prior(rng):
+    # 60 galaxies of four magnitudes, none between 20.6 and 22.9.
+    mags = np.concatenate([rng.uniform(19, 20.5, 30), rng.uniform(23, 23.5, 30)])
+    truth = 10 ** (0.4 * (31.4 - mags)) * np.exp(0.3 * rng.standard_normal(60))
+    flux = truth + 300 * rng.standard_normal(60)
+    rows = GaussianMixture(np.ones((60, 1)), flux[:, None], np.full((60, 1), 300.0))
+    prior = FluxPrior.fit_noisy(rows, mags, np.zeros(60, dtype=int), ["i"])
+    assert np.isfinite(prior.mean(np.array([19.5, 21.5, 23.2]), 0)).all()
+
+
 def test_noise_alone_gives_a_broad_prior(rng):
     ref = reference(21)
     prior = FluxPrior.fit_noisy(

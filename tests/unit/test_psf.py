@@ -102,6 +102,17 @@ def test_psf_table(tmp_path, kind):
     assert ("a", "2") not in rows
 
 
+def test_a_flipped_bit_in_a_psf_table_is_noticed(tmp_path):
+    path = tmp_path / "psf.parquet"
+    columns = {"exposure_id": ["a", "b"], "detector": ["1", "1"], "fwhm_arcsec": [0.7, 0.8], "beta": [3.0, 3.1]}
+    pq.write_table(pa.table(columns), path, compression="none", use_dictionary=False, write_page_checksum=True)
+    content = path.read_bytes()
+    place = content.index(np.array([0.7, 0.8]).tobytes())
+    path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+    with pytest.raises(LumosDataError, match=r"psf\.parquet: cannot read the PSF table: .*CRC"):
+        read_psf_table(path)
+
+
 def test_bad_psf_tables_are_refused(tmp_path):
     path = tmp_path / "psf.parquet"
     pq.write_table(pa.table({"exposure_id": ["a"], "fwhm": [1.0]}), path)

@@ -288,7 +288,8 @@ def read_psf_table(path: Path) -> PsfTable:
     """
     try:
         if path.suffix == ".parquet":
-            columns: dict[str, Any] = pq.read_table(path).to_pydict()  # type: ignore[no-untyped-call,unused-ignore]
+            table = pq.read_table(path, page_checksum_verification=True)  # type: ignore[no-untyped-call,unused-ignore]
+            columns: dict[str, Any] = table.to_pydict()
         else:
             table = Table.read(path, format="ascii.ecsv")
             columns = {name: table[name].tolist() for name in table.colnames}

@@ -39,7 +39,9 @@ class Calibration:
     zeropoint, zeropoint_err : float array, shape (n,)
         Stated AB magnitude of one image unit and its error (the assumed one where none is stated); NaN where unknown.
     correction : float array, shape (n,)
-        What the fit adds to the zero point, magnitudes; NaN where nothing calibrates the unit.
+        What the fit adds to a stated zero point, magnitudes; NaN where none is stated or nothing calibrates the unit.
+    fitted : float array, shape (n,)
+        Zero point after the fit, stated or not; NaN where nothing calibrates the unit.
     log_scale : float array, shape (n,)
         Natural logarithm of the factor that takes the run's fluxes to nJy; NaN where nothing calibrates the unit.
     covariances : mapping
@@ -58,6 +60,7 @@ class Calibration:
     zeropoint: FloatArray
     zeropoint_err: FloatArray
     correction: FloatArray
+    fitted: FloatArray
     log_scale: FloatArray
     covariances: Mapping[str, FloatArray]
     n_objects: IntArray
@@ -134,7 +137,7 @@ class Calibration:
                 "band": list(self.band),
                 "zeropoint_stated": self.zeropoint,
                 "zeropoint_stated_err": self.zeropoint_err,
-                "zeropoint": self.zeropoint + self.correction,
+                "zeropoint": self.fitted,
                 "zeropoint_err": MAGNITUDE * self.log_scale_err,
                 "covariance": [row.tolist() for row in rows],
                 "n_objects": self.n_objects,
@@ -207,7 +210,7 @@ def calibrate_run(
     )
 
 
-_PER_UNIT = ("zeropoint", "zeropoint_err", "correction", "log_scale", "n_objects", "doubtful")
+_PER_UNIT = ("zeropoint", "zeropoint_err", "correction", "fitted", "log_scale", "n_objects", "doubtful")
 
 
 def _stated(
@@ -231,8 +234,11 @@ def _stated(
             raise LumosDataError(f"exposure {name!r}: zero point {value:g}, {limit}; give a table of zero points")
     unknown = np.isfinite(values) & ~(errors > 0)
     if unknown.any():
-        text = "band %s: %d of %d zero points have no stated error, assumed: %g mag"
-        logger.info(text, band, int(unknown.sum()), len(units), settings.assumed_err)
+        logger.warning(
+            "band %s: %d of %d zero points lack an error, %g mag is assumed (--set coadd.calibrate.assumed_err); "
+            "state it in the column zeropoint_err of a table of zero points, or as zeropoint_err in the survey's file",
+            *(band, int(unknown.sum()), len(units), settings.assumed_err),
+        )
     errors = np.where(errors > 0, errors, settings.assumed_err)
     return values, np.where(np.isfinite(values), errors, np.nan)
 
@@ -267,6 +273,7 @@ def _calibrate_band(
         "zeropoint": zeropoint,
         "zeropoint_err": error,
         "correction": MAGNITUDE * np.where(np.isfinite(zeropoint), -log_scale, np.nan),
+        "fitted": before - MAGNITUDE * (shift + log_scale),
         "log_scale": shift + log_scale,
         "n_objects": fit.n_objects,
         "doubtful": doubtful,

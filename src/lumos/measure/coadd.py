@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +20,8 @@ from lumos import __version__
 from lumos.catalogs.parent import read_parent
 from lumos.catalogs.tables import (
     SCHEMA_VERSION,
+    check_pages,
+    check_shards,
     coadd_schema,
     shard_paths,
     to_arrow,
@@ -28,26 +29,26 @@ from lumos.catalogs.tables import (
 )
 from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
-from lumos.files import check_parquet_name, file_sha256, read_json, read_yaml, whole_file, write_json
+from lumos.files import check_parquet_name, file_sha256, read_yaml, write_json
 from lumos.flags import Flag
-from lumos.measure.calibrate import calibrate_run
+from lumos.measure.calibrate import Calibration, calibrate_run
 from lumos.measure.coadd_columns import coadd_rows
-from lumos.measure.coadd_read import ShardReader, has_names, join_rows, object_hash, object_names, sample_objects
-from lumos.measure.coadd_rows import CoaddContext, Rows, coadd_likelihoods, coadd_pairs
+from lumos.measure.coadd_learn import find_share, find_sky, make_prior
+from lumos.measure.coadd_read import READ, ShardReader, flux_columns, has_names, join_rows, object_names
+from lumos.measure.coadd_rows import CoaddContext
 from lumos.measure.partition import Partition, partition_sky, sky_cell
-from lumos.measure.repeat_errors import NO_REPEATS, IndependentShare, fit_independent_share
+from lumos.measure.repeat_errors import NO_REPEATS
 from lumos.measure.settings import CoaddSettings
-from lumos.measure.sky import SkyLevels, sky_levels
+from lumos.measure.sky import SkyLevels
 from lumos.outputs import describe_changes, lock_file, locked
-from lumos.pdf import FluxPrior, GaussianMixture
 from lumos.workers import Workers
 
 __all__ = ["CoaddReport", "coadd_run"]
 
 logger = logging.getLogger(__name__)
 
-#: With this many galaxies that have no neighbour, a prior is learned from them alone.
-_FEWEST_ALONE = 1000
+#: Entry of the metadata of the table of zero points: sha256 of the coadd.
+_DIGEST = "lumos.coadd_sha256"
 #: What a progress display is told: partitions finished, partitions in all, what was finished.
 Progress = Callable[[int, int, str], None]
 
@@ -99,7 +100,8 @@ def coadd_run(
     runs : sequence of Path
         Folders that ``lumos measure`` wrote, with the same catalogue, estimators and model; their exposures differ.
     out : Path
-        Parquet file. Beside it come ``.zeropoints.parquet`` and, where a prior is used, ``.prior.json``.
+        Parquet file. Beside it come ``.zeropoints.parquet``, made again where it was lost, and, where a prior is used,
+        ``.prior.json``.
     settings : CoaddSettings
         How.
     catalog : Path, optional
@@ -122,8 +124,8 @@ def coadd_run(
     Raises
     ------
     LumosDataError
-        If the runs do not belong together, a file is missing or changed, zero points are missing or contradictory, or
-        a prior cannot be learned.
+        If the runs do not belong together, a file is missing, changed or lacks a column, zero points are missing or
+        contradictory, or a finished coadd has changed.
     LumosConfigError
         If ``out`` holds another coadd, a flag is unknown, or the product needs a prior that is not given.
     LumosValueError
@@ -140,32 +142,46 @@ def coadd_run(
         _common([runs[0], sky], same_catalog=False)
     shards = [path for folder in runs for path in shard_paths(folder)]
     identity = _identity(runs, shards, settings, zeropoints, reference, None if sky is None else sky / "manifest.json")
-    if out.exists():
-        return _finished(out, identity)
+    companion = out.with_suffix(".zeropoints.parquet")
+    finished = _finished(out, companion, identity) if out.exists() else None
+    if finished is not None and companion.exists():
+        return finished
     is_posterior = run.model is not None and run.model["kind"] == "posterior"
     _check_product(settings, is_posterior=is_posterior)
     if sky is not None and is_posterior:
         raise LumosConfigError(f"{sky}: the PDFs are posteriors, which know that fluxes are positive; no sky for them")
+    check_shards(
+        [*shards, *([] if sky is None else shard_paths(sky))],
+        (*READ, "zeropoint", "zeropoint_err", *flux_columns(run.estimators)),
+    )
     calibration = calibrate_run(runs, settings.calibrate, zeropoints=zeropoints, reference=reference)
     mags = _magnitudes(run, catalog, needed=settings.prior != "none" or is_posterior)
     cut_from = None if run.model is None else run.model["cut_from"]
     reader = ShardReader(run.estimators, calibration, *mags)
     context = CoaddContext(settings, calibration, NO_REPEATS, SkyLevels(), None, is_posterior, cut_from)
-    if settings.repeat_errors:
-        context = replace(context, share=_independent_share(shards, reader, context))
+    if finished is not None:
+        # The table of zero points was lost.
+        _write_zeropoints(companion, calibration, out)
+        return finished
+    context = replace(context, share=find_share(shards, reader, context))
     if sky is not None:
-        context = replace(context, sky=_sky(shard_paths(sky), reader, context))
-    context = replace(context, prior=_prior(shards, reader, context))
+        context = replace(context, sky=find_sky(shard_paths(sky), reader, context))
+    context = replace(context, prior=make_prior(shards, reader, context))
     out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(out.with_suffix(".zeropoints.parquet")) as temporary:
-        pq.write_table(calibration.table(), temporary, write_page_checksum=True)
     if context.prior is not None:
         write_json(out.with_suffix(".prior.json"), context.prior.to_dict())
     schema = _schema(run, settings, identity, context, with_names=has_names(shards))
     partitions = partition_sky(shards, settings.rows_at_once)
     with closing(_execute(partitions, reader, context, schema, workers)) as tables:
         n_rows = write_shard(_told(tables, len(partitions), progress), out)
+    _write_zeropoints(companion, calibration, out)
     return CoaddReport(n_rows, was_finished=False)
+
+
+def _write_zeropoints(path: Path, calibration: Calibration, out: Path) -> None:
+    """Write the table of zero points, with the digest of the coadd that is thereby finished."""
+    table = calibration.table().replace_schema_metadata({_DIGEST: file_sha256(out)})
+    write_shard([table], path)
 
 
 def _common(runs: Sequence[Path], *, same_catalog: bool = True) -> _Run:
@@ -216,8 +232,8 @@ def _identity(
     }
 
 
-def _finished(out: Path, identity: Mapping[str, Any]) -> CoaddReport:
-    """Return the report of a coadd that is there already, if it is the one that is asked for."""
+def _finished(out: Path, zeropoints: Path, identity: Mapping[str, Any]) -> CoaddReport:
+    """Return the report of a coadd that is there already, if it is the one that is asked for and not damaged."""
     try:
         metadata = pq.read_metadata(out)
         before = json.loads((metadata.metadata or {})[b"lumos.provenance"])["coadd"]
@@ -226,6 +242,15 @@ def _finished(out: Path, identity: Mapping[str, Any]) -> CoaddReport:
     changed = sorted(key for key in identity if key != "runs" and before.get(key) != identity[key])
     if changed:
         raise LumosConfigError(f"{out}: holds another coadd ({', '.join(changed)} differ); give a new --out")
+    if zeropoints.exists():
+        try:
+            digest = (pq.read_schema(zeropoints).metadata or {}).get(_DIGEST.encode())
+        except (OSError, pa.ArrowException) as error:
+            raise LumosDataError(f"{zeropoints}: damaged; remove it, then it is made again") from error
+        if digest is not None and digest.decode() != file_sha256(out):
+            raise LumosDataError(f"{out}: changed since it was written; remove it, then it is made again")
+    else:
+        check_pages(out)
     return CoaddReport(metadata.num_rows, was_finished=True)
 
 
@@ -268,68 +293,6 @@ def _coadd_partition(partition: Partition, reader: ShardReader, context: CoaddCo
     return to_arrow(columns, schema)
 
 
-def _independent_share(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -> IndependentShare:
-    """Find out from a sample of the objects how much of the PDFs' variances differs between exposures."""
-    limits, files = sample_objects(shards, context.settings.repeat_galaxies)
-    parts = []
-    for band, paths in files.items():
-        choose = partial(_is_sampled, limit=limits[band])
-        parts.append(coadd_pairs(join_rows([reader.read(path, choose) for path in paths]), context))
-    return fit_independent_share(*(np.concatenate([part[number] for part in parts]) for number in (0, 1)))
-
-
-def _sky(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -> SkyLevels:
-    """Coadd the empty positions of the sky run, or as many as a sample holds, and find the levels."""
-    limits, files = sample_objects(shards, context.settings.prior_galaxies)
-    bands = sorted(set(context.calibration.band))
-    parts = []
-    for band in bands:
-        if band not in files:
-            raise LumosDataError(f"sky: no exposure of band {band}")
-        choose = partial(_is_sampled, limit=limits[band])
-        parts.append(coadd_rows(join_rows([reader.read(path, choose) for path in files[band]]), context))
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return sky_levels(columns, bands, reader.estimators)
-
-
-def _prior(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -> FluxPrior | None:
-    """Return the prior that the settings ask for: none, one from a file, or one that is learned from the run."""
-    asked, bands = context.settings.prior, sorted(set(context.calibration.band))
-    if asked == "none" or (context.is_posterior and context.settings.product == "naive"):
-        return None
-    if asked != "catalog":
-        prior = FluxPrior.from_dict(read_json(Path(asked)))
-        missing = [band for band in bands if band not in prior.bands]
-        if missing:
-            raise LumosDataError(f"{asked}: no prior of band {missing[0]!r}; it has: {', '.join(prior.bands)}")
-        return prior
-    limits, files = sample_objects(shards, context.settings.prior_galaxies)
-    parts = []
-    for band in bands:
-        choose = partial(_is_sampled, limit=limits[band])
-        rows = join_rows([reader.read(path, choose) for path in files[band]])
-        parts.append(coadd_likelihoods(_alone(rows), context))
-        logger.debug("prior: %d likelihoods of band %s", len(parts[-1][1]), band)
-    names = ("weights", "means", "stds")
-    likelihoods = GaussianMixture(*(np.concatenate([getattr(part[0], name) for part in parts]) for name in names))
-    mags, number = (np.concatenate([part[place] for part in parts]) for place in (1, 2))
-    try:
-        return FluxPrior.fit_noisy(likelihoods, mags, number, bands)
-    except LumosDataError as error:
-        raise LumosDataError(f"{error}; give --prior none, or the path of a prior") from error
-
-
-def _alone(rows: Rows) -> Rows:
-    """Return the rows of objects without a neighbour, whose light would widen the prior; all where these are few."""
-    crowded = np.isin(rows.object_id, rows.object_id[(rows.flags & int(Flag.NEIGHBOUR)) > 0])
-    enough = len(np.unique(rows.object_id[~crowded])) >= _FEWEST_ALONE
-    return rows.take(np.flatnonzero(~crowded)) if enough else rows
-
-
-def _is_sampled(table: pa.Table, limit: int) -> BoolArray:
-    return np.asarray(object_hash(table) <= limit)
-
-
 def _schema(
     run: _Run, settings: CoaddSettings, identity: Mapping[str, Any], context: CoaddContext, *, with_names: bool
 ) -> pa.Schema:
@@ -343,6 +306,8 @@ def _schema(
     provenance = {
         "coadd": identity,
         "model": run.model,
+        # What was used: a run with few galaxies has none, whatever was asked for.
+        "prior": "none" if context.prior is None else settings.prior,
         "relative_scatter": scatter,
         "independent_share": share,
         "sky": sky,

@@ -126,15 +126,20 @@ def _written(pdf: GridPdf, settings: CoaddSettings) -> Columns:
 def _classical(
     name: str, flux: FloatArray, error: FloatArray, groups: Groups, made: Prepared, context: CoaddContext
 ) -> Columns:
-    """Return the inverse-variance coadd of an estimator, eq. 21, of the same exposures as the PDF."""
+    """Return the inverse-variance coadd of an estimator, eq. 21, of the same exposures as the PDF.
+
+    The variances are those of the fluxes and of the zero points as far as these are of each exposure alone.
+    """
     factor = np.exp(context.calibration.log_scale[groups.rows.unit])
     offset, floor = context.sky.of(name, groups.band)
     kept = made.kept & np.isfinite(flux) & np.isfinite(error) & (error > 0)
     values = np.where(kept, flux * factor - offset[groups.index], np.nan)
     errors = np.where(kept, error * factor, np.nan)
     mean, _, _ = inverse_variance(values, errors, groups.index, len(groups))
+    own = np.where(kept, made.own * np.maximum(np.nan_to_num(mean), 0)[groups.index] ** 2, 0)
+    mean, _, _ = inverse_variance(values, np.sqrt(errors**2 + own), groups.index, len(groups))
     floor, none = np.hypot(floor, context.settings.shared_flux_err), np.zeros(len(kept))
-    _, mean_err, _ = made.shared.of_mean(np.where(kept, errors**2, 0), none, none, mean, floor, kept)
+    _, _, mean_err, _ = made.shared.of_mean(np.where(kept, errors**2, 0), none, own, mean, floor, kept)
     return {f"{name}_flux": mean, f"{name}_flux_err": mean_err}
 
 

@@ -16,7 +16,20 @@ from lumos.measure.calibrate import Calibration
 from lumos.measure.coadd_rows import Rows
 from lumos.pdf import FluxPdf, GaussianMixture, GridPdf
 
-__all__ = ["ShardReader", "has_names", "join_rows", "object_hash", "object_names", "read_coadd", "sample_objects"]
+__all__ = [
+    "READ",
+    "ShardReader",
+    "flux_columns",
+    "has_names",
+    "join_rows",
+    "object_hash",
+    "object_names",
+    "read_coadd",
+    "sample_objects",
+]
+
+#: Columns of a shard that a coadd needs, beside the fluxes.
+READ = ("object_id", "exposure_id", "detector", "band", "ra", "dec", "flags", "pdf_weights", "pdf_means", "pdf_stds")
 
 
 def read_coadd(path: Path) -> tuple[pa.Table, FluxPdf]:
@@ -88,6 +101,22 @@ def object_names(shards: Sequence[Path], objects: IntArray) -> AnyArray:
     return names[where]
 
 
+def flux_columns(estimators: Sequence[str]) -> list[str]:
+    """Return the columns of the fluxes of estimators.
+
+    Parameters
+    ----------
+    estimators : sequence of str
+        Names.
+
+    Returns
+    -------
+    list of str
+        Fluxes and errors.
+    """
+    return [f"{name}_{part}" for name in estimators for part in ("flux", "flux_err")]
+
+
 @dataclass(frozen=True, eq=False)
 class ShardReader:
     """Reads rows of shards for coadds.
@@ -124,9 +153,7 @@ class ShardReader:
         Rows
             These rows.
         """
-        names = ["object_id", "exposure_id", "detector", "ra", "dec", "flags", "pdf_weights", "pdf_means", "pdf_stds"]
-        fluxes = [f"{name}_{part}" for name in self.estimators for part in ("flux", "flux_err")]
-        table = read_shard(path, [*names, *fluxes])
+        table = read_shard(path, [*READ, *flux_columns(self.estimators)])
         table = table.filter(pa.array(choose(table)))
 
         def numbers(name: str) -> FloatArray:

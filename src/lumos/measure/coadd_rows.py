@@ -26,7 +26,16 @@ from lumos.pdf import (
 from lumos.pdf.base import LEVELS_68
 from lumos.pdf.mixture import Mixture
 
-__all__ = ["CoaddContext", "Groups", "Prepared", "Rows", "coadd_likelihoods", "coadd_pairs", "grouped", "prepare"]
+__all__ = [
+    "CoaddContext",
+    "Groups",
+    "Prepared",
+    "Rows",
+    "coadd_likelihoods",
+    "coadd_pairs",
+    "grouped",
+    "prepare",
+]
 
 #: Objects and bands that are multiplied at once; sets the memory.
 _AT_ONCE = 10_000
@@ -70,6 +79,12 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.object_id)
+
+    @property
+    def measured(self) -> BoolArray:
+        """Return which rows have a PDF, all of its numbers finite and its widths above 0, shape (n,)."""
+        finite = np.isfinite(self.weights) & np.isfinite(self.means) & np.isfinite(self.stds) & (self.stds > 0)
+        return np.asarray(finite.all(axis=1))
 
     def take(self, rows: AnyArray | slice) -> "Rows":
         """Return some of the rows.
@@ -218,14 +233,18 @@ class Prepared:
         What their errors share.
     pdf : Mixture
         PDFs in nJy; NaN where unusable.
+    widened : Mixture
+        The same with what zero points and shared errors add, such that their product has the error of the mean.
     powers : float array, shape (n_rows,)
-        Powers with which they are multiplied.
+        Powers with which these are multiplied: below 1 where repeats show that exposures share errors.
     is_cut : bool array, shape (n_rows,)
         Whose components are cut at flux 0.
     usable, kept : bool array, shape (n_rows,)
         Rows that are neither flagged nor unmeasured; those of them that are no outliers.
     contradictory : bool array, shape (n,)
         Groups that contradict themselves without a majority.
+    own : float array, shape (n_rows,)
+        Relative variance of each row's zero point that the other exposures do not share.
     scale_err : float array, shape (n,)
         Relative error of the flux scale.
     """
@@ -233,11 +252,13 @@ class Prepared:
     groups: Groups
     shared: SharedErrors
     pdf: Mixture
+    widened: Mixture
     powers: FloatArray
     is_cut: BoolArray
     usable: BoolArray
     kept: BoolArray
     contradictory: BoolArray
+    own: FloatArray
     scale_err: FloatArray
 
     def multiply(self, log_prior: LogPrior | None, nodes: FloatArray | None) -> tuple[GridPdf, IntArray]:
@@ -259,11 +280,11 @@ class Prepared:
         """
         n, index = len(self.groups), self.groups.index
         if not self.is_cut.any():
-            return product(self.pdf.take(self.kept), index[self.kept], n, log_prior, nodes, self.powers[self.kept])
+            return product(self.widened.take(self.kept), index[self.kept], n, log_prior, nodes, self.powers[self.kept])
         # PDFs of objects beyond a magnitude are cut at 0: two kinds of rows, never in one object.
-        cut = TruncatedMixture(self.pdf.weights, self.pdf.means, self.pdf.stds)
+        cut = TruncatedMixture(self.widened.weights, self.widened.means, self.widened.stds)
         parts = []
-        for kind, rows in ((self.pdf, self.kept & ~self.is_cut), (cut, self.kept & self.is_cut)):
+        for kind, rows in ((self.widened, self.kept & ~self.is_cut), (cut, self.kept & self.is_cut)):
             parts.append(product(kind.take(rows), index[rows], n, log_prior, nodes, self.powers[rows]))
         (first, n_first), (second, n_second) = parts
         which = (n_second > 0)[:, None]
@@ -288,7 +309,7 @@ def prepare(groups: Groups, context: CoaddContext) -> Prepared:
     """
     rows, index, n, settings = groups.rows, groups.index, len(groups), context.settings
     scale = context.calibration.log_scale[rows.unit]
-    usable = ((rows.flags & context.excluded) == 0) & np.isfinite(scale) & np.isfinite(rows.means[:, 0])
+    usable = ((rows.flags & context.excluded) == 0) & np.isfinite(scale) & rows.measured
     pdf: Mixture = GaussianMixture(rows.weights, rows.means, rows.stds).scale(np.where(usable, np.exp(scale), np.nan))
     offset, floor = context.sky.of("pdf", groups.band)
     pdf = GaussianMixture(pdf.weights, pdf.means - offset[index][:, None], pdf.stds)
@@ -301,16 +322,20 @@ def prepare(groups: Groups, context: CoaddContext) -> Prepared:
     flux = inverse_variance(median, np.sqrt(share * variance), index, n)[0]
     shared = SharedErrors(context.calibration, rows.unit, index, n, settings.shared_relative_err)
     floor = np.hypot(floor, settings.shared_flux_err)
-    own = shared.own(usable) * np.maximum(flux, 0)[index] ** 2
+    relative = shared.own(usable)
+    own = relative * np.maximum(flux, 0)[index] ** 2
     keep, contradictory = np.ones(len(rows), dtype=bool), np.zeros(n, dtype=bool)
     if settings.outlier_threshold > 0:
         keep, contradictory = reject_outliers(_widened(pdf, own), index, n, settings.outlier_threshold)
     kept = usable & keep
     common = np.sqrt(np.where(kept, np.maximum(1 - share, 0) * variance, 0))
-    weight, error, scale_err = shared.of_mean(share * variance, common, own, flux, floor, kept)
-    # Independent rows with these powers have the same weights, and their mean has the same error.
-    powers = np.where(kept, variance * weight / np.where(kept, error[index], 1) ** 2, 1)
-    return Prepared(groups, shared, pdf, powers, is_cut, usable, kept, contradictory, scale_err)
+    weight, apart, error, scale_err = shared.of_mean(share * variance, common, own, flux, floor, kept)
+    # A power would lift the tails of a PDF, so it stands only for what repeats show to be shared. Zero points and
+    # floors widen: with these powers and widths independent rows have the same weights, and their mean the same error.
+    apart, error = (np.where(kept, values[index], 1) ** 2 for values in (apart, error))
+    powers = np.where(kept, (variance + own) * weight / apart, 1)
+    widened = _widened(pdf, np.where(kept, (variance + own) * error / apart - variance, 0))
+    return Prepared(groups, shared, pdf, widened, powers, is_cut, usable, kept, contradictory, relative, scale_err)
 
 
 def _excess(rows: Rows, scale: FloatArray, variance: FloatArray) -> FloatArray:
@@ -334,7 +359,8 @@ def coadd_pairs(rows: Rows, context: CoaddContext) -> tuple[FloatArray, FloatArr
     Returns
     -------
     difference, excess : float array, shape (m,)
-        Of disjoint pairs of exposures that are not outliers.
+        Of disjoint pairs of exposures that are not outliers; none is the one that the catalogue was made from, which
+        differs by more than its errors.
     """
     parts = []
     for groups in grouped(rows, context.calibration):
@@ -343,11 +369,12 @@ def coadd_pairs(rows: Rows, context: CoaddContext) -> tuple[FloatArray, FloatArr
         variance = ((high - low) / 2) ** 2
         scale = context.calibration.log_scale[groups.rows.unit]
         white = variance * np.exp(-2 * _excess(groups.rows, scale, variance))
-        parts.append(repeat_pairs(median, variance, white, groups.index, made.kept))
+        fair = made.kept & ((groups.rows.flags & int(Flag.CATALOG_EXPOSURE)) == 0)
+        parts.append(repeat_pairs(median, variance, white, groups.index, fair))
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def _widened(pdf: Mixture, extra: FloatArray) -> GaussianMixture:
     """Return rows with an independent error more."""
-    stds = np.sqrt(pdf.stds**2 + np.where(np.isfinite(extra), extra, 0)[:, None])
+    stds = np.sqrt(pdf.stds**2 + np.where(np.isfinite(extra), np.maximum(extra, 0), 0)[:, None])
     return GaussianMixture(pdf.weights, pdf.means, stds)

@@ -82,9 +82,9 @@ def scale_covariance(rows: ScaleRows, prior: FloatArray, free: IntArray) -> Floa
     It is :math:`A^{-1} (B + P) A^{-1}`: P are the inverse variances of the priors, A the change of the pulls on the
     units with their scales, and B the covariance of these pulls. B has two parts: the noise, as the weighted residuals
     show it and no less than errors and weights say; and scales that differ between places, an offset of each unit in
-    each place. The variances of these offsets are those with which the places' pulls scatter as they do (a random-effects
-    model, moments as of DerSimonian & Laird 1986). All units tell one variance, which holds for those with few places;
-    a unit with many tells its own.
+    each place. The variances of these offsets are those with which the pulls of places scatter as they do (a
+    random-effects model, moments as of DerSimonian & Laird 1986). All units tell one variance, which holds for those
+    with few places; a unit with many tells its own.
 
     Parameters
     ----------
@@ -160,6 +160,7 @@ def _places(rows: ScaleRows, place: IntArray) -> Iterator[tuple[IntArray, FloatA
         units, unit = np.unique(rows.unit_index[here], return_inverse=True)
         _, row = np.unique(rows.object_index[here], return_inverse=True)
         ivar = (rows.weight * rows.ivar)[here]
-        part, pull = laplacian(ivar, row, unit, len(units)), np.bincount(unit, ivar * rows.residual[here], len(units))
+        part = laplacian(ivar, row, unit, len(units))
+        pull = np.asarray(np.bincount(unit, ivar * rows.residual[here], len(units)), dtype=np.float64)
         shared = np.flatnonzero(np.diag(part) > 1e-9 * np.bincount(unit, ivar, len(units)))
         yield units[shared], part[np.ix_(shared, shared)], pull[shared]

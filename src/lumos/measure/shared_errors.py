@@ -74,7 +74,7 @@ class SharedErrors:
         flux: FloatArray,
         floor: FloatArray,
         rows: BoolArray,
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Return weights and errors of inverse-variance means.
 
         Parameters
@@ -84,7 +84,7 @@ class SharedErrors:
         common : float array, shape (n_rows,)
             h.
         own : float array, shape (n_rows,)
-            What is added to S for the weights, same unit.
+            The part of f^2 C of each row alone, which is added to S for the weights.
         flux : float array, shape (n,)
             Fluxes of the means.
         floor : float array, shape (n,)
@@ -96,6 +96,8 @@ class SharedErrors:
         -------
         weight : float array, shape (n_rows,)
             w; 0 for rows that are not used.
+        apart : float array, shape (n,)
+            Root of the part of V that is of the rows: S, h and ``own``; NaN without a row.
         error : float array, shape (n,)
             Root of V; NaN without a row.
         scale_err : float array, shape (n,)
@@ -112,7 +114,9 @@ class SharedErrors:
         # A negative flux scales nothing: its sign is the noise's.
         size = np.maximum(np.nan_to_num(flux), 0)
         error = np.sqrt(white + alike**2 + (scale + self.relative**2) * size**2 + floor**2)
-        return weight, np.where(sums > 0, error, np.nan), np.where(sums > 0, np.sqrt(scale), np.nan)
+        apart = np.sqrt(white + alike**2 + np.bincount(self.index, np.where(rows, weight**2 * own, 0), self.n))
+        apart, error, scale = (np.where(sums > 0, values, np.nan) for values in (apart, error, np.sqrt(scale)))
+        return weight, apart, error, scale
 
     def _blocks(self, rows: BoolArray) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
         """Yield coadds with equally many of the rows, these (m, count), and the covariance of their scales."""

@@ -154,8 +154,8 @@ class _Band:
         pair = (self.hats > 0).argmax(axis=1).clip(0, max(k - 2, 0))
         for first in range(max(k - 1, 1)):
             rows, span = pair == first, slice(first, first + 2)
-            outer = (self.hats[rows, span, None] * member[rows, None]).reshape(int(rows.sum()), -1)
             size = min(2, k)
+            outer = (self.hats[rows, span, None] * member[rows, None]).reshape(int(rows.sum()), size * j)
             curvature[span, :, span] += (outer.T @ outer).reshape(size, j, size, j)
         return self.hats.T @ member, curvature
 
