@@ -231,7 +231,6 @@ def test_psf_stamp_and_table(tmp_path):
     ("cards", "match"),
     [
         ({"FILTER": None}, r"no band in the header, keys tried: BAND, FILTER"),
-        ({"FILTER": "NB999"}, r"unknown band 'NB999'.*allowed: u, g, r"),
         ({"EXPID": "../../etc/passwd"}, "not safe as a file name"),
         ({"EXPID": "a..b"}, "not safe as a file name"),
         ({"EXPID": "a b"}, "not safe as a file name"),
@@ -287,19 +286,6 @@ def test_an_absurd_size_is_refused_before_anything_is_allocated(tmp_path):
     path.write_bytes("".join(f"{card:<80}" for card in cards).ljust(2880).encode() + bytes(2880))
     with pytest.raises(LumosDataError, match=r"huge\.fits\[0\]: image of \[999999, 999999\] pixels, allowed"):
         read_one(path)
-
-
-def test_checksums_are_verified_where_present(tmp_path):
-    path = tmp_path / "a.fits"
-    fits.PrimaryHDU(image(), header()).writeto(path, checksum=True)
-    read_one(path)
-    content = bytearray(path.read_bytes())
-    content[-2880] ^= 1
-    damaged = tmp_path / "flipped.fits"
-    damaged.write_bytes(content)
-    with pytest.raises(LumosDataError, match=r"flipped\.fits: damaged file: .*verification failed"):
-        read_one(damaged)
-    read_one(damaged, verify_checksums=False)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a FITS file" * 500])

@@ -41,7 +41,7 @@ def test_names_are_looked_up_in_the_header():
     source = MaskSource(kind="names", planes={"SATURATED": ("SAT",), "COSMIC_RAY": ("CR",)})
     assert mapped(source, header) == [[0, 0, 2], [2, 0, 4]]
     source = MaskSource(kind="names", planes={"BAD": ("BAD",)})
-    with pytest.raises(LumosDataError, match=r"no mask plane card MP_BAD, the header has \['MP_CR', 'MP_SAT'\]"):
+    with pytest.raises(LumosDataError, match=r"no mask plane 'BAD', the header has \['CR', 'SAT'\]"):
         mapped(source, header)
 
 

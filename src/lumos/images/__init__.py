@@ -14,7 +14,14 @@ from lumos.images.psfex import PsfexModel, load_psfex
 from lumos.images.reader import list_detectors, read_exposure
 from lumos.images.sdss import SdssKlModel, load_psfield
 from lumos.images.stamps import Stamps, cut_stamps
-from lumos.images.wcs import celestial_wcs, pixel_jacobian, pixel_scale_at, position_angle_to_pixel, sky_to_pixel
+from lumos.images.wcs import (
+    celestial_wcs,
+    pixel_jacobian,
+    pixel_scale_at,
+    pixel_to_sky,
+    position_angle_to_pixel,
+    sky_to_pixel,
+)
 
 __all__ = [
     "Exposure",
@@ -34,6 +41,7 @@ __all__ = [
     "load_stamp_psf",
     "pixel_jacobian",
     "pixel_scale_at",
+    "pixel_to_sky",
     "position_angle_to_pixel",
     "read_exposure",
     "read_psf_table",

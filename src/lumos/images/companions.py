@@ -1,19 +1,21 @@
 """Masks, variances and skies: find them in other extensions or files and bring them to one form."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from lumos.conventions import AnyArray, Float32Array
 from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane
-from lumos.images.fitsfile import open_fits
+from lumos.images.fitsfile import Checksum, image_shape, open_fits
+from lumos.images.header import card_value
 from lumos.images.scatter import clipped_scatter
 from lumos.surveys import MaskSource, SkySource, Substitution, VarianceSource
 
@@ -32,11 +34,14 @@ class Science:
         The open file.
     index : int
         Index of its HDU.
+    versions : tuple of int
+        EXTVER of every science image of the file, this one included.
     """
 
     path: Path
     hdul: Any
     index: int
+    versions: tuple[int, ...] = (1,)
 
     @property
     def hdu(self) -> Any:  # noqa: ANN401
@@ -46,7 +51,8 @@ class Science:
     @property
     def shape(self) -> tuple[int, int]:
         """Return the shape of the image, (ny, nx)."""
-        return int(self.hdu.shape[0]), int(self.hdu.shape[1])
+        ny, nx = image_shape(self.hdu)
+        return ny, nx
 
 
 def find_sidecar(path: Path, substitutions: Sequence[Substitution]) -> Path | None:
@@ -82,7 +88,7 @@ def _sidecar_names(path: Path, substitutions: Sequence[Substitution]) -> list[st
 
 @contextmanager
 def open_companion(
-    science: Science, source: MaskSource | VarianceSource | SkySource, *, verify_checksums: bool
+    science: Science, source: MaskSource | VarianceSource | SkySource, checksum: Checksum
 ) -> Iterator[tuple[Any, Path] | None]:
     """Open the companion of a science image that a survey describes.
 
@@ -92,8 +98,8 @@ def open_companion(
         The image.
     source : MaskSource, VarianceSource or SkySource
         Where the companion stands.
-    verify_checksums : bool
-        Verify the checksums of a sidecar.
+    checksum : {"warn", "require", "ignore"}
+        What is done about the checksums of a sidecar.
 
     Yields
     ------
@@ -103,14 +109,15 @@ def open_companion(
     Raises
     ------
     LumosDataError
-        If it is required and does not exist (what was tried is named), or its file is damaged.
+        If it is required and does not exist (what was tried is named), its file is damaged, or other images of
+        the file have one and this one has none.
     """
     sidecar = find_sidecar(science.path, source.sidecar)
     if source.sidecar and sidecar is None:
         _refuse_missing(source, science, _sidecar_names(science.path, source.sidecar))
         yield None
     elif sidecar is not None:
-        with open_fits(sidecar, verify_checksums=verify_checksums) as hdul:
+        with open_fits(sidecar, checksum=checksum) as hdul:
             hdu = _extension(hdul, source.extension or _own_name(science), science)
             if hdu is None and not source.extension and science.index < len(hdul):
                 hdu = hdul[science.index]
@@ -121,6 +128,9 @@ def open_companion(
         hdu = _extension(science.hdul, source.extension, science)
         if hdu is None:
             _refuse_missing(source, science, list(source.extension))
+        elif science.versions.count(int(science.hdu.ver)) > 1:
+            text = f"{len(science.versions)} images share the extension {hdu.name or source.extension}"
+            raise LumosDataError(f"{science.path}: {text}, allowed: one each, paired by EXTVER")
         yield None if hdu is None else (hdu, science.path)
 
 
@@ -143,16 +153,18 @@ def _extension(hdul: Any, names: Sequence[str | int], science: Science) -> Any |
                 return hdul[name]
             continue
         versions = {int(hdu.ver): hdu for hdu in hdul if hdu.name == name.upper()}
-        if len(versions) > 1 and int(science.hdu.ver) not in versions:
+        own = int(science.hdu.ver)
+        if not versions:
+            continue
+        if own not in versions and (len(versions) > 1 or len(science.versions) > 1):
             raise LumosDataError(
-                f"{science.path}: {len(versions)} extensions {name}, none of version {science.hdu.ver}"
+                f"{science.path}[{science.index}]: no extension {name} of version {own}, versions: {sorted(versions)}"
             )
-        if versions:
-            return versions.get(int(science.hdu.ver), next(iter(versions.values())))
+        return versions.get(own, next(iter(versions.values())))
     return None
 
 
-def canonical_mask(values: AnyArray, source: MaskSource, header: Mapping[str, Any], path: Path) -> NDArray[np.int32]:
+def canonical_mask(values: AnyArray, source: MaskSource, header: Header, path: Path) -> NDArray[np.int32]:
     """Map a survey's mask onto the planes of :class:`lumos.flags.MaskPlane`.
 
     Parameters
@@ -161,7 +173,7 @@ def canonical_mask(values: AnyArray, source: MaskSource, header: Mapping[str, An
         The survey's own values.
     source : MaskSource
         Their meaning.
-    header : mapping
+    header : Header
         Header of the mask, for plane names.
     path : Path
         File, for messages.
@@ -197,13 +209,23 @@ def canonical_mask(values: AnyArray, source: MaskSource, header: Mapping[str, An
     return mask
 
 
-def _named_bit(name: str, header: Mapping[str, Any], path: Path) -> int:
-    """Return the value of a mask plane from its MP_ card, which holds the number of the bit."""
-    key = f"MP_{name}"
-    if key not in header:
-        known = sorted(str(card) for card in header if str(card).startswith("MP_"))
-        raise LumosDataError(f"{path}: no mask plane card {key}, the header has {known}")
-    return 1 << int(header[key])
+def _named_bit(name: str, header: Header, path: Path) -> int:
+    """Return the value of a mask plane by its name.
+
+    ``MP_<NAME>`` cards hold the number of the bit; ``MSKNnnnn`` cards the name of plane n, whose value is 2^n.
+    """
+    planes = {str(key)[3:]: card_value(header, str(key), path) for key in header if str(key).startswith("MP_")}
+    planes |= {
+        str(card_value(header, str(key), path)): int(str(key)[4:])
+        for key in header
+        if re.fullmatch(r"MSKN\d{4}", str(key))
+    }
+    if name not in planes:
+        raise LumosDataError(f"{path}: no mask plane {name!r}, the header has {sorted(planes)}")
+    bit = planes[name]
+    if not isinstance(bit, int) or not 0 <= bit < 63:
+        raise LumosDataError(f"{path}: mask plane {name} is bit {bit!r}, allowed: 0 to 62")
+    return 1 << bit
 
 
 def to_variance(
@@ -231,7 +253,8 @@ def to_variance(
         if source.kind == "mask01":
             mask[~(values > 0)] |= int(MaskPlane.BAD)
             return None
-        variance = values.copy() if source.kind == "variance" else 1.0 / values
+        power = {"variance": 1, "rms": 2}.get(source.kind, -1)
+        variance = values**power
         valid = np.isfinite(values) & (values > 0) & np.isfinite(variance) & (variance > 0)
         mask[~valid] |= int(MaskPlane.NO_VARIANCE)
         if source.kind == "relative_weight":

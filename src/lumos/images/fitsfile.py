@@ -7,34 +7,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-from zlib import error as zlib_error
+from typing import Any, Literal
 
 import numpy as np
 from astropy.io import fits
+from astropy.io.fits.hdu.base import _CorruptedHDU
 
 from lumos.conventions import AnyArray, Float32Array
 from lumos.errors import LumosDataError
+from lumos.images.fitscan import checksum_report, open_bytes, scan
 
-__all__ = ["file_stem", "fits_context", "open_fits", "read_float_image", "read_integer_image"]
+__all__ = [
+    "Checksum",
+    "file_stem",
+    "fits_context",
+    "has_extension",
+    "image_shape",
+    "open_fits",
+    "read_float_image",
+    "read_integer_image",
+]
+
+#: What a checksum that fails means.
+Checksum = Literal["warn", "require", "ignore"]
 
 _LOGGER = logging.getLogger(__name__)
-#: More than the largest CCD or coadd tile in use (4 GiB as float32): a larger header is damaged or hostile.
-_MAX_PIXELS = 2**30
 #: Warnings of astropy that mean wrong data.
-_DANGEROUS = re.compile(r"truncated|checksum verification failed|datasum verification failed", re.IGNORECASE)
-#: Everything that astropy and the decompressors raise on damaged files.
-_DAMAGE = (
-    OSError,
-    EOFError,
-    TypeError,
-    ValueError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    fits.VerifyError,
-    zlib_error,
-)
+_DANGEROUS = re.compile(r"truncated", re.IGNORECASE)
 
 
 def file_stem(path: Path) -> str:
@@ -50,7 +49,7 @@ def file_stem(path: Path) -> str:
     str
         E.g. ``frame-g-000094-1-0012``.
     """
-    return re.sub(r"(\.(fits|fit|fts))?(\.(gz|bz2|fz|Z))?$", "", path.name, flags=re.IGNORECASE)
+    return re.sub(r"(\.(fits|fit|fts))?(\.(gz|bz2|xz|zip|fz))?$", "", path.name, flags=re.IGNORECASE)
 
 
 @contextmanager
@@ -73,7 +72,7 @@ def fits_context(path: Path) -> Iterator[None]:
     Raises
     ------
     LumosDataError
-        If the file is damaged, truncated or fails its checksum.
+        If the file is damaged or truncated.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -81,8 +80,9 @@ def fits_context(path: Path) -> Iterator[None]:
             yield
         except LumosDataError:
             raise
-        except _DAMAGE as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+        except Exception as error:
+            # astropy and the decompressors report damage through a dozen exception classes without a common base.
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
             raise LumosDataError(f"{path}: cannot be read as FITS (damaged or truncated?): {reason}") from error
     for warning in caught:
         text = " ".join(str(warning.message).split())
@@ -92,15 +92,18 @@ def fits_context(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_fits(path: Path, *, verify_checksums: bool = True) -> Iterator[fits.HDUList]:
-    """Open a FITS file (plain, tile-compressed, ``.fz``, ``.gz``, ``.bz2``) after checking all its headers.
+def open_fits(path: Path, *, checksum: Checksum = "warn") -> Iterator[fits.HDUList]:
+    """Open a FITS file (plain, tile-compressed, or packed with gzip, bzip2, xz or zip) after checking all of it.
 
     Parameters
     ----------
     path : Path
         FITS file.
-    verify_checksums : bool
-        Verify CHECKSUM and DATASUM of every HDU that has them, once per file and process.
+    checksum : {"warn", "require", "ignore"}
+        What is done about CHECKSUM and DATASUM: name those that fail in the log, once per file and process (most
+        cutouts carry the sums of the image they were cut from); refuse a file in which one fails or an HDU has
+        none; or nothing. Where they are required, the file must also hold all extensions that NEXTEND announces;
+        else a file of one extension may be a cutout of one with more.
 
     Yields
     ------
@@ -110,48 +113,103 @@ def open_fits(path: Path, *, verify_checksums: bool = True) -> Iterator[fits.HDU
     Raises
     ------
     LumosDataError
-        If the file is missing, damaged or truncated, declares an absurd size, or fails a checksum.
+        If the file is missing, no regular file, damaged or truncated, declares an absurd size, lacks extensions
+        that NEXTEND announces, or its checksums are required and do not hold.
     """
-    if not path.is_file():
-        raise LumosDataError(f"{path}: no such file")
-    hdul: fits.HDUList | None = None
-    try:
-        # One open tells the size before anything is allocated; only then are the pixels touched.
-        with fits_context(path):
-            hdul = fits.open(path)
-            has_checksums = _check_headers(hdul, path)
-        if verify_checksums and has_checksums:
+    with open_bytes(path) as (stream, unpacked):
+        # The bytes tell the size before anything is allocated; only then does astropy see the file.
+        raw = scan(stream, path)
+        if checksum == "require" or (checksum == "warn" and any(hdu.sums for hdu in raw)):
             status = path.stat()
-            _verify_checksums(path, status.st_size, status.st_mtime_ns)
-        yield hdul
-    finally:
-        if hdul is not None:
-            hdul.close()
-
-
-def _check_headers(hdul: fits.HDUList, path: Path) -> bool:
-    """Read every header, refuse those whose images could not be real, and tell whether there are checksums."""
-    index, has_checksums = 0, False
-    while True:
+            _check_sums(path, status.st_size, status.st_mtime_ns, required=checksum == "require")
+        hdul: fits.HDUList | None = None
         try:
-            header = hdul[index].header
-        except IndexError:
-            return has_checksums
-        # The checksums of a compressed image stand in the table that holds it, out of sight here.
-        has_checksums |= "CHECKSUM" in header or "DATASUM" in header or isinstance(hdul[index], fits.CompImageHDU)
-        sizes = [int(header.get(f"NAXIS{axis + 1}", 0)) for axis in range(int(header.get("NAXIS", 0)))]
-        n_pixels = 1
-        for size in sizes:
-            n_pixels *= size
-        if sizes and (min(sizes) < 0 or n_pixels > _MAX_PIXELS):
-            raise LumosDataError(f"{path}[{index}]: image of {sizes} pixels, allowed: at most {_MAX_PIXELS} in all")
-        index += 1
+            with fits_context(path):
+                hdul = fits.open(stream, memmap=False) if unpacked else fits.open(path)
+                _check_headers(hdul, path, len(raw), strict=checksum == "require")
+            yield hdul
+        finally:
+            if hdul is not None:
+                hdul.close()
+
+
+def _check_headers(hdul: fits.HDUList, path: Path, n_found: int, *, strict: bool) -> None:
+    """Read every header and refuse a file that astropy does not read to its end."""
+    n_read = len(hdul)
+    if n_read != n_found:
+        raise LumosDataError(f"{path}: damaged: {n_found} HDUs, of which only {n_read} can be read")
+    for index, hdu in enumerate(hdul):
+        if isinstance(hdu, _CorruptedHDU) or not (hasattr(hdu, "shape") or not hdu.is_image):
+            raise LumosDataError(f"{path}[{index}]: damaged header")
+        if not isinstance(hdu.name, str) or not isinstance(getattr(hdu, "ver", 1), int):
+            raise LumosDataError(f"{path}[{index}]: EXTNAME {hdu.name!r}, EXTVER {hdu.ver!r}, allowed: text, integer")
+    announced = hdul[0].header.get("NEXTEND", 0)
+    if isinstance(announced, int) and announced > n_read - 1:
+        # One image that is left of many is what cutouts look like; two or more are a file that lost its end.
+        text = f"{path}: NEXTEND announces {announced} extensions, the file has {n_read - 1}"
+        if strict or n_read > 2:
+            raise LumosDataError(f"{text} (cut off?)")
+        _warn_once(f"{text}: a cutout, or cut off")
 
 
 @lru_cache(maxsize=1024)
-def _verify_checksums(path: Path, size: int, mtime_ns: int) -> None:  # noqa: ARG001 (size and mtime are the cache key)
-    with fits_context(path), fits.open(path, checksum=True) as hdul:
-        len(hdul)  # loads, and so verifies, every HDU
+def _warn_once(text: str) -> None:
+    _LOGGER.warning(text)
+
+
+@lru_cache(maxsize=1024)
+def _check_sums(path: Path, size: int, mtime_ns: int, *, required: bool) -> None:  # noqa: ARG001 (the cache's key)
+    """Verify the checksums of a file, once per file and process."""
+    with open_bytes(path) as (stream, _):
+        failing, without = checksum_report(stream, scan(stream, path))
+    if required and (failing or without):
+        what = f"{', '.join(failing)} failed" if failing else f"no CHECKSUM in HDU {', '.join(map(str, without))}"
+        raise LumosDataError(f"{path}: {what}, the survey's image.checksum is 'require'")
+    if failing:
+        _LOGGER.warning("%s: %s failed: changed since it was written, or damaged", path, ", ".join(failing))
+
+
+def has_extension(path: Path, name: str) -> bool:
+    """Return whether a file has an extension of a name.
+
+    Parameters
+    ----------
+    path : Path
+        FITS file.
+    name : str
+        EXTNAME, in any case.
+
+    Returns
+    -------
+    bool
+        True where there is one or more.
+
+    Raises
+    ------
+    LumosDataError
+        If the file cannot be read.
+    """
+    with open_fits(path, checksum="ignore") as hdul:
+        return any(hdu.name == name.upper() for hdu in hdul)
+
+
+def image_shape(hdu: Any) -> tuple[int, ...]:  # noqa: ANN401
+    """Return the shape of an image without leading axes of length 1 (``NAXIS3 = 1``).
+
+    Parameters
+    ----------
+    hdu : astropy HDU
+        HDU of an open file.
+
+    Returns
+    -------
+    tuple of int
+        Two numbers, (ny, nx), for what can be an exposure; empty for a table or an HDU without data.
+    """
+    shape = tuple(int(length) for length in hdu.shape) if hdu.is_image else ()
+    while len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
 
 
 def read_float_image(hdu: Any, path: Path) -> Float32Array:  # noqa: ANN401
@@ -209,8 +267,7 @@ def read_integer_image(hdu: Any, path: Path) -> AnyArray:  # noqa: ANN401
 
 
 def _pixels(hdu: Any, path: Path) -> AnyArray:  # noqa: ANN401
-    data = hdu.data
-    if data is None or data.ndim != 2:
-        shape = None if data is None else data.shape
-        raise LumosDataError(f"{path}[{hdu.name}]: expected a two-dimensional image, got shape {shape}")
-    return np.asarray(data)
+    data, shape = hdu.data, image_shape(hdu)
+    if data is None or len(shape) != 2:
+        raise LumosDataError(f"{path}[{hdu.name}]: expected a two-dimensional image, got shape {shape or None}")
+    return np.asarray(data).reshape(shape)

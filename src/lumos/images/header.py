@@ -3,7 +3,7 @@
 import logging
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,19 @@ from typing import Any
 from astropy.io.fits import Header
 from astropy.io.fits.card import Undefined
 
-from lumos.conventions import ZEROPOINT_RANGE
 from lumos.errors import LumosDataError
 from lumos.images.fitsfile import file_stem
-from lumos.surveys import HeaderCondition, HeaderEntry, Survey
+from lumos.surveys import Band, HeaderCondition, HeaderEntry, Survey
 
-__all__ = ["Facts", "HeaderLookup", "identifier", "known_zeropoint", "read_facts"]
+__all__ = ["Facts", "HeaderLookup", "card_value", "identifier", "read_facts", "where_tried"]
 
 logger = logging.getLogger(__name__)
 
 _LOGICAL = {"True": True, "T": True, "False": False, "F": False}
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._+-]{1,80}")
+_LONGEST_BAND = 40
+#: A PSF wider than this (arcsec or pixels) is a "no value" of some pipeline or a slip of units.
+_WIDEST_PSF = 100.0
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,6 @@ class Facts:
         Seconds; NaN where unknown.
     gain, read_noise : float
         Electrons per image unit (NaN where unknown) and electrons (0 where unknown).
-    zeropoint, zeropoint_err : float
-        AB magnitude of 1 image unit and its error; NaN where unknown.
     psf_fwhm : float
         In the survey's ``psf.unit``; NaN where unknown.
     psf_beta : float
@@ -57,8 +57,6 @@ class Facts:
     exposure_time: float
     gain: float
     read_noise: float
-    zeropoint: float
-    zeropoint_err: float
     psf_fwhm: float
     psf_beta: float
     saturation: float
@@ -96,10 +94,15 @@ class HeaderLookup:
         -------
         object or None
             None where it is absent or empty.
+
+        Raises
+        ------
+        LumosDataError
+            If the card cannot be read: its value is no string, number or truth value (``EXPTIME = 1.2.3``).
         """
         for header in (self.extension, self.primary):
             if key in header:
-                value = header[key]
+                value = card_value(header, key, self.path)
                 if value is not None and not isinstance(value, Undefined) and str(value).strip():
                     return value
         return None
@@ -124,7 +127,8 @@ class HeaderLookup:
         LumosDataError
             If it is required and not found (the keys tried are named), or has not the survey's form.
         """
-        values = [(key, value) for key in entry.keys if (value := self.find(key)) is not None]
+        found_values = [(key, value) for key in entry.keys if (value := self.find(key)) is not None]
+        values = [(key, value) for key, value in found_values if not _is_missing(value, entry)]
         if not values:
             return self._without_keyword(name, entry)
         if entry.combine == "mean":
@@ -182,11 +186,16 @@ class HeaderLookup:
 
     def _without_keyword(self, name: str, entry: HeaderEntry) -> str | None:
         if entry.file_stem:
-            return file_stem(self.path)
+            # Coadds of the LSST pipelines have the patch in their names: calexp-HSC-I-9813-4,4.fits.
+            return file_stem(self.path).replace(",", "-")
+        match = None if entry.file_pattern is None else re.search(entry.file_pattern, file_stem(self.path))
+        if match is not None:
+            found = match.group(1) if match.groups() else match.group(0)
+            return entry.aliases.get(found, found)
         if entry.default is not None:
             return str(entry.default)
         if entry.required:
-            raise LumosDataError(f"{self.path}: no {name} in the header, keys tried: {', '.join(entry.keys)}")
+            raise LumosDataError(f"{self.path}: {where_tried(name, entry)}")
         return None
 
     def _float(self, name: str, value: object) -> float:
@@ -218,31 +227,99 @@ def read_facts(lookup: HeaderLookup, survey: Survey) -> Facts:
         or a number is out of range.
     """
     entries = survey.header
-    exposure_time = lookup.number("exposure time", entries.exposure_time)
     band = _band(lookup, survey)
+    exposure_time = lookup.number("exposure time", entries.exposure_time)
     if math.isnan(exposure_time):
-        exposure_time = survey.bands[band].exposure_time or math.nan
-    gain = lookup.number("gain", entries.gain)
-    for name, value in (("exposure time", exposure_time), ("gain", gain)):
-        if value <= 0 or math.isinf(value):
-            raise LumosDataError(f"{lookup.path}: {name} is {value}, allowed: positive")
-    read_noise = lookup.number("read noise", entries.read_noise)
-    return Facts(
+        exposure_time = (survey.band(band) or Band()).exposure_time or math.nan
+    facts = Facts(
         exposure_id=identifier(lookup, "exposure_id", entries.exposure_id),
         detector=identifier(lookup, "detector", entries.detector),
         band=band,
         state=_state(lookup, survey),
         exposure_time=exposure_time,
-        gain=gain,
-        read_noise=0.0 if math.isnan(read_noise) else read_noise,
-        zeropoint=_zeropoint(lookup, survey, exposure_time),
-        zeropoint_err=lookup.number("zero-point error", entries.zeropoint_err),
+        gain=lookup.number("gain", entries.gain),
+        read_noise=lookup.number("read noise", entries.read_noise),
         psf_fwhm=lookup.number("PSF FWHM", entries.psf_fwhm),
         psf_beta=lookup.number("Moffat beta", entries.psf_beta),
         saturation=lookup.number("saturation", entries.saturation),
         sky_level=lookup.number("sky level", entries.sky_level),
         psf_pixel=_psf_pixel(lookup, survey),
     )
+    # A value that is not known is NaN, which no comparison below refuses.
+    for name, value, is_wrong, allowed in (
+        ("exposure time", exposure_time, exposure_time <= 0 or math.isinf(exposure_time), "positive"),
+        ("gain", facts.gain, facts.gain <= 0 or math.isinf(facts.gain), "positive"),
+        ("read noise", facts.read_noise, facts.read_noise < 0 or math.isinf(facts.read_noise), "0 or more, finite"),
+        ("PSF FWHM", facts.psf_fwhm, facts.psf_fwhm > _WIDEST_PSF, f"at most {_WIDEST_PSF:g}"),
+        ("Moffat beta", facts.psf_beta, facts.psf_beta <= 1 or math.isinf(facts.psf_beta), "above 1"),
+        ("sky level", facts.sky_level, math.isinf(facts.sky_level), "finite"),
+    ):
+        if is_wrong:
+            raise LumosDataError(f"{lookup.path}: {name} is {value}, allowed: {allowed}")
+    return replace(facts, read_noise=0.0 if math.isnan(facts.read_noise) else facts.read_noise)
+
+
+def card_value(header: Header, key: str, path: Path) -> Any:  # noqa: ANN401
+    """Return the value of a card, refusing one that is malformed.
+
+    Parameters
+    ----------
+    header : Header
+        That has the card.
+    key : str
+        Its keyword.
+    path : Path
+        File, for messages.
+
+    Returns
+    -------
+    object
+        Text, number, truth value or None.
+
+    Raises
+    ------
+    LumosDataError
+        If the value is none of those that FITS knows.
+    """
+    try:
+        return header[key]
+    except Exception as error:
+        # astropy reports a malformed card through several classes without a common base.
+        reason = " ".join(str(error).split())
+        raise LumosDataError(f"{path}: {key}: the header card cannot be read: {reason}") from error
+
+
+def where_tried(name: str, entry: HeaderEntry) -> str:
+    """Say that a fact was not found and where it was looked for.
+
+    Parameters
+    ----------
+    name : str
+        What it is.
+    entry : HeaderEntry
+        Where it should stand.
+
+    Returns
+    -------
+    str
+        Without the file.
+    """
+    text = f"no {name} in the header, keys tried: {', '.join(entry.keys)}"
+    return text if entry.file_pattern is None else f"{text}; nor in the file name by {entry.file_pattern!r}"
+
+
+def _is_missing(value: object, entry: HeaderEntry) -> bool:
+    """Return whether a value is one of those that mean "unknown", compared as text and as a number."""
+    text = str(value).strip()
+    for item in entry.missing:
+        if str(item) == text:
+            return True
+        try:
+            if float(item) == float(text):
+                return True
+        except ValueError:
+            continue
+    return False
 
 
 def identifier(lookup: HeaderLookup, name: str, entry: HeaderEntry) -> str:
@@ -288,15 +365,21 @@ def _psf_pixel(lookup: HeaderLookup, survey: Survey) -> bool | None:
 
 
 def _band(lookup: HeaderLookup, survey: Survey) -> str:
-    """Return the band, one of the survey's."""
-    band = lookup.text("band", survey.header.band)
+    """Return the band, one of the survey's or, where it takes any, made safe as an identifier."""
+    entry = survey.header.band
+    band = lookup.text("band", entry)
     if band is None:
-        keys = ", ".join(survey.header.band.keys)
-        raise LumosDataError(f"{lookup.path}: no band in the header, keys tried: {keys}")
-    if band not in survey.bands:
+        raise LumosDataError(f"{lookup.path}: {where_tried('band', entry)}")
+    if band in survey.bands:
+        return band
+    if not survey.other_bands:
         allowed = ", ".join(survey.bands)
         raise LumosDataError(f"{lookup.path}: unknown band {band!r} for survey {survey.name}, allowed: {allowed}")
-    return band
+    safe = re.sub(r"[^A-Za-z0-9_+-]+", "_", band).strip("_")
+    if not 0 < len(safe) <= _LONGEST_BAND:
+        allowed = f"a name with 1 to {_LONGEST_BAND} letters, digits or _+-"
+        raise LumosDataError(f"{lookup.path}: band {band!r}, allowed: {allowed} (shorten it with header.band.aliases)")
+    return safe
 
 
 def _state(lookup: HeaderLookup, survey: Survey) -> str:
@@ -324,37 +407,3 @@ def _state_by_date(lookup: HeaderLookup, survey: Survey) -> str:
     begun = {start: state for state, start in survey.states.starts.items() if start <= day}
     first = next(name for name in survey.states.names if name not in survey.states.starts)
     return begun[max(begun)] if begun else first
-
-
-def known_zeropoint(zeropoint: float, path: Path) -> float:
-    """Return a zero point that can be one: 99, -99 and -999 are ways to say that it is unknown.
-
-    Parameters
-    ----------
-    zeropoint : float
-        AB magnitude of 1 image unit, or of 1 image unit per second.
-    path : Path
-        File, for the warning.
-
-    Returns
-    -------
-    float
-        NaN where it lies outside ``ZEROPOINT_RANGE``.
-    """
-    low, high = ZEROPOINT_RANGE
-    if math.isnan(zeropoint) or low <= zeropoint <= high:
-        return zeropoint
-    logger.warning("%s: zero point %g counts as unknown, allowed: %g to %g", path, zeropoint, low, high)
-    return math.nan
-
-
-def _zeropoint(lookup: HeaderLookup, survey: Survey, exposure_time: float) -> float:
-    """Return the AB magnitude of 1 image unit: m = zp + 2.5 log10(t) - 2.5 log10(f) for a zero point per second."""
-    zeropoint = lookup.number("zero point", survey.header.zeropoint)
-    zeropoint = known_zeropoint(zeropoint, lookup.path)
-    if not survey.zeropoint_per_second or math.isnan(zeropoint):
-        return zeropoint
-    if math.isnan(exposure_time):
-        keys = ", ".join(survey.header.exposure_time.keys)
-        raise LumosDataError(f"{lookup.path}: the zero point is per second, but no exposure time, keys tried: {keys}")
-    return zeropoint + 2.5 * math.log10(exposure_time)

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from lumos.conventions import AnyArray, BoolArray, FloatArray
 from lumos.errors import LumosDataError, LumosShapeError
-from lumos.images.fitsfile import open_fits, read_float_image
+from lumos.images.fitsfile import fits_context, open_fits, read_float_image
 from lumos.psf import MoffatPsf, PixelPsf, Psf, moffat_on_pixels
 
 __all__ = [
@@ -204,13 +204,19 @@ def moffat_stamp(model: MoffatModel, jacobian: FloatArray) -> StampModel:
     return StampModel(image, sampling, includes_pixel=False)
 
 
-def load_stamp_psf(path: Path, *, sampling: float = 1.0, includes_pixel: bool = True) -> StampModel:
-    """Read a PSF image from a FITS file (the first two-dimensional image in it).
+def load_stamp_psf(
+    path: Path, *, extension: str | None = None, sampling: float = 1.0, includes_pixel: bool = True
+) -> StampModel:
+    """Read a PSF image from a FITS file.
+
+    An array of one stamp per cell of the image is averaged, each stamp normalised, over the cells that have one.
 
     Parameters
     ----------
     path : Path
         FITS file.
+    extension : str or None
+        Name of the extension; None: the first two-dimensional image.
     sampling : float
         Size of a sample in image pixels.
     includes_pixel : bool
@@ -227,14 +233,29 @@ def load_stamp_psf(path: Path, *, sampling: float = 1.0, includes_pixel: bool = 
         If the file cannot be read or holds no usable PSF.
     """
     with open_fits(path) as hdul:
-        images = [hdu for hdu in hdul if hdu.is_image and len(hdu.shape) == 2]
+        if extension is None:
+            images = [hdu for hdu in hdul if hdu.is_image and len(hdu.shape) == 2]
+        else:
+            images = [hdu for hdu in hdul if hdu.is_image and len(hdu.shape) >= 2 and hdu.name == extension.upper()]
         if not images:
-            raise LumosDataError(f"{path}: no two-dimensional image for the PSF")
-        image = read_float_image(images[0], path)
+            what = "two-dimensional image" if extension is None else f"image extension {extension!r}"
+            raise LumosDataError(f"{path}: no {what} for the PSF")
+        image = read_float_image(images[0], path) if len(images[0].shape) == 2 else _mean_cell(images[0], path)
     try:
         return StampModel(image, sampling, includes_pixel)
     except ValueError as error:
         raise LumosDataError(f"{path}: {error}") from error
+
+
+def _mean_cell(hdu: Any, path: Path) -> FloatArray:  # noqa: ANN401
+    """Return the mean of the stamps of an array of cells; cells without a PSF hold NaN."""
+    with fits_context(path):
+        stamps = np.array(hdu.data, dtype=np.float64).reshape(-1, *hdu.shape[-2:])
+    sums = stamps.sum(axis=(1, 2))
+    good = np.isfinite(sums) & (sums > 0)
+    if not good.any():
+        raise LumosDataError(f"{path}[{hdu.name}]: none of {len(stamps)} cells has a PSF")
+    return np.asarray((stamps[good] / sums[good, None, None]).mean(axis=0))
 
 
 @dataclass(frozen=True)

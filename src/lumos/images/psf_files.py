@@ -11,7 +11,7 @@ import numpy as np
 from lumos.conventions import FloatArray
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.images.companions import find_sidecar
-from lumos.images.fitsfile import file_stem
+from lumos.images.fitsfile import file_stem, has_extension
 from lumos.images.header import Facts
 from lumos.images.psf import MoffatModel, PsfModel, load_stamp_psf, moffat_stamp, read_psf_table
 from lumos.images.psfex import load_psfex
@@ -97,7 +97,10 @@ def find_psf(
     if survey.psf.kind in {"none", "table"}:
         text = f"none: survey {survey.name} ships no PSF, and {folder} has no {' or '.join(_TABLES)} (`lumos psf`)"
         return FoundPsf(None, text)
-    path, tried = _psf_file(survey, facts, image, folder)
+    own = survey.psf.extension is not None and not survey.psf.files and not survey.psf.sidecar
+    if own and not has_extension(image, str(survey.psf.extension)):
+        return FoundPsf(None, f"none: no extension {survey.psf.extension} in the image's file")
+    path, tried = (image, []) if own else _psf_file(survey, facts, image, folder)
     if path is None:
         return FoundPsf(None, f"none: no {survey.psf.kind} file in {folder}, tried: {', '.join(tried) or 'nothing'}")
     return FoundPsf(_load(survey, facts, path, shape), survey.psf.kind, path)
@@ -212,4 +215,6 @@ def _load(survey: Survey, facts: Facts, path: Path, shape: tuple[int, int]) -> P
         return load_psfex(path, shape, exposure_id=facts.exposure_id, detector=facts.detector)
     if survey.psf.kind == "sdss":
         return load_psfield(path, facts.band, shape)
-    return load_stamp_psf(path, sampling=survey.psf.sampling, includes_pixel=survey.psf.includes_pixel)
+    return load_stamp_psf(
+        path, extension=survey.psf.extension, sampling=survey.psf.sampling, includes_pixel=survey.psf.includes_pixel
+    )

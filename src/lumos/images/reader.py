@@ -16,11 +16,12 @@ from lumos.files import file_sha256
 from lumos.flags import MaskPlane
 from lumos.images.companions import Science, canonical_mask, open_companion, to_variance
 from lumos.images.exposure import Exposure
-from lumos.images.fitsfile import open_fits, read_float_image, read_integer_image
+from lumos.images.fitsfile import image_shape, open_fits, read_float_image, read_integer_image
 from lumos.images.header import HeaderLookup, identifier, read_facts
 from lumos.images.psf_files import find_psf
 from lumos.images.sdss import read_frame_noise, read_span_mask
 from lumos.images.wcs import celestial_wcs, pixel_jacobian, pixel_scale_at
+from lumos.images.zeropoint import find_zeropoint
 from lumos.surveys import MaskSource, SkySource, Survey, VarianceSource
 
 __all__ = ["list_detectors", "read_exposure", "read_exposure_id"]
@@ -61,7 +62,7 @@ def list_detectors(path: Path, survey: Survey) -> list[str]:
     LumosDataError
         If the file is damaged, holds no image, or two images have one detector name.
     """
-    with open_fits(Path(path), verify_checksums=False) as hdul:
+    with open_fits(Path(path), checksum="ignore") as hdul:
         return [name for name, _ in _sciences(Path(path), hdul, survey)]
 
 
@@ -90,7 +91,7 @@ def read_exposure_id(path: Path, survey: Survey) -> str:
         raise LumosDataError(f"{path}: no such file")
     if not entry.keys:
         return identifier(HeaderLookup(path, Header(), Header()), "exposure_id", entry)
-    with open_fits(path, verify_checksums=False) as hdul:
+    with open_fits(path, checksum="ignore") as hdul:
         headers = [science.hdu.header for _, science in _sciences(path, hdul, survey)]
         found = {identifier(HeaderLookup(path, header, hdul[0].header), "exposure_id", entry) for header in headers}
     if len(found) > 1:
@@ -104,22 +105,19 @@ def read_exposure(
     *,
     psf_dir: Path | None = None,
     detector: str | None = None,
-    verify_checksums: bool = True,
 ) -> Iterator[Exposure]:
     """Read the CCDs of a file one after the other, so that memory holds one at a time.
 
     Parameters
     ----------
     path : Path
-        FITS file: plain, multi-extension, tile-compressed (``.fz``), ``.gz`` or ``.bz2``.
+        FITS file: plain, multi-extension, tile-compressed (``.fz``), or packed (gz, bz2, xz, zip).
     survey : Survey
         How to read it.
     psf_dir : Path or None
         Folder of PSF files or of a table written by ``lumos psf``; None: the image's own folder.
     detector : str or None
         Only this CCD.
-    verify_checksums : bool
-        Verify CHECKSUM and DATASUM where present.
 
     Returns
     -------
@@ -135,22 +133,20 @@ def read_exposure(
     path = Path(path)
     if psf_dir is not None and not Path(psf_dir).is_dir():
         raise LumosDataError(f"{psf_dir}: no such folder (PSF files)")
-    if not path.is_file():
+    if not path.exists():
         raise LumosDataError(f"{path}: no such file")
-    return _read(path, survey, None if psf_dir is None else Path(psf_dir), detector, verify_checksums=verify_checksums)
+    return _read(path, survey, None if psf_dir is None else Path(psf_dir), detector)
 
 
-def _read(
-    path: Path, survey: Survey, psf_dir: Path | None, detector: str | None, *, verify_checksums: bool
-) -> Iterator[Exposure]:
-    with open_fits(path, verify_checksums=verify_checksums) as hdul:
+def _read(path: Path, survey: Survey, psf_dir: Path | None, detector: str | None) -> Iterator[Exposure]:
+    with open_fits(path, checksum=survey.image.checksum) as hdul:
         sciences = _sciences(path, hdul, survey)
         names = [name for name, _ in sciences]
         if detector is not None and detector not in names:
             raise LumosDataError(f"{path}: no detector {detector!r}, the file has: {', '.join(names)}")
         for name, science in sciences:
             if detector is None or name == detector:
-                yield _read_one(science, survey, psf_dir, verify_checksums=verify_checksums)
+                yield _read_one(science, survey, psf_dir)
 
 
 def _sciences(path: Path, hdul: Any, survey: Survey) -> list[tuple[str, Science]]:  # noqa: ANN401
@@ -158,7 +154,7 @@ def _sciences(path: Path, hdul: Any, survey: Survey) -> list[tuple[str, Science]
     if survey.image.extensions == "all":
         sources = (*survey.mask, *survey.variance, *survey.sky)
         named = {str(name).upper() for source in sources for name in source.extension if not source.sidecar}
-        named |= {name.upper() for name in survey.image.exclude}
+        named |= {name.upper() for name in (*survey.image.exclude, survey.psf.extension or "") if name}
         indices = [index for index, hdu in enumerate(hdul) if _is_image(hdu) and hdu.name.upper() not in named]
         tried = "any two-dimensional image"
     else:
@@ -167,40 +163,40 @@ def _sciences(path: Path, hdul: Any, survey: Survey) -> list[tuple[str, Science]
         tried = ", ".join(wanted)
     if not indices:
         raise LumosDataError(f"{path}: no image for survey {survey.name}, tried: {tried}")
+    versions = tuple(int(hdul[index].ver) for index in indices)
     found: list[tuple[str, Science]] = []
     for index in indices:
         lookup = HeaderLookup(path, hdul[index].header, hdul[0].header)
         name = identifier(lookup, "detector", survey.header.detector)
         if name in dict(found):
             raise LumosDataError(f"{path}: two images of detector {name!r}")
-        found.append((name, Science(path, hdul, index)))
+        found.append((name, Science(path, hdul, index, versions)))
     return found
 
 
 def _is_image(hdu: Any) -> bool:  # noqa: ANN401
-    return bool(hdu.is_image) and len(hdu.shape) == 2 and min(hdu.shape) > 0
+    shape = image_shape(hdu)
+    return len(shape) == 2 and min(shape) > 0
 
 
-def _read_one(science: Science, survey: Survey, psf_dir: Path | None, *, verify_checksums: bool) -> Exposure:
+def _read_one(science: Science, survey: Survey, psf_dir: Path | None) -> Exposure:
     """Read one CCD and everything that belongs to it."""
     path, header = science.path, science.hdu.header
     lookup = HeaderLookup(path, header, science.hdul[0].header)
     facts = read_facts(lookup, survey)
     wcs = celestial_wcs(header, path, science.shape, survey.pixel_scale, survey.pixel_scale_tolerance)
     scale = pixel_scale_at(wcs, science.shape)
+    zeropoint, zeropoint_err = find_zeropoint(lookup, survey, facts, scale)
     data = read_float_image(science.hdu, path)
-    mask_found = _mask(science, survey, lookup, verify_checksums=verify_checksums)
+    mask_found = _mask(science, survey, lookup)
     mask = mask_found.image
     _clean(data, mask, facts.saturation)
-    noise = _variance(science, survey, data, mask, verify_checksums=verify_checksums)
-    sky = (
-        noise.sky
-        if noise.sky is not None
-        else _sky(science, survey, facts.sky_level, verify_checksums=verify_checksums)
-    )
+    noise = _variance(science, survey, data, mask)
+    sky = _Found(noise.sky, "") if noise.sky is not None else _sky(science, survey, facts.sky_level)
     jacobian = pixel_jacobian(wcs, *(np.full(1, (length - 1) / 2) for length in science.shape[::-1]))[0]
     psf = find_psf(survey, facts, path, psf_dir, shape=science.shape, jacobian=jacobian)
-    files = {path, *(item for item in (mask_found.path, noise.path, psf.path) if item is not None)}
+    found = (mask_found.path, noise.path, sky.path, psf.path)
+    files = tuple(sorted({path, *(item for item in found if item is not None)}))
     _LOGGER.debug("%s detector %s: mask %s, variance %s", path, facts.detector, mask_found.origin, noise.origin)
     return Exposure(
         exposure_id=facts.exposure_id,
@@ -217,15 +213,15 @@ def _read_one(science: Science, survey: Survey, psf_dir: Path | None, *, verify_
         variance_includes_sources=noise.includes_sources,
         gain=facts.gain if noise.gain is None else noise.gain,
         read_noise=facts.read_noise if noise.read_noise is None else noise.read_noise,
-        sky=sky,
+        sky=sky.image,
         sky_subtracted=survey.sky_subtracted,
         exposure_time=facts.exposure_time,
-        zeropoint=facts.zeropoint,
-        zeropoint_err=facts.zeropoint_err,
+        zeropoint=zeropoint,
+        zeropoint_err=zeropoint_err,
         path=path,
-        files=tuple(sorted(files)),
+        files=files,
         provenance={
-            "files": {item.name: file_sha256(item) for item in sorted(files)},
+            "files": {item.name: file_sha256(item) for item in files},
             "mask": mask_found.origin,
             "variance": noise.origin,
             "psf": psf.origin,
@@ -243,12 +239,12 @@ def _clean(data: Float32Array, mask: NDArray[np.int32], saturation: float) -> No
     data[bad] = 0.0
 
 
-def _mask(science: Science, survey: Survey, lookup: HeaderLookup, *, verify_checksums: bool) -> _Found:
+def _mask(science: Science, survey: Survey, lookup: HeaderLookup) -> _Found:
     """Read the first mask that exists, in canonical planes."""
     for source in survey.mask:
         if not lookup.holds(source.when):
             continue
-        with open_companion(science, source, verify_checksums=verify_checksums) as found:
+        with open_companion(science, source, survey.image.checksum) as found:
             if found is None:
                 continue
             hdu, path = found
@@ -260,12 +256,10 @@ def _mask(science: Science, survey: Survey, lookup: HeaderLookup, *, verify_chec
     return _Found(np.zeros(science.shape, dtype=np.int32), "none")
 
 
-def _variance(
-    science: Science, survey: Survey, data: Float32Array, mask: NDArray[np.int32], *, verify_checksums: bool
-) -> _Found:
+def _variance(science: Science, survey: Survey, data: Float32Array, mask: NDArray[np.int32]) -> _Found:
     """Read the first variance that exists; pixels without one are masked."""
     for source in survey.variance:
-        with open_companion(science, source, verify_checksums=verify_checksums) as found:
+        with open_companion(science, source, survey.image.checksum) as found:
             if found is None:
                 continue
             hdu, path = found
@@ -279,15 +273,15 @@ def _variance(
     return _Found(None, "none")
 
 
-def _sky(science: Science, survey: Survey, level: float, *, verify_checksums: bool) -> Float32Array | None:
+def _sky(science: Science, survey: Survey, level: float) -> _Found:
     """Return the sky that was subtracted: an image, or the header's level as one pixel."""
     for source in survey.sky:
-        with open_companion(science, source, verify_checksums=verify_checksums) as found:
+        with open_companion(science, source, survey.image.checksum) as found:
             if found is not None:
                 hdu, path = found
                 _check_shape(hdu, path, science, source)
-                return read_float_image(hdu, path)
-    return np.full((1, 1), level, dtype=np.float32) if np.isfinite(level) else None
+                return _Found(read_float_image(hdu, path), f"{path.name}[{hdu.name}]", path)
+    return _Found(np.full((1, 1), level, dtype=np.float32) if np.isfinite(level) else None, "header")
 
 
 def _check_shape(
@@ -298,6 +292,6 @@ def _check_shape(
 ) -> None:
     """Refuse a companion of another shape than its image."""
     what = type(source).__name__.removesuffix("Source").lower()
-    shape = tuple(hdu.shape) if hdu.is_image else None
+    shape = image_shape(hdu) or None
     if shape != science.shape:
         raise LumosDataError(f"{path}[{hdu.name}]: {what} of shape {shape}, image of shape {science.shape}")

@@ -11,6 +11,8 @@ from astropy.wcs import WCS, NoConvergence
 
 from lumos.conventions import BoolArray, FloatArray
 from lumos.errors import LumosDataError
+from lumos.images.frames import from_icrs, sky_frame, to_icrs
+from lumos.images.header import card_value
 
 __all__ = [
     "celestial_wcs",
@@ -28,6 +30,12 @@ _ARCSEC = 3600.0 * 180.0 / np.pi
 _ROUND_TRIP = 0.1
 #: Numerical inversions of distortions are iterated to this, in pixels.
 _TOLERANCE = 1e-4
+#: Cards of the primary WCS that must be numbers; wcslib counts one that is not as absent, and so as 0.
+_NUMBER_CARDS = re.compile(
+    r"(WCSAXES|VELREF|EQUINOX|LONPOLE|LATPOLE|MJD-OBS|(CRPIX|CRVAL|CDELT|CROTA)\d+|(CD|PC)\d+_\d+|PC\d{6}"
+    r"|PV\d+_\d+|[ABD]P?_(ORDER|DMAX|\d+_\d+))"
+)
+_TEXT_CARDS = re.compile(r"(CTYPE|CUNIT)\d+|RADESYS|RADECSYS|WCSNAME")
 
 
 def celestial_wcs(
@@ -55,19 +63,23 @@ def celestial_wcs(
     Returns
     -------
     astropy.wcs.WCS
-        Two-dimensional, celestial and invertible over the image.
+        Two-dimensional, celestial and invertible over the image. Its own methods give coordinates of its own frame;
+        :func:`pixel_to_sky` and :func:`sky_to_pixel` give and take ICRS.
 
     Raises
     ------
     LumosDataError
-        If there is no celestial WCS, the matrix is singular, SIP coefficients stand beside a CTYPE without
+        If there is no celestial WCS, one of its cards cannot be read, its frame is not one of those of
+        :mod:`lumos.images.frames`, the matrix is singular, SIP coefficients stand beside a CTYPE without
         ``-SIP``, the corners do not survive pixel -> sky -> pixel, or the scale is not the survey's.
     """
+    _refuse_bad_cards(header, path)
     _refuse_hidden_sip(header, path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            wcs = WCS(header, naxis=2)
+            # A copy, since astropy mends malformed cards (of other facts) in the header that it is given.
+            wcs = WCS(header.copy(), naxis=2)
             celestial = wcs.has_celestial
             determinant = float(np.linalg.det(wcs.pixel_scale_matrix)) if celestial else np.nan
         except Exception as error:
@@ -76,10 +88,15 @@ def celestial_wcs(
     for warning in caught:
         _LOGGER.debug("%s: %s", path, warning.message)
     if not celestial:
-        raise LumosDataError(f"{path}: no celestial WCS in the header (CTYPE1={header.get('CTYPE1')!r})")
+        text = "write one into the header, for example with astrometry.net or SCAMP"
+        raise LumosDataError(f"{path}: no celestial WCS in the header (CTYPE1={header.get('CTYPE1')!r}); {text}")
     size = float(np.max(np.abs(wcs.pixel_scale_matrix)))
     if not np.isfinite(determinant) or abs(determinant) <= 1e-9 * size**2:
         raise LumosDataError(f"{path}: the WCS matrix is singular (determinant {determinant:.3g})")
+    try:
+        sky_frame(wcs)
+    except ValueError as error:
+        raise LumosDataError(f"{path}: {error}") from error
     _check_footprint(wcs, path, shape)
     if pixel_scale is not None:
         scale = pixel_scale_at(wcs, shape)
@@ -108,6 +125,29 @@ def pixel_scale_at(wcs: WCS, shape: tuple[int, int]) -> float:
     return float(np.sqrt(np.abs(np.linalg.det(pixel_jacobian(wcs, *centre))[0])))
 
 
+def pixel_to_sky(wcs: WCS, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Find the ICRS positions of pixels.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        WCS from :func:`celestial_wcs`, of any frame.
+    x, y : float array, shape (n,)
+        Positions in 0-based pixels.
+
+    Returns
+    -------
+    float array, shape (2, n)
+        Right ascension and declination in degrees; NaN where there are none.
+    """
+    if np.size(x) == 0:
+        return np.empty((2, 0))
+    lon_lat = np.array(wcs.all_pix2world(x, y, 0), dtype=np.float64)
+    if wcs.wcs.lng == 1:
+        lon_lat = lon_lat[::-1]
+    return to_icrs(sky_frame(wcs), lon_lat)
+
+
 def pixel_jacobian(wcs: WCS, x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the local linear map from pixels to the sky, from central differences over one pixel.
 
@@ -121,8 +161,8 @@ def pixel_jacobian(wcs: WCS, x: FloatArray, y: FloatArray) -> FloatArray:
     Returns
     -------
     float array, shape (n, 2, 2)
-        ``[[dE/dx, dE/dy], [dN/dx, dN/dy]]`` in arcsec per pixel, E east and N north at the position; NaN
-        where the position has no sky coordinates.
+        ``[[dE/dx, dE/dy], [dN/dx, dN/dy]]`` in arcsec per pixel, E east and N north at the position, both of
+        ICRS; NaN where the position has no sky coordinates.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     ra, dec = np.deg2rad(pixel_to_sky(wcs, x, y))
@@ -145,9 +185,9 @@ def position_angle_to_pixel(wcs: WCS, ra: FloatArray, dec: FloatArray, pa_deg: F
     wcs : astropy.wcs.WCS
         Celestial WCS.
     ra, dec : float array, shape (n,)
-        Positions in degrees.
+        ICRS positions in degrees.
     pa_deg : float array, shape (n,)
-        Position angles in degrees, from north towards east.
+        Position angles in degrees, from ICRS north towards east.
 
     Returns
     -------
@@ -178,7 +218,7 @@ def sky_to_pixel(
     wcs : astropy.wcs.WCS
         WCS from :func:`celestial_wcs`.
     ra, dec : float array, shape (n,)
-        Positions in degrees.
+        ICRS positions in degrees.
     shape : tuple of int
         Shape of the image, (ny, nx).
     margin : float
@@ -242,6 +282,21 @@ def _check_footprint(wcs: WCS, path: Path, shape: tuple[int, int]) -> None:
         raise LumosDataError(f"{path}: the WCS is not invertible over the image (error {worst:.3g} px, {allowed})")
 
 
+def _refuse_bad_cards(header: Header, path: Path) -> None:
+    """Refuse cards of the WCS whose values are malformed or of the wrong type."""
+    for key in dict.fromkeys(header.keys()):
+        is_number = _NUMBER_CARDS.fullmatch(key) is not None
+        if not is_number and _TEXT_CARDS.fullmatch(key) is None:
+            continue
+        value = card_value(header, key, path)
+        allowed = int | float if is_number else str
+        if not isinstance(value, allowed | None) or isinstance(value, bool):
+            what = "a number" if is_number else "text"
+            raise LumosDataError(f"{path}: {key} is {value!r}, allowed: {what}")
+        if is_number and value is not None and not np.isfinite(value):
+            raise LumosDataError(f"{path}: {key} is {value}, allowed: finite")
+
+
 def _refuse_hidden_sip(header: Header, path: Path) -> None:
     """Refuse SIP coefficients that the CTYPE does not announce: programs differ on whether they count."""
     ctypes = [str(header.get(key, "")) for key in ("CTYPE1", "CTYPE2")]
@@ -252,35 +307,13 @@ def _refuse_hidden_sip(header: Header, path: Path) -> None:
         raise LumosDataError(f"{path}: SIP coefficients ({hidden[0]}, ...) but CTYPE {ctypes} without '-SIP'")
 
 
-def pixel_to_sky(wcs: WCS, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Find the sky positions of pixels.
-
-    Parameters
-    ----------
-    wcs : astropy.wcs.WCS
-        WCS from :func:`celestial_wcs`.
-    x, y : float array, shape (n,)
-        Positions in 0-based pixels.
-
-    Returns
-    -------
-    float array, shape (2, n)
-        Right ascension and declination in degrees; NaN where there are none.
-    """
-    if np.size(x) == 0:
-        return np.empty((2, 0))
-    ra_dec = np.array(wcs.all_pix2world(x, y, 0), dtype=np.float64)
-    if wcs.wcs.lng == 1:
-        ra_dec = ra_dec[::-1]
-    return ra_dec
-
-
 def _sky_to_pixel_raw(wcs: WCS, ra: FloatArray, dec: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return pixel positions; NaN where the sky position is not finite or cannot be inverted."""
     x, y = np.full(ra.shape, np.nan), np.full(ra.shape, np.nan)
     finite = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90.0)
     if finite.any():
-        world = (ra[finite], dec[finite]) if wcs.wcs.lng == 0 else (dec[finite], ra[finite])
+        lon, lat = from_icrs(sky_frame(wcs), np.stack([ra[finite], dec[finite]]))
+        world = (lon, lat) if wcs.wcs.lng == 0 else (lat, lon)
         try:
             x[finite], y[finite] = wcs.all_world2pix(*world, 0, tolerance=_TOLERANCE, quiet=True)
         except (NoConvergence, ValueError) as error:

@@ -205,7 +205,7 @@ def _cut_ccd(
         "files": {str(path): file_stamp(path) for path in map(Path.absolute, exposure.files)},
         "shape": list(exposure.shape),
         "noise_source": "",
-        "wavelength": survey.bands[exposure.band].wavelength,
+        "wavelength": band.wavelength if (band := survey.band(exposure.band)) else None,
         "masked": float(1 - good_pixels(exposure.mask).mean()),
         "pixel_scale": exposure.pixel_scale,
     }

@@ -15,8 +15,8 @@ from lumos.estimators import ESTIMATORS, Estimator, StampBatch
 from lumos.estimators.noise import apply_correlation
 from lumos.flags import NAN_FLUX, Flag, flag_names
 from lumos.images.exposure import Exposure
-from lumos.images.header import known_zeropoint
 from lumos.images.psf import fwhm_on_pixels
+from lumos.images.zeropoint import known_zeropoint
 from lumos.measure.batches import in_handy_units, object_batches, object_noise, stamp_batch
 from lumos.measure.neighbours import NEIGHBOUR_REACH, has_neighbour
 from lumos.measure.network import check_model, measure_network, model_facts, model_of, summarise

@@ -11,6 +11,7 @@ from torch import Tensor
 from lumos.catalogs.parent import ParentCatalog
 from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray
 from lumos.errors import LumosDataError
+from lumos.images.wcs import pixel_to_sky
 from lumos.measure.batches import object_batches, stamp_batch
 from lumos.measure.objects import PlacedObjects, place_objects
 from lumos.measure.prepared import Ccd, PreparedStamps, Reduce, closed_form_error, prepare
@@ -145,11 +146,11 @@ def inject_round(
 
 def _placed(ccd: Ccd, galaxies: Galaxies, x: FloatArray, y: FloatArray) -> PlacedObjects:
     """Return galaxies at places of a CCD as if a catalogue held them."""
-    ra, dec = ccd.exposure.wcs.all_pix2world(x, y, 0)
+    ra, dec = pixel_to_sky(ccd.exposure.wcs, x, y)
     catalog = ParentCatalog(
         object_id=np.arange(len(x), dtype=np.int64),
-        ra=np.asarray(ra),
-        dec=np.asarray(dec),
+        ra=ra,
+        dec=dec,
         half_light_radius=galaxies.half_light_radius,
         sersic_n=galaxies.sersic_n,
         axis_ratio=galaxies.axis_ratio,

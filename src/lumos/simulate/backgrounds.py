@@ -289,7 +289,7 @@ class BackgroundPool:
             If the pool has a band or a state that the survey lacks, or another pixel scale.
         """
         path = self._parts[0].path
-        unknown = sorted(set(self.bands) - set(survey.bands))
+        unknown = sorted(band for band in self.bands if survey.band(band) is None)
         if unknown:
             raise LumosDataError(f"{path}: bands {unknown} are not of survey {survey.name}: {', '.join(survey.bands)}")
         strange = sorted(set(self.states) - {"", *survey.states.names})

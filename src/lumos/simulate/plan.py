@@ -179,7 +179,7 @@ def plan_exposures(settings: SurveySimulation) -> list[PlannedExposure]:
     LumosValueError
         If a PSF is wider than the stamps that galaxies are drawn on.
     """
-    known = [band for band in _survey(settings.survey).bands if band in PASSBANDS]
+    known = [band for band in PASSBANDS if _survey(settings.survey).band(band) is not None]
     for band in settings.bands:
         if band not in known:
             raise LumosConfigError(f"bands: unknown band {band!r} for survey {settings.survey}, allowed: {known}")
@@ -280,7 +280,8 @@ def _exposure_time(settings: SurveySimulation, band: str, rng: np.random.Generat
     drawn = _log_uniform(span or (1.0, 1.0), rng)
     if span is not None:
         return drawn
-    known = _survey(settings.survey).bands[band].exposure_time
+    of_survey = _survey(settings.survey).band(band)
+    known = None if of_survey is None else of_survey.exposure_time
     if known is None:
         raise LumosConfigError(f"camera.exposure_time: survey {settings.survey} states none for band {band}; give one")
     return known

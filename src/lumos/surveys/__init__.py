@@ -15,6 +15,7 @@ from lumos.surveys.model import (
     Substitution,
     Survey,
     VarianceSource,
+    ZeropointRule,
 )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Substitution",
     "Survey",
     "VarianceSource",
+    "ZeropointRule",
     "find_exposures",
     "load_survey",
     "read_survey_text",

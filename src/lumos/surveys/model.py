@@ -26,6 +26,7 @@ __all__ = [
     "Substitution",
     "Survey",
     "VarianceSource",
+    "ZeropointRule",
 ]
 
 
@@ -54,8 +55,13 @@ class HeaderEntry(_Level):
     """Keywords tried in order, each in the image extension and then in the primary header."""
     default: str | float | None = None
     """Value where no keyword is found."""
+    missing: tuple[str | float, ...] = ()
+    """Values that mean "unknown" (``0``, ``-99``, ``CLEAR``): the keyword counts as absent."""
     file_stem: bool = False
-    """Take the file name without its suffixes where no keyword is found."""
+    """Take the file name without its suffixes, ``,`` as ``-``, where no keyword is found."""
+    file_pattern: str | None = None
+    """Regular expression searched in the file name without its suffixes where no keyword is found; its first group
+    (or the whole match) is the value."""
     pattern: str | None = None
     """Regular expression searched in the value; its first group (or the whole match) is the result."""
     aliases: dict[str, str] = {}
@@ -70,7 +76,7 @@ class HeaderEntry(_Level):
     def _keyword_list(cls, value: Any) -> Any:  # noqa: ANN401
         return {"keys": value} if isinstance(value, list | tuple) else value
 
-    @field_validator("pattern")
+    @field_validator("pattern", "file_pattern")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
         return _checked_regex(value)
@@ -92,9 +98,13 @@ class HeaderMap(_Level):
     read_noise: HeaderEntry = HeaderEntry()
     """Electrons per pixel."""
     zeropoint: HeaderEntry = HeaderEntry()
-    """AB magnitude; see ``zeropoint_per_second``."""
+    """The number that ``zeropoint.kind`` turns into a zero point: a magnitude unless the survey says otherwise."""
     zeropoint_err: HeaderEntry = HeaderEntry()
-    """Error of the zero point, magnitudes."""
+    """Error of the zero point, magnitudes (kind ``fluxmag0``: in the unit of FLUXMAG0)."""
+    pivot: HeaderEntry = HeaderEntry()
+    """Pivot wavelength of the band, Angstrom (zero-point kind ``photflam``)."""
+    pixel_area: HeaderEntry = HeaderEntry()
+    """Solid angle of a pixel, sr (zero-point kind ``mjysr``); the WCS's own where no keyword is found."""
     psf_beta: HeaderEntry = HeaderEntry()
     """Moffat exponent of the PSF; ``psf.beta`` where no keyword is found."""
     psf_fwhm: HeaderEntry = HeaderEntry()
@@ -200,9 +210,10 @@ class MaskSource(_Companion):
 class VarianceSource(_Companion):
     """A variance or weight image; its kind is never guessed."""
 
-    kind: Literal["variance", "ivar", "relative_weight", "mask01", "sdss_sky"]
-    """``variance`` or inverse variance in image units. ``relative_weight``: inverse variance up to a factor,
-    which is taken from the scatter of the image. ``mask01``: 0 where a pixel is bad, no noise in it.
+    kind: Literal["variance", "ivar", "rms", "relative_weight", "mask01", "sdss_sky"]
+    """``variance``, inverse variance (``ivar``) or standard deviation (``rms``) in image units.
+    ``relative_weight``: inverse variance up to a factor, which is taken from the scatter of the image.
+    ``mask01``: 0 where a pixel is bad, no noise in it.
     ``sdss_sky``: from the sky table of a frame and the gain and dark variance of the photoField sidecar."""
     includes_sources: bool = False
     """True where it holds the photon noise of the sources too."""
@@ -219,6 +230,23 @@ class ImageLayout(_Level):
     """Names or indices, or ``all``: every two-dimensional image that is no mask, variance or sky."""
     exclude: tuple[str, ...] = ()
     """Names of further extensions that are no exposures."""
+    checksum: Literal["warn", "require", "ignore"] = "warn"
+    """What is done about CHECKSUM and DATASUM. ``warn``: name those that fail, and measure (cutouts keep the sums
+    of the image they come from). ``require``, for archives: refuse a file or companion in which one fails or is
+    absent, or that lacks extensions which NEXTEND announces. ``ignore``: do not compute them."""
+
+
+class ZeropointRule(_Level):
+    """How the header gives the AB magnitude of 1 image unit."""
+
+    kind: Literal["magnitude", "fluxmag0", "photflam", "photfnu", "mjysr"] = "magnitude"
+    """What ``header.zeropoint`` holds, F. ``magnitude``: the zero point itself. ``fluxmag0``: the counts of magnitude
+    0, zp = 2.5 log10 F. ``photflam``: erg/s/cm2/Angstrom of 1 unit, zp = -2.5 log10(F p^2 / c) - 48.6 with
+    ``header.pivot`` p. ``photfnu``: Jy of 1 unit, zp = 8.9 - 2.5 log10 F. ``mjysr``: pixels are MJy/sr, nothing is
+    looked up; zp = 8.9 - 2.5 log10(10^6 A) with the pixel's solid angle A from ``header.pixel_area`` or the WCS."""
+    offset: float | dict[str, float] = 0.0
+    """Magnitudes added to the zero point, one number or one for each band: AB minus Vega, an aperture correction.
+    A band that is not listed gets none."""
 
 
 class PsfSource(_Level):
@@ -236,6 +264,9 @@ class PsfSource(_Level):
     without the detector at its end), ``{exposure_id}``, ``{detector}``, ``{band}``."""
     sidecar: tuple[Substitution, ...] = ()
     """The PSF's file name made from the image's (kinds psfex, stamp and sdss)."""
+    extension: str | None = None
+    """Name of the extension of the stamp (kind ``stamp``). Without ``files`` and ``sidecar`` it is one of the image's
+    own file. An array of one stamp per cell is averaged over the cells that have one."""
     sampling: float = Field(1.0, gt=0)
     """Size of a stamp's sample in image pixels."""
     includes_pixel: bool = True
@@ -254,8 +285,11 @@ class Survey(_Level):
     """Name in output files."""
     text: str
     """What it is, in a sentence."""
-    bands: dict[str, Band] = Field(min_length=1)
-    """Bands by name."""
+    bands: dict[str, Band] = {}
+    """Bands by name. ``bands: any`` stands for no list and ``other_bands: true``."""
+    other_bands: bool = False
+    """Accept bands that are not listed. Their names are made safe as identifiers: whatever is no letter, digit or
+    ``_+-`` becomes one ``_``, and none stands at the ends (``r.MP9601`` becomes ``r_MP9601``)."""
     states: StateRule = StateRule()
     """Camera states."""
     pixel_scale: float | None = Field(None, gt=0)
@@ -269,6 +303,8 @@ class Survey(_Level):
     zeropoint_per_second: bool = False
     """False: the zero point is the magnitude of 1 image unit. True: of 1 image unit per second, so that
     2.5 log10(exposure time) is added."""
+    zeropoint: ZeropointRule = ZeropointRule()
+    """How the header gives the zero point."""
     header: HeaderMap
     """Where the facts stand."""
     image: ImageLayout = ImageLayout()
@@ -281,6 +317,43 @@ class Survey(_Level):
     """Sky images tried in order."""
     psf: PsfSource = PsfSource()
     """Where the PSF comes from."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _any_band(cls, value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, dict) and value.get("bands") == "any":
+            return {**value, "bands": {}, "other_bands": True}
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Survey":
+        if not self.bands and not self.other_bands:
+            raise ValueError("no bands, allowed: at least one, or 'any'")
+        offset = self.zeropoint.offset
+        unknown = sorted(set(offset) - set(self.bands)) if isinstance(offset, dict) and not self.other_bands else []
+        if unknown:
+            raise ValueError(f"zeropoint.offset names the bands {unknown}, bands has {list(self.bands)}")
+        entry = self.header.zeropoint
+        if self.zeropoint.kind == "mjysr" and (entry.keys or entry.default is not None):
+            raise ValueError("header.zeropoint is not used by zeropoint.kind 'mjysr', allowed: header.pixel_area")
+        if self.zeropoint.kind == "photflam" and not (self.header.pivot.keys or self.header.pivot.default):
+            raise ValueError("zeropoint.kind 'photflam' needs header.pivot, the pivot wavelength in Angstrom")
+        return self
+
+    def band(self, name: str) -> Band | None:
+        """Return what is known of a band.
+
+        Parameters
+        ----------
+        name : str
+            Name of the band, after patterns and aliases.
+
+        Returns
+        -------
+        Band or None
+            None where the survey does not have it.
+        """
+        return self.bands.get(name, Band() if self.other_bands else None)
 
     @field_validator("bands", mode="before")
     @classmethod
