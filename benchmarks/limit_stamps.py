@@ -1,41 +1,29 @@
-"""How well could fluxes be measured at all? Labelled stamps whose noise-free background is known, and their limits.
+"""Labelled stamps whose noise-free background is known, and the population's own prior of their fluxes.
 
 Two sets. ``contaminated``: galaxies on random places of simulated PAUCam exposures with all that spoils them
 (neighbours, stars, scattered light, gradients, cosmic rays, ghosts, satellites). ``clean``: the same with nothing but
-a constant sky. Galaxies, magnitudes and bands follow the population, and the prior of every PDF is the density of the
-flux given magnitude and band in that population. The exposures are those of the training pools with another seed.
-
-The table has the scatter sigma68 of (f - f0) / f0 over all, faint (i > 22) and bright (i < 20.5) galaxies, its median,
-and for PDFs the Kolmogorov-Smirnov distance of the PIT from uniform and the mean of ln(p(f0) f0), of which each galaxy
-counts at least -20 (a truth outside the nodes has no probability). "known" and "level unknown" hold the true expected
-background, contaminants included; in the contaminated set the second has a free constant beside it.
-
-Run: ``python benchmarks/limit_stamps.py --folder /somewhere`` (the folder keeps the exposures for the next run)
+a constant sky. Galaxies, magnitudes and bands follow the population. The exposures are those of the training pools
+with another seed. ``bench_fluxes.py`` makes them and prints what methods say of them.
 """
 
-import argparse
-import platform
-import tempfile
-import time
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
-from scipy.stats import kstest
 
-from lumos.conventions import AB_ZEROPOINT_NJY, Float32Array, FloatArray
+from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, Float32Array, FloatArray
 from lumos.errors import LumosValueError
-from lumos.estimators import ESTIMATORS
 from lumos.images.stamps import cut_stamps
 from lumos.measure.background_settings import BackgroundSettings
 from lumos.measure.backgrounds import make_backgrounds
-from lumos.pdf.base import FluxPdf
-from lumos.pdf.prior import FluxPrior
+from lumos.pdf import FluxPrior, LogPrior, catalogue_prior
 from lumos.settings import load_simulation
 from lumos.simulate.backgrounds import BackgroundPool
 from lumos.simulate.exposures import expose_known, simulate_survey
+from lumos.simulate.flux_prior import PopulationPrior
 from lumos.simulate.plan import plan_exposures
 from lumos.simulate.population import load_population
 from lumos.simulate.scene import draw_field
@@ -45,20 +33,8 @@ from lumos.simulate.stamp_settings import StampSettings
 from lumos.simulate.stamp_simulator import StampSimulator
 from lumos.simulate.stamps import SimulatedStamps
 from lumos.surveys import load_survey
-from lumos.validate.limits import grid_posterior, matched_filter_posterior, prior_only
-from lumos.validate.statistics import sigma68
 
-__all__ = [
-    "KINDS",
-    "LimitSet",
-    "Prediction",
-    "build_limit_set",
-    "classical_predictions",
-    "limit_predictions",
-    "log_prior_of",
-    "population_prior",
-    "table",
-]
+__all__ = ["KINDS", "MAG_RANGE", "LimitSet", "Priors", "build_limit_set", "learn_priors", "log_prior_of", "prior_of"]
 
 #: As the training pools; one exposure of each of the 40 bands in each of the two states, each of its own field.
 _SURVEY = ("fields=separate", "exposures_per_band=2", "camera.detectors=1", "camera.shape=[2048,1024]")
@@ -71,7 +47,6 @@ _NOTHING = (
 )
 KINDS = {"contaminated": _SURVEY, "clean": _SURVEY + _NOTHING}
 MAG_RANGE = (17.5, 23.0)
-_LEAST_SCORE = -20.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +83,46 @@ class LimitSet:
         """Return the true fluxes, image units, shape (n,)."""
         return self.stamps.flux.double().numpy()
 
+    @cached_property
+    def exact_error(self) -> FloatArray:
+        """Return the error of the flux where everything else is known, image units, shape (n,): no one's is smaller."""
+        return self.error_at(self.truth)
+
+    def error_at(self, flux: FloatArray) -> FloatArray:
+        """Return the exact error that fluxes of shape (n,) would have."""
+        profile = self.stamps.profile.double().numpy()
+        light = np.maximum(flux, 0)[:, None, None] * profile
+        variance = self.variance + light / self.stamps.gain.double().numpy()[:, None, None]
+        return np.asarray((self.good * profile**2 / variance).sum((1, 2)) ** -0.5)
+
+    @property
+    def neighbours(self) -> FloatArray:
+        """Return what other light adds to the flux under optimal weights, in units of the exact error, shape (n,)."""
+        profile, good = self.stamps.profile.double().numpy(), self.good
+        size = profile.shape[1]
+        y, x = np.mgrid[:size, :size] - size // 2
+        rim = (np.hypot(y, x) > 0.4 * size) & good
+        level = np.nanmedian(np.where(rim, self.expected, np.nan), axis=(1, 2))
+        weight = good * profile / self.variance
+        return np.asarray((weight * (self.expected - level[:, None, None])).sum((1, 2)) * self.exact_error)
+
+    def groups(self, expected: FloatArray) -> dict[str, AnyArray]:
+        """Return groups of stamps: where pixels decide and where the prior does, bands, neighbours.
+
+        By the signal-to-noise ratio of fluxes that the catalogue leads to expect: chosen by their true fluxes, no
+        group would have uniform PIT values.
+        """
+        snr, wave = expected / self.error_at(expected), np.array([int(band[2:]) for band in self.pool.bands])
+        wave = wave[self.stamps.band]
+        found = {"all": snr > -np.inf, "S/N < 1.5": snr < 1.5, "S/N 1.5-5": (snr >= 1.5) & (snr < 5)}
+        found |= {"S/N > 5": snr >= 5}
+        found |= {f"{low}-{low + 100} nm": (wave > low) & (wave < low + 100) for low in (450, 550, 650, 750)}
+        if self.kind == "contaminated":
+            light = np.abs(self.neighbours)
+            found |= {"neighbours < 0.3": light < 0.3, "neighbours 0.3-1": (light >= 0.3) & (light < 1)}
+            found |= {"neighbours 1-3": (light >= 1) & (light < 3), "neighbours > 3": light >= 3}
+        return found
+
     @property
     def nanojansky(self) -> FloatArray:
         """Return the flux in nJy of one image unit, shape (n,)."""
@@ -115,24 +130,19 @@ class LimitSet:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What one method says about the fluxes.
+class Priors:
+    """Densities of the flux given what a catalogue says.
 
     Parameters
     ----------
-    points : dict of float array, shape (n,)
-        Point estimates by name, image units.
-    pdf : FluxPdf or None
-        The PDFs, image units.
+    exact : PopulationPrior
+        Given band, magnitude, size, index and axis ratio: all that estimators are told.
+    blind : FluxPrior
+        Given band and magnitude alone, as ``lumos coadd`` learns it.
     """
 
-    points: dict[str, FloatArray]
-    pdf: FluxPdf | None = None
-
-    @classmethod
-    def of_pdf(cls, pdf: FluxPdf) -> "Prediction":
-        """Return PDFs with their peaks and medians as point estimates."""
-        return cls({"peak": pdf.peak(), "median": pdf.quantile(0.5)}, pdf)
+    exact: PopulationPrior
+    blind: FluxPrior
 
 
 def build_limit_set(kind: str, n: int, seed: int, folder: Path, *, workers: int = 1) -> LimitSet:
@@ -211,132 +221,36 @@ def _check_alignment(made: LimitSet) -> None:
         raise LumosValueError(f"chi2 per pixel of the {made.kind} stamps", float(chi2), "1")
 
 
-def population_prior(bands: tuple[str, ...], *, n: int = 5_000, seed: int = 1000) -> FluxPrior:
-    """Return the density of the flux given magnitude and band of the simulated population.
-
-    Parameters
-    ----------
-    bands : tuple of str
-        PAUCam bands.
-    n : int
-        Galaxies drawn, each in every band.
-    seed : int
-        Of the draws.
-
-    Returns
-    -------
-    FluxPrior
-        In nJy.
-    """
-    galaxies = load_population().draw(n, np.random.default_rng(seed), MAG_RANGE)
-    flux = galaxies.band_flux([PAUCAM_PASSBANDS[band] for band in bands])
-    band = np.broadcast_to(np.arange(len(bands)), flux.shape)
-    return FluxPrior.fit(flux.ravel(), np.repeat(galaxies.ref_mag, len(bands)), band.ravel(), bands)
+def learn_priors(bands: tuple[str, ...], folder: Path) -> Priors:
+    """Return the densities of the flux in the simulated population, or read again what an earlier call left."""
+    population, passbands = load_population(), {band: PAUCAM_PASSBANDS[band] for band in bands}
+    kept = folder / "priors.json"
+    if not kept.exists():
+        exact = PopulationPrior.learn(population, passbands, MAG_RANGE)
+        galaxies = population.draw(5_000, np.random.default_rng(1000), MAG_RANGE)
+        flux = galaxies.band_flux(list(passbands.values()))
+        band = np.broadcast_to(np.arange(len(bands)), flux.shape)
+        blind = FluxPrior.fit(flux.ravel(), np.repeat(galaxies.ref_mag, len(bands)), band.ravel(), bands)
+        kept.write_text(json.dumps([prior.to_dict() for prior in (exact.discs, exact.spheroids, blind)]))
+    discs, spheroids, blind = (FluxPrior.from_dict(content) for content in json.loads(kept.read_text()))
+    if discs.bands != bands:
+        raise LumosValueError(f"bands of {kept}", discs.bands, bands)
+    return Priors(PopulationPrior(population, discs, spheroids), blind)
 
 
-def log_prior_of(made: LimitSet, prior: FluxPrior) -> Callable[[FloatArray], FloatArray]:
+def prior_of(
+    stamps: SimulatedStamps, pool: BackgroundPool, priors: Priors, *, shape: bool = True
+) -> tuple[LogPrior, FloatArray]:
+    """Return the prior of the stamps' galaxies as arguments of ``product``, nJy, given what their catalogue says."""
+    scale = np.array([exposure.pixel_scale for exposure in pool.exposures])[stamps.exposure]
+    band, mag, seen = stamps.band.astype(np.int64), stamps.ref_mag, stamps.catalog
+    if not shape:
+        return catalogue_prior(priors.blind, mag, band)
+    return priors.exact.given(band, mag, seen.half_light_radius * scale, seen.sersic_n, seen.axis_ratio)
+
+
+def log_prior_of(made: LimitSet, priors: Priors, *, shape: bool = True) -> Callable[[FloatArray], FloatArray]:
     """Return the logarithm of the prior's density for fluxes in image units, shape (n, m)."""
-    unit, mag, band = made.nanojansky[:, None], made.stamps.ref_mag, made.stamps.band
-
-    def log_prior(flux: FloatArray) -> FloatArray:
-        return prior.log_pdf(flux * unit, mag, band)
-
-    return log_prior
-
-
-def classical_predictions(made: LimitSet) -> dict[str, Prediction]:
-    """Return what every classical estimator measures."""
-    batch = made.stamps.to_batch()
-    known = replace(
-        batch,
-        data=batch.data - torch.from_numpy(made.expected),
-        sky_variance=torch.from_numpy(made.variance),
-        background=torch.zeros_like(batch.background),
-        own_light=torch.zeros_like(batch.own_light),
-    )
-    results = {name: estimator(batch) for name, estimator in ESTIMATORS.items()}
-    # The likelihood's own peak, no prior: the floor of what a pixel likelihood can reach.
-    results["optimal, background known"] = ESTIMATORS["optimal"](known)
-    results["optimal, level unknown"] = ESTIMATORS["optimal_free"](known)
-    return {name: Prediction({"flux": result.flux.double().numpy()}) for name, result in results.items()}
-
-
-def limit_predictions(made: LimitSet, prior: FluxPrior) -> dict[str, Prediction]:
-    """Return the PDFs to compare with, all with the same prior; times are printed."""
-    stamps, log_prior = made.stamps, log_prior_of(made, prior)
-    measured = ESTIMATORS["optimal"](stamps.to_batch())
-    reference = 10 ** (0.4 * (stamps.zeropoint - stamps.ref_mag))
-    pixels = (stamps.stamps.numpy(), stamps.profile.numpy(), made.expected, made.variance, stamps.gain.numpy())
-
-    def exact(*, free_level: bool) -> FluxPdf:
-        return grid_posterior(*pixels, log_prior, good=made.good, free_level=free_level)
-
-    methods = {
-        "prior alone": lambda: prior_only(log_prior, reference),
-        "matched filter x prior": lambda: matched_filter_posterior(
-            measured.flux.double().numpy(), measured.flux_err.double().numpy(), log_prior
-        ),
-        "exact, background known": lambda: exact(free_level=False),
-        "exact, level unknown": lambda: exact(free_level=True),
-    }
-    predictions = {}
-    for name, method in methods.items():
-        start = time.perf_counter()
-        predictions[name] = Prediction.of_pdf(method())
-        print(f"  {name}: {time.perf_counter() - start:.1f} s")
-    return predictions
-
-
-def table(made: LimitSet, predictions: dict[str, Prediction]) -> str:
-    """Return the figures of all methods as text."""
-    truth, mag = made.truth, made.stamps.ref_mag
-    groups = {"all": mag < np.inf, "i > 22": mag > 22, "i < 20.5": mag < 20.5}
-    heads = [*groups, "bias", "PIT-KS", "log score", "lost"]
-    lines = [f"{made.kind}, {len(truth)} stamps", f"{'':26}{'point':8}" + "".join(f"{head:>10}" for head in heads)]
-    for name, prediction in predictions.items():
-        for point, flux in prediction.points.items():
-            relative = (flux - truth) / truth
-            finite = np.isfinite(relative)
-            figures = [f"{sigma68(relative[finite & group]):10.4f}" for group in groups.values()]
-            figures.append(f"{np.median(relative[finite]):+10.4f}")
-            figures += _pdf_figures(prediction.pdf, truth)
-            lines.append(f"{name:26}{point:8}" + "".join(figures) + f"{np.sum(~finite):10d}")
-    lines.append(f"PIT-KS of a true PDF: below {1.95 / np.sqrt(len(truth)):.4f} in 999 of 1000 runs")
-    return "\n".join(lines)
-
-
-def _pdf_figures(pdf: FluxPdf | None, truth: FloatArray) -> list[str]:
-    if pdf is None:
-        return [f"{'':10}"] * 2
-    pit = pdf.pit(truth)
-    score = pdf.log_pdf(truth) + np.log(truth)
-    score, finite = np.maximum(score, _LEAST_SCORE), np.isfinite(pit)
-    return [f"{kstest(pit[finite], 'uniform').statistic:10.4f}", f"{np.mean(score[finite]):10.4f}"]
-
-
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where exposures are kept; by default nowhere")
-    parser.add_argument("--n", type=int, default=4000, help="stamps of each kind")
-    parser.add_argument("--seed", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=1, help="processes that make exposures")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        prior = None
-        for kind in KINDS:
-            start = time.perf_counter()
-            made = build_limit_set(kind, options.n, options.seed, folder, workers=options.workers)
-            print(f"{kind}: stamps made in {time.perf_counter() - start:.0f} s")
-            start = time.perf_counter()
-            prior = prior or population_prior(made.pool.bands)
-            print(f"  population's prior: {time.perf_counter() - start:.1f} s")
-            predictions = classical_predictions(made) | limit_predictions(made, prior)
-            print(table(made, predictions), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    log_prior, _ = prior_of(made.stamps, made.pool, priors, shape=shape)
+    unit, rows = made.nanojansky[:, None], np.arange(len(made.stamps))
+    return lambda flux: log_prior(flux * unit, rows)

@@ -7,8 +7,9 @@ from lumos.flags import MaskPlane
 from lumos.simulate.artefacts import (
     add_cosmic_rays,
     add_defects,
-    correlate_noise,
     crosstalk_ghosts,
+    resample,
+    resampled_psf,
     satellite_trail,
     saturate,
     scattered_light,
@@ -22,8 +23,8 @@ def blank(shape=(100, 80), level=0.0):
 
 @pytest.mark.parametrize("shape", [(512, 512), (512, 256)])
 def test_scattered_light_lies_along_two_edges(shape):
-    for band in ("NB455", "NB685", "NB845"):
-        pattern = scattered_light(shape, band, "before", "1")
+    for seed in range(3):
+        pattern = scattered_light(shape, np.random.default_rng(seed))
         assert pattern.shape == shape
         assert (pattern >= 0).all()
         # The narrowest front falls by e in 0.04 x 0.6 of the side, the brightness along an edge is 0.5 to 1.
@@ -37,14 +38,9 @@ def test_scattered_light_lies_along_two_edges(shape):
         assert max(steps) < 0.3
 
 
-def test_scattered_light_depends_on_band_state_and_detector_only():
-    one = scattered_light((64, 64), "NB455", "before", "1")
-    assert np.array_equal(one, scattered_light((64, 64), "NB455", "before", "1"))
-    for other in (("NB465", "before", "1"), ("NB455", "after", "1"), ("NB455", "before", "2")):
-        assert np.abs(one - scattered_light((64, 64), *other)).max() > 0.1
-    # The same pattern at another resolution: it belongs to the detector, not to the pixels.
-    fine = scattered_light((128, 128), "NB455", "before", "1").reshape(64, 2, 64, 2).mean(axis=(1, 3))
-    assert np.abs(fine - one).max() < 0.05
+def test_scattered_light_belongs_to_the_detector_not_to_the_pixels():
+    one, fine = (scattered_light((n, n), np.random.default_rng(3)) for n in (64, 128))
+    assert np.abs(fine.reshape(64, 2, 64, 2).mean(axis=(1, 3)) - one).max() < 0.05
 
 
 def test_sky_shape(rng):
@@ -131,10 +127,10 @@ def test_satellite_trail(rng):
     assert np.linalg.svd(cloud, compute_uv=False)[1] / np.sqrt(len(x)) < 4.0 / np.sqrt(12) * 1.1
 
 
-def test_correlated_noise(rng):
-    noise = rng.standard_normal((600, 600))
-    assert correlate_noise(noise, 0.0) is noise
-    smooth = correlate_noise(noise, 0.6)
+def test_resampling_correlates_the_noise(rng):
+    light, noise = rng.uniform(size=(600, 600)), rng.standard_normal((600, 600))
+    assert resample(light, noise, 0.0) == (light, noise)
+    _, smooth = resample(light, noise, 0.6)
     r = np.mean(smooth[:, 1:] * smooth[:, :-1]) / smooth.var()
     weights = np.exp(-(np.arange(-6, 7) ** 2) / (2 * 0.6**2))
     weights /= weights.sum()
@@ -144,6 +140,29 @@ def test_correlated_noise(rng):
     # The relative scatter of a variance is sqrt(2 / N), over the fewer independent pixels that there are: 0.5 %.
     assert smooth.var() == pytest.approx((weights**2).sum() ** 2, rel=0.02)
     assert smooth.sum() == pytest.approx(noise.sum())
+
+
+def test_resampling_smooths_the_light_and_keeps_it():
+    light = np.zeros((31, 31))
+    light[15, 12] = 1000.0
+    smooth, _ = resample(light, light, 0.7)
+    x = np.arange(31)
+    assert smooth.sum() == pytest.approx(1000)
+    assert (smooth * x).sum() / 1000 == pytest.approx(12)
+    # A Gaussian that is sampled, and cut at four sigma, has the variance of the whole one to 0.3 %.
+    assert (smooth * (x - 12) ** 2).sum() / 1000 == pytest.approx(0.49, rel=3e-3)
+    # Beyond the edge lies what lies at the edge, not what lies at the other one.
+    light = np.zeros((31, 31))
+    light[:, 30] = 1.0
+    assert resample(light, light, 0.7)[0][:, :10].max() == 0
+
+
+def test_a_gaussian_psf_stays_one():
+    # An exponent of 500 is a Gaussian to 0.2 % of the FWHM; variances add.
+    fwhm, beta = resampled_psf(3.0, 500.0, 0.8)
+    assert fwhm == pytest.approx(np.hypot(3.0, 0.8 * np.sqrt(8 * np.log(2))), rel=2e-3)
+    assert beta > 100
+    assert resampled_psf(3.0, 3.5, 0.0) == (3.0, 3.5)
 
 
 def test_defects_are_the_detectors_own():

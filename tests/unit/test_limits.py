@@ -5,6 +5,7 @@ from scipy.stats import kstest, norm
 
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.validate.limits import grid_posterior, matched_filter_posterior, prior_only
+from lumos.validate.statistics import sigma68
 
 SIZE = 12
 LEVELS = np.array([0.02, 0.16, 0.5, 0.84, 0.98])
@@ -119,6 +120,38 @@ def test_pit_is_uniform_when_prior_and_noise_are_right(rng, free):
     posterior = grid_posterior(*pixels, log_prior, good=good, free_level=free)
     # The 99.9 % point of the Kolmogorov-Smirnov distance.
     assert kstest(posterior.pit(flux), "uniform").statistic < 1.95 / np.sqrt(n)
+
+
+def test_no_pdf_has_a_higher_log_score_and_scatter_is_no_bound(rng):
+    n = 1500
+    # Two kinds of galaxies, which their shapes tell apart: the magnitude alone knows only the mixture.
+    kind = rng.integers(2, size=n)
+    flux = np.array([60.0, 160.0])[kind] * np.exp(0.3 * rng.standard_normal(n))
+    *pixels, good = stamps(rng, n, flux=flux)
+
+    means = np.log([60.0, 160.0])
+
+    def log_prior(nodes, width=0.3, mean=means[kind][:, None]):
+        log_flux = np.log(np.where(nodes > 0, nodes, 1.0))
+        return np.where(nodes > 0, -0.5 * ((log_flux - mean) / width) ** 2 - np.log(width) - log_flux, -np.inf)
+
+    def mixed(nodes):
+        return np.logaddexp(*(log_prior(nodes, mean=mean) for mean in means))
+
+    def score(prior, *, noise=1.0):
+        data, profile, background, variance, gain = pixels
+        return grid_posterior(data, profile, background, noise * variance, gain, prior, good=good)
+
+    exact = score(log_prior)
+    best = exact.log_pdf(flux)
+    others = [score(mixed), score(lambda nodes: log_prior(nodes, 0.2)), score(lambda nodes: log_prior(nodes, 0.45))]
+    others += [score(log_prior, noise=2.0), score(log_prior, noise=0.5), prior_only(log_prior, flux)]
+    for other in others:
+        lost = best - other.log_pdf(flux)
+        assert lost.mean() > 3 * lost.std() / np.sqrt(n)
+    # Points drawn towards 0 scatter less about the truth, relative to it, than those of the exact posterior.
+    relative = (exact.quantile(0.5) - flux) / flux
+    assert sigma68((0.9 * exact.quantile(0.5) - flux) / flux) < sigma68(relative)
 
 
 def test_more_nodes_change_nothing(rng):

@@ -1,23 +1,29 @@
-"""What spoils pixels: scattered light, cosmic rays, satellites, ghosts, defects, saturation, correlated noise.
+"""What spoils pixels: scattered light, cosmic rays, satellites, ghosts, defects, saturation, resampling.
 
-All in electrons. Light is added before noise is drawn; what strikes the detector or its electronics comes after.
+All in electrons. Light is added before noise is drawn; resampling smooths both; what strikes the detector or its
+electronics comes after and stays sharp.
 """
 
-from zlib import crc32
+from functools import cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.optimize import least_squares
 
-from lumos.conventions import AnyArray, FloatArray
+from lumos.conventions import MOFFAT_BETA_MIN, AnyArray, FloatArray
 from lumos.flags import MaskPlane
+from lumos.profiles.sersic import render_sersic
+from lumos.psf import MoffatPsf
 
 __all__ = [
     "Mask",
     "add_cosmic_rays",
     "add_defects",
-    "correlate_noise",
     "crosstalk_ghosts",
+    "resample",
+    "resampled_psf",
     "satellite_trail",
     "saturate",
     "scattered_light",
@@ -29,26 +35,27 @@ Mask = NDArray[np.uint8]
 
 #: Half-side in pixels of the neighbourhood of a star that is copied into its ghost.
 _GHOST_HALF = 40
+#: FWHM of a Gaussian over its standard deviation.
+_FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 #: Longest track of a cosmic ray, pixels.
 _LONGEST_RAY = 60
 
 
-def scattered_light(shape: tuple[int, int], band: str, state: str, detector: str) -> FloatArray:
-    """Return the pattern of scattered light: bright along two edges of the detector, with fronts that wave.
+def scattered_light(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """Return a pattern of scattered light: bright along two edges of the detector, with fronts that wave.
 
     Parameters
     ----------
     shape : tuple of int
         Shape of the image, (ny, nx).
-    band, state, detector : str
-        The pattern depends on these and on nothing else, so that it is the same in every exposure and every survey.
+    rng : numpy.random.Generator
+        Of this band, camera state and detector: the same state gives the same pattern, whatever the shape.
 
     Returns
     -------
     float array, shape (ny, nx)
         About 1 at the brightest edge, near 0 in the middle.
     """
-    rng = np.random.default_rng(crc32(f"{band}/{state}/{detector}".encode()))
     v, u = ((np.arange(n) + 0.5) / n for n in shape)
     u, v = u[None, :], v[:, None]
     edges = [(u, v), (1 - u, v), (v, u), (1 - v, u)]
@@ -167,26 +174,73 @@ def satellite_trail(shape: tuple[int, int], sky: float, fwhm: float, rng: np.ran
     return np.asarray(peak * np.exp(-4 * np.log(2) * (distance / fwhm) ** 2))
 
 
-def correlate_noise(noise: FloatArray, sigma: float) -> FloatArray:
-    """Smooth noise with a Gaussian, as resampling onto another grid does.
+def resample(light: FloatArray, noise: FloatArray, sigma: float) -> tuple[FloatArray, FloatArray]:
+    """Smooth an image with a Gaussian, as resampling onto another grid does: its light and its noise alike.
 
-    Only the noise is smoothed, never the light: the PSF stays what the header says, and fluxes what the truth says.
-    The variance falls by the sum of the squared weights; neighbouring pixels correlate by exp(-1 / (4 sigma^2)) for
-    a large sigma, by 0.25 for 0.5 and 0.44 for 0.6 pixels.
+    Fluxes stay, the PSF becomes :func:`resampled_psf`. The variance falls by the sum of the squared weights;
+    neighbouring pixels correlate by exp(-1 / (4 sigma^2)) for a large sigma, by 0.25 for 0.5 and 0.44 for 0.6 pixels.
 
     Parameters
     ----------
+    light : float array, shape (ny, nx)
+        Expected electrons; as beyond the edges as at them.
     noise : float array, shape (ny, nx)
-        Electrons minus their expectation.
+        Electrons minus their expectation; noise at an edge is smoothed with that at the opposite one, so that its
+        variance is the same everywhere.
     sigma : float
-        Pixels; 0 leaves the noise as it is.
+        Pixels; 0 leaves both as they are.
 
     Returns
     -------
-    float array, shape (ny, nx)
-        Smoothed noise.
+    light, noise : float array, shape (ny, nx)
+        Smoothed.
     """
-    return np.asarray(gaussian_filter(noise, sigma, mode="wrap")) if sigma > 0 else noise
+    if sigma == 0:
+        return light, noise
+    return gaussian_filter(light, sigma, mode="nearest"), gaussian_filter(noise, sigma, mode="wrap")
+
+
+@cache
+def resampled_psf(fwhm: float, beta: float, sigma: float) -> tuple[float, float]:
+    """Return the Moffat PSF that an image has after :func:`resample`: that of least squares to a smoothed star.
+
+    Fluxes that optimal weights measure with it are right to 0.7 % for any galaxy, PSFs of 1.8 px and sigmas of 0.8 px
+    included, and to 0.3 % for exponents of 3.5 or more.
+
+    Parameters
+    ----------
+    fwhm : float
+        Of the PSF before, pixels.
+    beta : float
+        Moffat exponent before.
+    sigma : float
+        Pixels; 0 changes nothing.
+
+    Returns
+    -------
+    fwhm, beta : float
+        Pixels; exponent.
+    """
+    if sigma == 0:
+        return fwhm, beta
+    size = 2 * int(np.ceil(4 * np.hypot(fwhm, 3 * sigma)) + 4)
+    # Neither on the middle of a pixel nor on its edge.
+    point, middle = np.zeros(1), np.array([size / 2 + 0.25])
+
+    def star(fwhm: float, beta: float) -> FloatArray:
+        psf = MoffatPsf(np.array([fwhm]), np.array([beta]))
+        drawn = render_sersic(point, point + 1, point + 1, point, middle, middle, psf, size=size, dtype=torch.float64)
+        return np.asarray(drawn[0].numpy())
+
+    smooth = gaussian_filter(star(fwhm, beta), sigma, mode="constant")
+    # In 1 / beta, of which 0 is the Gaussian.
+    fit = least_squares(
+        lambda values: (star(values[0], 1 / values[1]) - smooth).ravel(),
+        [np.hypot(fwhm, _FWHM_PER_SIGMA * sigma), 1 / beta],
+        bounds=([0.5 * fwhm, 1e-3], [np.inf, 1 / MOFFAT_BETA_MIN]),
+        x_scale=[0.1 * fwhm, 0.05],
+    )
+    return float(fit.x[0]), float(1 / fit.x[1])
 
 
 def add_cosmic_rays(electrons: FloatArray, mask: Mask, mean: float, unmasked: float, rng: np.random.Generator) -> int:

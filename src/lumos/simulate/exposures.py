@@ -27,8 +27,8 @@ from lumos.simulate.artefacts import (
     Mask,
     add_cosmic_rays,
     add_defects,
-    correlate_noise,
     crosstalk_ghosts,
+    resample,
     satellite_trail,
     saturate,
     scattered_light,
@@ -255,7 +255,9 @@ def expose_known(settings: SurveySimulation, exposure: PlannedExposure, detector
     # Rounding in the renderer leaves -1e-6 here and there where the sky is dark.
     np.maximum(light, 0, out=light)
     noise = rng.poisson(light) - light + exposure.read_noise * rng.standard_normal(light.shape)
-    electrons = light + correlate_noise(noise, exposure.noise_correlation)
+    variance = light + exposure.read_noise**2
+    light, noise = resample(light, noise, exposure.noise_correlation)
+    electrons = light + noise
     unstruck = electrons.copy()
     mask = np.zeros(electrons.shape, dtype=np.uint8)
     mean = artefacts.cosmic_rays * electrons.size / 1e6 * exposure.exposure_time / 100
@@ -269,7 +271,7 @@ def expose_known(settings: SurveySimulation, exposure: PlannedExposure, detector
         image=(electrons / exposure.gain).astype(np.float32),
         mask=mask,
         expected=(expected / exposure.gain).astype(np.float32),
-        variance=((light + exposure.read_noise**2) / exposure.gain**2).astype(np.float32),
+        variance=(variance / exposure.gain**2).astype(np.float32),
     )
 
 
@@ -280,13 +282,21 @@ def _background(
     shape = settings.camera.shape
     background = exposure.sky * sky_shape(shape, settings.background.gradient, exposure.structure, rng)
     if exposure.scattered_light > 0:
-        # Exposures of separate fields stand for separate cameras: each has its own pattern.
-        camera = f"{exposure.field}." if settings.fields == "separate" else ""
-        pattern = scattered_light(shape, exposure.band, exposure.state, f"{camera}{detector + 1}")
+        pattern = scattered_light(shape, _scattered_light_stream(settings, exposure, detector))
         background += exposure.sky * exposure.scattered_light * pattern
     if rng.uniform() < settings.artefacts.satellites:
         background += satellite_trail(shape, exposure.sky, exposure.fwhm / exposure.pixel_scale, rng)
     return background
+
+
+def _scattered_light_stream(
+    settings: SurveySimulation, exposure: PlannedExposure, detector: int
+) -> np.random.Generator:
+    """Return the stream of a pattern: one per band, camera state and detector of a survey.
+
+    Exposures of separate fields stand for separate cameras: each has its own pattern.
+    """
+    return random_stream(settings.seed, "scattered light", exposure.band, exposure.state, exposure.field, detector)
 
 
 def _defects_stream(settings: SurveySimulation, exposure: PlannedExposure, detector: int) -> np.random.Generator:
@@ -311,6 +321,7 @@ def _per_second(settings: SurveySimulation) -> str:
 
 def _image_header(settings: SurveySimulation, exposure: PlannedExposure, detector: int) -> fits.Header:
     header = detector_wcs(settings, exposure, detector).to_header()
+    fwhm, beta = exposure.image_psf
     for key, value, text in (
         ("FILTER", exposure.band, ""),
         ("EXPTIME", exposure.exposure_time, "seconds"),
@@ -320,8 +331,8 @@ def _image_header(settings: SurveySimulation, exposure: PlannedExposure, detecto
         ("RDNOISE", exposure.read_noise, "electrons per pixel"),
         ("ZEROPT", header_zeropoint(settings, exposure), "AB mag of 1 image unit" + _per_second(settings)),
         ("ZPERR", exposure.zeropoint_err, "its error"),
-        ("PSF_FWHM", exposure.fwhm, "arcsec, Moffat, at the centre"),
-        ("PSFBETA", exposure.beta, "Moffat exponent"),
+        ("PSF_FWHM", fwhm, "arcsec, Moffat, at the centre"),
+        ("PSFBETA", beta, "Moffat exponent"),
         ("PSFPIXEL", False, "the Moffat is that before the pixel's response"),
         # A full pixel is exactly at this level, rounded as the pixels are.
         ("SATURATE", float(np.float32(exposure.saturation / exposure.gain)), "image units"),

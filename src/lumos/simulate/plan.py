@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 from itertools import product
+from zlib import crc32
 
 import numpy as np
 from astropy.wcs import WCS
@@ -16,6 +17,7 @@ from astropy.wcs import WCS
 from lumos.conventions import FloatArray
 from lumos.errors import LumosConfigError, LumosValueError
 from lumos.psf import MoffatPsf
+from lumos.simulate.artefacts import resampled_psf
 from lumos.simulate.population import load_instrument
 from lumos.simulate.sed import PAUCAM_PASSBANDS, Passband
 from lumos.simulate.settings import SurveySimulation
@@ -38,7 +40,7 @@ MAX_FWHM = 16.0
 #: Largest share of a full pixel that the sky may take.
 _MAX_FILLED = 0.2
 #: Purposes of the random streams.
-_STREAMS = ("plan", "field", "pixels", "defects")
+_STREAMS = ("plan", "field", "pixels", "defects", "scattered light")
 #: Reading the shipped files once is enough for a whole survey.
 _instrument, _survey = cache(load_instrument), cache(load_survey)
 #: First day of the exposures of each state, and of surveys without states.
@@ -78,13 +80,13 @@ class PlannedExposure:
     sky : float
         Electrons per pixel.
     fwhm, beta : float
-        Moffat PSF at the centre of a detector, arcsec.
+        Moffat PSF at the centre of a detector before any resampling, arcsec.
     fwhm_slope : tuple of float
         Relative change of the FWHM from edge to edge, along x and y.
     scattered_light, structure : float
         Amplitudes relative to the sky.
     noise_correlation : float
-        Sigma in pixels of the Gaussian that smooths the noise.
+        Sigma in pixels of the Gaussian that smooths the image, its light and its noise.
     """
 
     number: int
@@ -116,8 +118,14 @@ class PlannedExposure:
         """Return the true AB magnitude of 1 electron."""
         return self.zeropoint + 2.5 * float(np.log10(self.exposure_time))
 
+    @property
+    def image_psf(self) -> tuple[float, float]:
+        """Return FWHM (arcsec) and exponent of the Moffat PSF of the image, resampling included, at the centre."""
+        fwhm, beta = resampled_psf(self.fwhm / self.pixel_scale, self.beta, self.noise_correlation)
+        return (self.fwhm if self.noise_correlation == 0 else fwhm * self.pixel_scale), beta
+
     def psf_at(self, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> MoffatPsf:
-        """Return the true PSF at positions on a detector.
+        """Return the true PSF at positions on a detector, before any resampling.
 
         Parameters
         ----------
@@ -139,7 +147,7 @@ class PlannedExposure:
         return MoffatPsf(fwhm, np.full(len(fwhm), self.beta))
 
 
-def random_stream(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
+def random_stream(seed: int, purpose: str, *numbers: int | str) -> np.random.Generator:
     """Return the random stream of one purpose.
 
     Parameters
@@ -147,16 +155,18 @@ def random_stream(seed: int, purpose: str, *numbers: int) -> np.random.Generator
     seed : int
         Of the survey.
     purpose : str
-        ``plan``, ``field``, ``pixels`` or ``defects``.
-    *numbers : int
-        Which exposure, field or detector.
+        ``plan``, ``field``, ``pixels``, ``defects`` or ``scattered light``.
+    *numbers : int or str
+        Which exposure, field or detector; which band or camera state.
 
     Returns
     -------
     numpy.random.Generator
         Independent of the streams of other purposes and numbers.
     """
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAMS.index(purpose), *numbers)))
+    # Not hash(), which differs between processes.
+    keys = (crc32(number.encode()) if isinstance(number, str) else number for number in numbers)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAMS.index(purpose), *keys)))
 
 
 def plan_exposures(settings: SurveySimulation) -> list[PlannedExposure]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import yaml
+from scipy.special import expit
+from scipy.stats import multivariate_normal
 
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, BoolArray, FloatArray
 from lumos.errors import LumosValueError
@@ -116,6 +118,16 @@ class Morphology:
     colour_mean: float
     colour_slope: float
     colour_std: float
+
+    def share_within_limits(self, above: FloatArray) -> FloatArray:
+        """Return the share of shapes that are not drawn again, at magnitudes above ``PIVOT_MAG``, shape (n,)."""
+        low, high = np.log(_SHAPE_LIMITS).T
+        # The axis ratio's logit has no upper limit; 50 is as good.
+        low[2], high[2] = low[2] - np.log1p(-_SHAPE_LIMITS[2, 0]), 50.0
+        means = self.mean + self.slope * above[:, None]
+        return np.array(
+            [multivariate_normal(mean, self.covariance, seed=1).cdf(high, lower_limit=low) for mean in means]
+        )
 
 
 @dataclass(frozen=True)
@@ -227,6 +239,37 @@ class Population:
             line_widths=line_widths,
             sed=self.sed,
         )
+
+    def spheroid_share(
+        self, ref_mag: FloatArray, half_light_radius: FloatArray, sersic_n: FloatArray, axis_ratio: FloatArray
+    ) -> FloatArray:
+        """Return the probability that a galaxy of given magnitude and shape is a spheroid, by Bayes' theorem.
+
+        Parameters
+        ----------
+        ref_mag : float array, shape (n,)
+            Reference magnitudes.
+        half_light_radius : float array, shape (n,)
+            Arcsec, along the major axis.
+        sersic_n, axis_ratio : float array, shape (n,)
+            Sérsic index; minor over major axis, above 0.99 as at 0.99.
+
+        Returns
+        -------
+        float array, shape (n,)
+            Probabilities.
+        """
+        above = np.asarray(ref_mag) - PIVOT_MAG
+        q = np.minimum(axis_ratio, 0.99)
+        shape = np.stack([np.log(half_light_radius), np.log(sersic_n), np.log(q / (1 - q))], axis=-1)
+        # Shapes outside the limits are drawn again: each component is a Gaussian cut there.
+        knots = np.linspace(above.min(initial=0.0), above.max(initial=0.0) + 1e-3, 25)
+        discs, spheroids = (
+            multivariate_normal(np.zeros(3), part.covariance).logpdf(shape - part.mean - part.slope * above[:, None])
+            - np.interp(above, knots, np.log(part.share_within_limits(knots)))
+            for part in self.components
+        )
+        return np.asarray(expit(self.spheroid[0] + self.spheroid[1] * above + spheroids - discs))
 
     def _draw_shapes(self, kind: AnyArray, above: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return half-light radius, Sérsic index and axis ratio, shape (3, n)."""

@@ -183,7 +183,8 @@ class ArtefactSettings(_Settings):
     max_bleed: Annotated[int, Field(ge=0)] = 300
     """Longest bleed trail, pixels."""
     noise_correlation: NotNegativeSpan = (0.0, 0.0)
-    """Sigma in pixels of the Gaussian that the noise, not the light, is smoothed with, as resampling does."""
+    """Sigma in pixels of the Gaussian that the image is smoothed with, its light and its noise, as resampling does.
+    The seeing is that before; headers state the PSF after it."""
 
 
 class SurveySimulation(_Settings):

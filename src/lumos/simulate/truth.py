@@ -137,14 +137,15 @@ def exposure_table(settings: SurveySimulation, plan: Sequence[PlannedExposure]) 
     Returns
     -------
     pyarrow.Table
-        One row per exposure; zero points as the survey's headers state them, FWHM at the centre in arcsec, sky in
-        electrons per pixel.
+        One row per exposure; zero points as the survey's headers state them, PSF of the image at the centre with the
+        FWHM in arcsec, sky in electrons per pixel.
     """
     plain = ("exposure_id", "band", "state", "field", "pixel_scale", "exposure_time", "gain", "read_noise")
-    more = ("saturation", "zeropoint_err", "sky", "fwhm", "beta", "scattered_light", "structure", "noise_correlation")
+    more = ("saturation", "zeropoint_err", "sky", "scattered_light", "structure", "noise_correlation")
     rows = [
         {
             **{name: getattr(exposure, name) for name in (*plain, *more)},
+            **dict(zip(("fwhm", "beta"), exposure.image_psf, strict=True)),
             "date": exposure.day.isoformat(),
             "fwhm_slope_x": exposure.fwhm_slope[0],
             "fwhm_slope_y": exposure.fwhm_slope[1],

@@ -1,4 +1,9 @@
-r"""What no estimator can beat: exact flux posteriors under the true noise, and posteriors to compare with.
+r"""Exact flux posteriors under the true noise, and posteriors to compare with.
+
+With the prior from which the fluxes were drawn, given all that an estimator is told (magnitude, band, shape), the exact
+posterior has the highest expected log score that is possible: nobody's mean of ln p(f0) is above it but by chance. With
+a prior that knows less it is no bound. It bounds nothing else: the scatter of its peaks or medians about the truth is
+not the smallest that is possible.
 
 Pixels :math:`d_i = b_i + F m_i + \mathrm{noise}` are Gaussian with the variance
 :math:`V_i(F) = v_i + \max(F m_i, 0) / g` in image units: sky and detector v, photons of the galaxy itself with a gain
