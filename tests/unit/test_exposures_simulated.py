@@ -422,7 +422,7 @@ def test_fluxes_that_cannot_be_drawn_are_refused(flux):
         ("nothing=1", r"nothing: .*allowed: artefacts, background, bands"),
         ("sky.depth=1", r"sky\.depth: .*allowed: catalog_limit, centre, clustered"),
         ("sky.galaxies=0", "must be positive"),
-        ("sky.galaxies=.nan", "two finite numbers"),
+        ("sky.galaxies=.nan", "finite number"),
         ("sky.mag_range=[23, 18]", "the smaller first"),
         ("sky.catalog_limit=17", "must not be empty"),
         ("camera.read_noise=-1", "must not be negative"),
