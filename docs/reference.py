@@ -14,8 +14,9 @@ import yaml
 from pydantic import BaseModel
 
 from lumos.catalogs import parent
+from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS
 from lumos.cli import app
-from lumos.flags import FLAG_TEXT, MASK_TEXT
+from lumos.flags import CATALOG_FLAG_TEXT, FLAG_TEXT, MASK_TEXT
 from lumos.settings import Settings
 from lumos.simulate.settings import SurveySimulation
 from lumos.surveys import Survey
@@ -85,9 +86,13 @@ def columns_page() -> str:
         "",
         "## The parent catalogue",
         "",
-        one_paragraph(parent.__doc__ or ""),
+        "Parquet, CSV, FITS, ECSV or VOTable, by the suffix.",
+        "Units are those that the file states, converted to these; without one these are taken. Names are matched",
+        "exactly, else without regard to case; `measure.catalog.columns` gives another name, or a number for all rows.",
         "",
-        *table(("column", "what"), ((f"`{name}`", text) for name, text in parent.COLUMNS.items())),
+        *table(
+            ("column", "unit", "meaning"), ((f"`{name}`", unit, COLUMN_TEXT[name]) for name, unit in COLUMNS.items())
+        ),
     ]
     for name, what in TABLES.items():
         rows = (
@@ -99,25 +104,16 @@ def columns_page() -> str:
 
 
 def flags_page() -> str:
-    """Return the bits of objects and pixels."""
-    flags = ((str(int(bit)), f"`{bit.name}`", text) for bit, text in FLAG_TEXT.items())
-    planes = ((str(int(bit)), f"`{bit.name}`", text) for bit, text in MASK_TEXT.items())
-    header = ("bit", "name", "meaning")
-    lines = [
-        "# Flags",
-        "",
-        "A row's `flags` are the sum of these bits; every file that has them also holds this list.",
-        "",
-    ]
-    lines += [
-        *table(header, flags),
-        "",
-        "## Mask planes",
-        "",
-        "Of pixels; a survey's own bits are mapped onto these.",
-        "",
-    ]
-    return finish([*lines, *table(header, planes)])
+    """Return the bits of rows, of pixels, and of catalogues."""
+    lines = ["# Flags"]
+    for title, text, registry in (
+        ("Rows", "A row's `flags` are the sum of these bits; every file that has them holds this list.", FLAG_TEXT),
+        ("Pixels", "Planes of masks; a survey's own bits are mapped onto these.", MASK_TEXT),
+        ("Catalogues", "The column `flags` of a catalogue by `lumos catalog`.", CATALOG_FLAG_TEXT),
+    ):
+        rows = ((str(int(bit)), f"`{bit.name}`", meaning) for bit, meaning in registry.items())
+        lines += ["", f"## {title}", "", text, "", *table(("bit", "name", "meaning"), rows)]
+    return finish(lines)
 
 
 def commands_page() -> str:

@@ -119,7 +119,6 @@ def test_malformed_cards_that_count_are_refused(tmp_path, key, value, match, com
         ({"PSF_FWHM": 1e4}, "PSF FWHM is 10000.0, allowed: at most 100"),
         ({"PSFBETA": 0.5}, "Moffat beta is 0.5, allowed: above 1"),
         ({"MAGZERR": -0.1}, "zero-point error is -0.1, allowed: 0 or more"),
-        ({"MAGZPT": "inf"}, "zero point .* is inf, allowed: finite"),
         ({"FILTER": "()"}, r"band '\(\)', allowed: a name with 1 to 40 letters"),
         ({"FILTER": "x" * 41}, "allowed: a name with 1 to 40 letters"),
     ],
@@ -261,13 +260,13 @@ def test_only_regular_files_are_opened(tmp_path):
     for path in (tmp_path / "pipe.fits", tmp_path):
         with pytest.raises(LumosDataError, match="no regular file"):
             read_all(path)
-    with pytest.raises(LumosConfigError, match=r"pipe\.yaml: a survey file must be a regular file"):
+    with pytest.raises(LumosConfigError, match=r"pipe\.yaml: cannot be read \(no regular file\)"):
         load_survey(tmp_path / "pipe.yaml")
     (tmp_path / "deep.yaml").write_text("[" * 3000)
     with pytest.raises(LumosConfigError, match="nested too deep"):
         load_survey(tmp_path / "deep.yaml")
-    (tmp_path / "large.yaml").write_text("#" * (2**20 + 1))
-    with pytest.raises(LumosConfigError, match="bytes, allowed in a survey file"):
+    (tmp_path / "large.yaml").write_text("#" * 10_000_001)
+    with pytest.raises(LumosConfigError, match="bytes, allowed: up to"):
         load_survey(tmp_path / "large.yaml")
 
 

@@ -4,22 +4,26 @@ import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 from time import monotonic
 
 import pyarrow as pa
 import torch
 
 from lumos import __version__
+from lumos.catalogs.mapped import map_catalog, write_mapped
 from lumos.catalogs.parent import ParentCatalog, read_parent
 from lumos.catalogs.tables import SCHEMA_VERSION, Entry, read_manifest, write_shard
 from lumos.errors import LumosDataError, LumosError, LumosValueError, one_line
-from lumos.files import file_sha256, file_stamp, write_json
+from lumos.files import UNFINISHED, file_sha256, file_stamp, write_json
 from lumos.images.reader import read_exposure, read_exposure_id
 from lumos.measure.exposure import estimators_of, measure_exposure
 from lumos.measure.network import model_facts
+from lumos.measure.objects import catalog_near
 from lumos.measure.settings import MeasureSettings
 from lumos.outputs import lock_folder, settle_settings
 from lumos.surveys import Survey
@@ -29,6 +33,8 @@ __all__ = ["RunReport", "measure_run"]
 
 logger = logging.getLogger(__name__)
 
+#: What the names of catalogues that processes share begin with.
+_MAPPED = f"{UNFINISHED}catalog-"
 #: What a progress display is told: exposures finished, exposures in all, the last one's name.
 Progress = Callable[[int, int, str], None]
 
@@ -119,7 +125,7 @@ def measure_run(
     if psf_dir is not None and not psf_dir.is_dir():
         raise LumosDataError(f"{psf_dir}: no such folder (PSF files)")
     model = model_facts(settings.model)
-    catalog = read_parent(catalog_path, settings.catalog.columns, settings.catalog.radius, settings.catalog.made_from)
+    parent = read_parent(catalog_path, settings.catalog.columns, settings.catalog.radius, settings.catalog.made_from)
     content = {
         "schema_version": SCHEMA_VERSION,
         "survey": survey.model_dump(mode="json"),
@@ -137,7 +143,9 @@ def measure_run(
         todo = [task for task in tasks if task.exposure_id not in finished]
         manifest.begin(finished, {task.exposure_id: task.path for task in todo}, failed)
         done: list[str] = []
-        with closing(_execute(todo, catalog, workers)) as results:
+        with _shared(parent, out, len(todo), workers) as shared, closing(_execute(todo, shared, workers)) as results:
+            # What the processes share lies on disk.
+            del parent
             for task, result in results:
                 manifest.enter(task.exposure_id, result)
                 if result["status"] == "done":
@@ -148,6 +156,22 @@ def measure_run(
                     progress(len(done) + len(finished) + len(failed), len(exposures), task.exposure_id)
         skipped = tuple(task.exposure_id for task in tasks if task.exposure_id in finished)
         return RunReport(manifest.n_rows, tuple(done), skipped, failed)
+
+
+@contextmanager
+def _shared(catalog: ParentCatalog, out: Path, n: int, workers: int) -> Iterator[ParentCatalog | Path]:
+    """Yield a catalogue in memory for one process, the folder of one on disk for several."""
+    for leftover in out.glob(f"{_MAPPED}*"):
+        # A killed run's; a symbolic link of that name is nobody's here, and is left alone.
+        if leftover.is_dir() and not leftover.is_symlink():
+            rmtree(leftover)
+    if min(n, workers) <= 1:
+        yield catalog
+        return
+    with TemporaryDirectory(prefix=_MAPPED, dir=out) as folder:
+        write_mapped(catalog, Path(folder))
+        del catalog
+        yield Path(folder)
 
 
 class _Manifest:
@@ -241,10 +265,10 @@ def _tasks(
 
 
 def _execute(
-    tasks: Sequence[_Task], catalog: ParentCatalog, workers: int
+    tasks: Sequence[_Task], catalog: ParentCatalog | Path, workers: int
 ) -> Generator[tuple[_Task, Entry], None, None]:
     """Run the tasks here or in worker processes, yielding each as it ends."""
-    if workers == 1 or len(tasks) <= 1:
+    if isinstance(catalog, ParentCatalog):
         # Batches this small lose by threads, and lose badly on a busy machine.
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -259,7 +283,7 @@ def _execute(
         yield from _pool_until_broken(waiting, catalog, min(workers, len(waiting)))
 
 
-def _pool_until_broken(waiting: list[_Task], catalog: ParentCatalog, workers: int) -> Iterator[tuple[_Task, Entry]]:
+def _pool_until_broken(waiting: list[_Task], catalog: Path, workers: int) -> Iterator[tuple[_Task, Entry]]:
     """Run waiting tasks in a pool; if a worker dies, settle those in flight and leave the rest waiting."""
     running: dict[Future[Entry], _Task] = {}
     try:
@@ -284,9 +308,9 @@ def _pool_until_broken(waiting: list[_Task], catalog: ParentCatalog, workers: in
 _worker_catalog: list[ParentCatalog] = []
 
 
-def _start_worker(catalog: ParentCatalog) -> None:
+def _start_worker(folder: Path) -> None:
     torch.set_num_threads(1)
-    _worker_catalog[:] = [catalog]
+    _worker_catalog[:] = [map_catalog(folder)]
 
 
 def _measure_in_worker(task: _Task) -> Entry:
@@ -305,7 +329,7 @@ def _measure_file(task: _Task, catalog: ParentCatalog) -> Entry:
             detectors.append(exposure.detector)
             for path in map(Path.absolute, exposure.files):
                 inputs.setdefault(str(path), file_stamp(path))
-            yield measure_exposure(exposure, catalog, task.settings)
+            yield measure_exposure(exposure, catalog_near(exposure, catalog), task.settings)
 
     try:
         n_rows = write_shard(tables(), task.shard)
