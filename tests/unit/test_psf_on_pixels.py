@@ -126,7 +126,8 @@ def test_a_table_says_whether_its_psf_holds_the_pixel(tmp_path, stated, on_pixel
 @pytest.mark.parametrize(
     ("cards", "message"),
     [
-        ({"PSF_FWHM": 1e4}, r"a\.fits: PSF FWHM is 4e\+04 px, allowed: at most 60 px"),
+        ({"PSF_FWHM": 20}, r"a\.fits: PSF FWHM is 80 px, allowed: at most 60 px"),
+        ({"PSF_FWHM": 1e4}, r"a\.fits: PSF FWHM is 10000\.0, allowed: at most 100"),
         ({"PSF_FWHM": 0.2, "PSFPIXEL": None}, r"a\.fits: PSF FWHM in pixels, the pixel included: got 0\.8.*>= 1\.\d"),
         ({"PSFPIXEL": "maybe"}, r"a\.fits: PSFPIXEL: 'maybe' is not logical, allowed: T or F"),
         ({"PSFBETA": 1.1}, r"a\.fits: Moffat beta: got 1\.1"),
