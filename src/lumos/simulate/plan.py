@@ -189,7 +189,8 @@ def plan_exposures(settings: SurveySimulation) -> list[PlannedExposure]:
     LumosValueError
         If a PSF is wider than the stamps that galaxies are drawn on.
     """
-    known = [band for band in PASSBANDS if _survey(settings.survey).band(band) is not None]
+    # A survey that takes any filter and lists none is simulated in every passband that there is.
+    known = [band for band in _survey(settings.survey).bands or PASSBANDS if band in PASSBANDS]
     for band in settings.bands:
         if band not in known:
             raise LumosConfigError(f"bands: unknown band {band!r} for survey {settings.survey}, allowed: {known}")
