@@ -101,6 +101,7 @@ def gaussian(table: pa.Table, name: str) -> GaussianMixture:
 def compare(runs: dict[str, Path], folder: Path) -> dict[int, dict[str, PdfMetrics]]:
     """Print the figures for each number of exposures; return those of the two products."""
     kept: dict[int, dict[str, PdfMetrics]] = {}
+    ranges: dict[int, dict[str, PdfMetrics]] = {}
     for n, numbers in CHOICES.items():
         run, sky = (subset(runs[name], numbers) for name in ("run", "sky_run"))
         ours, pdf = coadd(run, "ours", sky)
@@ -118,13 +119,34 @@ def compare(runs: dict[str, Path], folder: Path) -> dict[int, dict[str, PdfMetri
         print(f"\nCoadds of {n} exposures")
         print(metrics_table(results), flush=True)
         print(f"\n{OURS}")
-        print(metrics_table(groups(ours, pdf, truth)))
+        by_group = groups(ours, pdf, truth)
+        ranges[n] = {"all": results[OURS], **by_group}
+        print(metrics_table(by_group))
         print("… prior of the simulation")
         print(metrics_table(groups(ours, pdfs["… prior of the simulation"], truth)), flush=True)
         kept[n] = {name: results[name] for name in (OURS, NAIVE)}
         print_zeropoints(run, folder)
         print_shares(ours)
+    print_ranges(ranges)
     return kept
+
+
+def print_ranges(results: dict[int, dict[str, PdfMetrics]]) -> None:
+    """Print in one line how far the PIT departs from uniform, over all numbers of exposures."""
+
+    def text(names: list[str]) -> str:
+        found = [metrics[name] for metrics in results.values() for name in names]
+        distance, chance = [one.pit_ks for one in found], [one.pit_p for one in found]
+        return f"{min(distance):.3f}-{max(distance):.3f} (p {min(chance):.0e} to {max(chance):.0e})"
+
+    neighbours = ["isolated", "with a neighbour"]
+    names = list(next(iter(results.values())))
+    bands = [name for name in names if name not in {"all", *neighbours} and not name.endswith(" mag")]
+    parts = {"all": ["all"], "by band": bands} | {name: [name] for name in neighbours}
+    counts = ", ".join(map(str, results))
+    print(
+        f"\nPIT-KS over N = {counts}: " + "; ".join(f"{name} {text(some)}" for name, some in parts.items()), flush=True
+    )
 
 
 def groups(table: pa.Table, pdf: FluxPdf, truth: np.ndarray) -> dict[str, PdfMetrics]:

@@ -73,6 +73,19 @@ def test_gaussian_noise_scatters_by_one_in_every_bin(rng, tmp_path, n_exposures)
     assert np.abs(departure - departure.mean()).max() < 4 * result.scales_err.max() < 0.02
 
 
+def test_the_exposure_of_the_catalogue_is_left_out(rng, tmp_path, caplog):
+    truth = fluxes(rng, 1500)
+    made = observed(rng, truth, (1.0, 1.0, 1.0))
+    # Objects came into the catalogue where this exposure's noise made them bright.
+    shift = ERROR * np.abs(rng.standard_normal(1500))
+    made[0] |= {"optimal_flux": truth + shift, "flags": np.full(1500, int(Flag.CATALOG_EXPOSURE))}
+    result = run_repeats(write_run(tmp_path / "run", made), "optimal", "i", EDGES)
+    assert result.exposure_id == ("i1", "i2")
+    assert (result.overall.n_pairs[0], result.n_unusable) == (1500, 1500)
+    assert abs(result.overall.median[0]) < 4 * result.overall.median_err[0] < 0.2
+    assert "exposure i0: the catalogue was made from it, so its pairs are left out" in caplog.text
+
+
 def test_objects_below_zero_scatter_by_one_too(rng, tmp_path):
     n = 6000
     run = write_run(tmp_path / "run", observed(rng, np.zeros(n), (1.0, 2.0, 3.0)))

@@ -11,6 +11,7 @@ from scipy import stats
 from torch.nn import Module
 
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
+from lumos.flags import Flag
 from lumos.measure.pairs import choose_pairs, open_run
 from lumos.nets.inputs import NetworkInputs
 from lumos.nets.losses import overlap_nll
@@ -218,20 +219,45 @@ def test_figures_and_limits():
     before = rows_of(np.random.default_rng(1))
     same = compare_held_out(before, before)
     assert same["change"] == {"absolute_bias": [0, 0, 0], "absolute_bias_err": [0, 0, 0], "pit_ks": 0}
-    assert find_excesses(same, 0.0, 0.0) == []
+    assert find_excesses(same, 0.0, 0.0, 0.0) == []
     # sigma68 of 4000 normal deviates is 1 within 4 x 1.2 / sqrt(2 x 4000).
     assert same["before"]["difference_sigma68"] == pytest.approx(1, abs=0.054)
     assert sum(same["n_injected"]) == 4000
     worse = compare_held_out(before, rows_of(np.random.default_rng(1), bias=0.04))
     # Each deviate is the same, so all relative errors grow by the bias alone.
     assert worse["after"]["bias"] == pytest.approx(np.array(worse["before"]["bias"]) + 0.04)
-    excesses = find_excesses(worse, 0.01, 0.01)
-    assert len(excesses) == 4
+    excesses = find_excesses(worse, 0.01, 0.01, 0.1)
+    # The PIT of all, and of each bin.
+    assert len(excesses) == 4 + 3
     growth = abs(worse["after"]["bias"][0]) - abs(worse["before"]["bias"][0])
     assert excesses[0].startswith(f"the bias of injected galaxies of S/N above 5 grows by {growth:.4f}, allowed: 0.01")
     assert "the PIT-KS of injected galaxies grows by" in excesses[3]
-    assert find_excesses(worse, 0.05, 0.3) == []
+    assert find_excesses(worse, 0.05, 0.4, 0.1) == []
     assert "| bias of injected galaxies, S/N above 100 |" in figures_table(worse)
+
+
+@pytest.mark.parametrize(
+    ("shift", "width", "text"),
+    [(0.3, 1.0, "the bias in units of the error"), (0.0, 1.3, "the departure of the width of pulls from 1")],
+)
+def test_the_faint_are_guarded_too(shift, width, text):
+    n = 3000
+    rng = np.random.default_rng(3)
+    snr = np.where(np.arange(n) < 1500, rng.uniform(-4, 5, n), rng.uniform(5, 300, n))
+    pull = rng.standard_normal(n)
+    before = HeldOutRows(pull, np.abs(snr), pull**2, snr, pull / snr, pull, stats.norm.cdf(-pull))
+    # The bright half stays as it is: a guard above S/N 5 alone would see nothing.
+    worse = np.where(snr < 5, width * pull + shift, pull)
+    after = replace(before, pull=worse, pit=stats.norm.cdf(-worse))
+    figures = compare_held_out(before, after)
+    assert [one["snr"] for one in figures["errors"]] == ["below 5", "5-20", "20-100", "above 100"]
+    assert figures["errors"][0]["n"] == 1500
+    excesses = find_excesses(figures, 0.01, 0.3, 0.05)
+    assert len(excesses) == 1
+    assert excesses[0].startswith(f"{text} of 1500 injected galaxies of S/N below 5 grows by ")
+    assert any("PIT-KS of 1500 injected galaxies" in one for one in find_excesses(figures, 0.01, 0.01, 9.0))
+    assert find_excesses(compare_held_out(before, before), 0.0, 0.0, 0.0) == []
+    assert "| width of pulls less 1, S/N below 5 |" in figures_table(figures)
 
 
 def test_chance_is_no_excess():
@@ -242,6 +268,21 @@ def test_chance_is_no_excess():
     change = compare_held_out(before, noisy)["change"]
     n = np.array(compare_held_out(before, noisy)["n_injected"])
     assert change["absolute_bias_err"] == pytest.approx(1.2533 * 0.3 / np.sqrt(n), rel=0.1)
+
+
+def test_the_exposure_of_the_catalogue_is_in_no_pair(tmp_path, caplog):
+    marked = {"a": int(Flag.CATALOG_EXPOSURE), "b": 0, "c": 0}
+    every = np.arange(100)
+    made = [flux_runs.exposure(name, every, 100.0 + every, 1.0, flags=flag) for name, flag in marked.items()]
+    pairs = choose_pairs(run_with(tmp_path / "run", made), 10_000, 0.5, np.random.default_rng(1))
+    assert set(pairs.exposure_id) == {"b", "c"}
+    assert len(pairs.first) == 100
+    assert "the catalogue was made from exposure a, whose pairs are left out" in caplog.text
+    two = run_with(tmp_path / "two", made[:2])
+    with pytest.raises(
+        LumosDataError, match="no object was measured in two exposures of one band, beside the one that"
+    ):
+        choose_pairs(two, 100, 0.5, np.random.default_rng(1))
 
 
 def run_with(folder, exposures):

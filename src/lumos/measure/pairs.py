@@ -1,5 +1,6 @@
 """Objects that several exposures of a finished run have seen."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,11 +14,13 @@ from lumos.catalogs.tables import read_manifest, read_shards
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.files import file_sha256, read_yaml
-from lumos.flags import UNUSABLE
+from lumos.flags import UNUSABLE, Flag
 from lumos.measure.settings import MeasureSettings
 from lumos.surveys import Survey
 
 __all__ = ["MeasuredRun", "RunPairs", "choose_pairs", "open_run"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ def open_run(path: Path) -> MeasuredRun:
 def choose_pairs(run: MeasuredRun, n_pairs: int, held_out: float, rng: np.random.Generator) -> RunPairs:
     """Choose objects that two exposures of one band have measured well.
 
+    An exposure that the catalogue was made from takes no part: noise made its faint objects bright.
+
     Parameters
     ----------
     run : MeasuredRun
@@ -173,10 +178,19 @@ def choose_pairs(run: MeasuredRun, n_pairs: int, held_out: float, rng: np.random
     table = read_shards(run.path, columns)
     usable = (table["flags"].to_numpy() & int(UNUSABLE)) == 0
     usable &= np.isfinite(table["flux"].to_numpy()) & np.isfinite(table["flux_err"].to_numpy())
-    table = table.filter(pa.array(usable))
+    selected = (table["flags"].to_numpy() & int(Flag.CATALOG_EXPOSURE)) > 0
+    names = ", ".join(sorted(set(table["exposure_id"].filter(pa.array(selected)).to_pylist())))
+    if names:
+        text = (
+            "%s: the catalogue was made from exposure %s, whose pairs are left out: its noise chose the faint objects"
+        )
+        logger.warning(text, run.path, names)
+    table = table.filter(pa.array(usable & ~selected))
     first, second = _all_pairs(table)
     if len(first) == 0:
-        raise LumosDataError(f"{run.path}: no object was measured in two exposures of one band, so nothing can agree")
+        beside = ", beside the one that the catalogue was made from" if names else ""
+        text = f"no object was measured in two exposures of one band{beside}, so nothing can agree"
+        raise LumosDataError(f"{run.path}: {text}")
     ra = table["ra"].to_numpy()
     reference = float(ra[first[0]])
     offset = _offset(ra[first], reference)

@@ -44,6 +44,10 @@ class AdaptSettings(BaseModel):
     """The median relative bias of injected galaxies, in bins of signal-to-noise ratio, may grow by this plus twice its
     sampling error."""
     max_pit_change: NotNegative = 0.01
-    """The Kolmogorov-Smirnov distance of the injected galaxies' PIT from uniform may grow by this."""
+    """The Kolmogorov-Smirnov distance of the injected galaxies' PIT from uniform may grow by this; in bins of
+    signal-to-noise ratio, those below 5 included, by this plus twice its sampling error."""
+    max_pull_change: NotNegative = 0.05
+    """In every bin of signal-to-noise ratio, those below 5 included, the injected galaxies' bias in units of the error,
+    and the departure of the width of their pulls from 1, may grow by this plus twice its sampling error."""
     seed: Annotated[int, Field(ge=0)] = 1
     """Of pairs, injections and the order of training."""

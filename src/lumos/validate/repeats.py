@@ -11,7 +11,7 @@ import numpy as np
 from lumos.catalogs.tables import read_shard
 from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosValueError
-from lumos.flags import UNUSABLE
+from lumos.flags import UNUSABLE, Flag
 from lumos.measure.calibrate import Calibration, calibrate_run
 from lumos.measure.settings import CalibrateSettings
 from lumos.validate.differences import Differences, differences
@@ -56,7 +56,8 @@ class Repeats:
     n_negative : int
         Objects with repeats whose mean flux is not above 0; they have no magnitude.
     n_unusable : int
-        Measurements left out: flagged, without flux or error, or of a CCD that nothing calibrates.
+        Measurements left out: flagged, without flux or error, of a CCD that nothing calibrates, or of the exposure that
+        the catalogue was made from.
     exposure_id, detector : tuple of str, length n_units
         CCDs of exposures that were compared.
     scales, scales_err : float array, shape (n_units,)
@@ -129,7 +130,7 @@ def run_repeats(
     D. There are two limits to this. Errors that hold the photon noise of the *measured* flux are larger where it
     scatters high: bins of faint means then have D above 1 and bright ones below, not all objects together. And an
     object that was detected because one of these very exposures scatters high differs from its repeats by more than
-    the errors: the catalogue should be of other images.
+    the errors: an exposure that the catalogue was made from, where the run knows it, takes no part.
     """
     return repeat_table(run, edges, estimators=[estimator], bands=[band], zeropoints=zeropoints, seed=seed)[0]
 
@@ -177,6 +178,11 @@ def repeat_table(
         wrong = next((name for name in asked or () if name not in allowed), None)
         if wrong is not None:
             raise LumosValueError(f"{run}: {what}", wrong, ", ".join(allowed))
+    for name in sorted({name for band in bands or shards for name in _catalog_exposures(shards[band])}):
+        text = (
+            "exposure %s: the catalogue was made from it, so its pairs are left out: its noise chose the faint objects"
+        )
+        logger.warning(text, name)
     results = []
     for estimator in estimators or known:
         calibration = calibrate_run([run], CalibrateSettings(estimator=estimator), zeropoints=zeropoints)
@@ -228,9 +234,19 @@ def _measurements(paths: Sequence[Path], estimator: str, calibration: Calibratio
     unit = calibration.index(exposure, detector)
     scale = np.exp(calibration.log_scale[unit])
     flux, error = flux * scale, error * scale
-    good = ((flags & int(UNUSABLE)) == 0) & np.isfinite(flux) & np.isfinite(error) & (error > 0)
+    good = ((flags & int(UNUSABLE | Flag.CATALOG_EXPOSURE)) == 0) & np.isfinite(flux) & np.isfinite(error) & (error > 0)
     _, object_index = np.unique(object_id[good], return_inverse=True)
     return _Measurements(object_index, unit[good], flux[good], error[good], int((~good).sum()))
+
+
+def _catalog_exposures(paths: Sequence[Path]) -> set[str]:
+    """Return the exposures that the catalogue was made from."""
+    found: set[str] = set()
+    for path in paths:
+        table = read_shard(path, ["exposure_id", "flags"])
+        marked = (table["flags"].to_numpy() & int(Flag.CATALOG_EXPOSURE)) > 0
+        found |= set(table["exposure_id"].to_numpy(zero_copy_only=False)[marked].tolist())
+    return found
 
 
 def _pairs(object_index: IntArray) -> tuple[IntArray, IntArray]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lumos.conventions import BoolArray, FloatArray
+from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.training.held_out import HeldOutRows
 from lumos.validate.calibration import pit_ks
 from lumos.validate.statistics import sigma68
@@ -17,6 +17,12 @@ __all__ = ["compare_held_out", "figures_table", "find_excesses"]
 
 #: Edges of the bins of true signal-to-noise ratio: flux over closed-form error.
 _SNR_EDGES = (5.0, 20.0, 100.0, np.inf)
+#: Bins in which errors must stay true: the faint ones too, where a relative bias means nothing.
+_ERROR_EDGES = (-np.inf, *_SNR_EDGES)
+_ERROR_BINS = ("below 5", "5-20", "20-100", "above 100")
+#: Fewer galaxies of a bin tell nothing of its errors.
+_FEWEST = 30
+_N_RESAMPLES = 100
 #: Bins of brightness, with equal numbers of pairs.
 _N_BRIGHTNESS = 4
 #: Sampling error of a median in units of that of a mean.
@@ -44,6 +50,8 @@ def compare_held_out(before: HeldOutRows, after: HeldOutRows) -> dict[str, Any]:
     first, last = (_figures(rows, brightness, snr) for rows in (before, after))
     changes = [np.abs(one) - np.abs(other) for one, other in zip(last["bias"], first["bias"], strict=True)]
     errors = [_median_err((after.relative - before.relative)[rows]) for rows in snr]
+    groups = [(before.snr >= low) & (before.snr < high) for low, high in pairwise(_ERROR_EDGES)]
+    told = [_error_bin(before, after, rows, name) for rows, name in zip(groups, _ERROR_BINS, strict=True)]
     return {
         "brightness_edges": edges.tolist(),
         "snr_edges": [edge for edge in _SNR_EDGES if np.isfinite(edge)],
@@ -56,10 +64,41 @@ def compare_held_out(before: HeldOutRows, after: HeldOutRows) -> dict[str, Any]:
             "absolute_bias_err": errors,
             "pit_ks": last["pit_ks"] - first["pit_ks"],
         },
+        "errors": [figures for figures in told if figures is not None],
     }
 
 
-def find_excesses(figures: dict[str, Any], max_bias_change: float, max_pit_change: float) -> list[str]:
+def _error_bin(before: HeldOutRows, after: HeldOutRows, rows: BoolArray, name: str) -> dict[str, Any] | None:
+    """Return how true errors are in one bin of signal-to-noise ratio, and how sure their changes are; None if few."""
+    which = np.flatnonzero(rows & np.isfinite(before.pull + after.pull + before.pit + after.pit))
+    if len(which) < _FEWEST:
+        return None
+
+    def figures(some: IntArray) -> FloatArray:
+        return np.array([_error_figures(moment.pull[some], moment.pit[some]) for moment in (before, after)])
+
+    rng = np.random.default_rng(0)
+    change = np.array([np.diff(np.abs(figures(rng.choice(which, len(which)))), axis=0)[0] for _ in range(_N_RESAMPLES)])
+    first, last = figures(which)
+    names = ("bias", "width", "pit_ks")
+    return {
+        "snr": name,
+        "n": len(which),
+        "before": dict(zip(names, first.tolist(), strict=True)),
+        "after": dict(zip(names, last.tolist(), strict=True)),
+        "change": dict(zip(names, (np.abs(last) - np.abs(first)).tolist(), strict=True)),
+        "change_err": dict(zip(names, change.std(axis=0).tolist(), strict=True)),
+    }
+
+
+def _error_figures(pull: FloatArray, pit: FloatArray) -> tuple[float, float, float]:
+    """Return the bias in units of the error, by how much pulls are wider than 1, and the distance of the PIT."""
+    return float(np.median(pull)), sigma68(pull) - 1, pit_ks(pit)[0]
+
+
+def find_excesses(
+    figures: dict[str, Any], max_bias_change: float, max_pit_change: float, max_pull_change: float
+) -> list[str]:
     """Name the figures of injected galaxies that became worse than is allowed.
 
     Parameters
@@ -69,7 +108,10 @@ def find_excesses(figures: dict[str, Any], max_bias_change: float, max_pit_chang
     max_bias_change : float
         By this and twice its sampling error the absolute bias of a bin may grow.
     max_pit_change : float
-        By this the Kolmogorov-Smirnov distance of the PIT from uniform may grow.
+        By this the Kolmogorov-Smirnov distance of the PIT from uniform may grow, in bins by twice its error more.
+    max_pull_change : float
+        By this and twice its sampling error, in every bin of signal-to-noise ratio, the bias in units of the error may
+        grow, and the departure of the width of pulls from 1.
 
     Returns
     -------
@@ -86,6 +128,17 @@ def find_excesses(figures: dict[str, Any], max_bias_change: float, max_pit_chang
             )
     if not change["pit_ks"] <= max_pit_change:
         found.append(f"the PIT-KS of injected galaxies grows by {change['pit_ks']:.4f}, allowed: {max_pit_change:g}")
+    names = {
+        "bias": ("bias in units of the error", max_pull_change),
+        "width": ("departure of the width of pulls from 1", max_pull_change),
+        "pit_ks": ("PIT-KS", max_pit_change),
+    }
+    for one in figures["errors"]:
+        for name, (text, most) in names.items():
+            growth, limit = one["change"][name], most + _BY_CHANCE * one["change_err"][name]
+            if not growth <= limit:
+                where = f"{one['n']} injected galaxies of S/N {one['snr']}"
+                found.append(f"the {text} of {where} grows by {growth:.4f}, allowed: {limit:.4f}")
     return found
 
 
@@ -113,6 +166,12 @@ def figures_table(figures: dict[str, Any]) -> str:
     lines += [f"| {text} | {before[name]:.4f} | {after[name]:.4f} |" for name, text in names.items()]
     rows = zip(figures["snr_edges"], before["bias"], after["bias"], strict=True)
     lines += [f"| bias of injected galaxies, S/N above {edge:g} | {one:+.4f} | {two:+.4f} |" for edge, one, two in rows]
+    names = {"bias": "bias in units of the error", "width": "width of pulls less 1", "pit_ks": "PIT-KS"}
+    for one in figures["errors"]:
+        lines += [
+            f"| {text}, S/N {one['snr']} | {one['before'][name]:+.4f} | {one['after'][name]:+.4f} |"
+            for name, text in names.items()
+        ]
     return "\n".join(lines)
 
 

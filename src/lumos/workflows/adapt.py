@@ -95,7 +95,7 @@ def adapt_model(
     curve = transfer(split, settings, training.pairs, training.injected, proposal, progress=progress)
     after = measure_held_out(split.tail, test.pairs, test.injected, proposal)
     figures = compare_held_out(before, after)
-    excesses = find_excesses(figures, settings.max_bias_change, settings.max_pit_change)
+    excesses = find_excesses(figures, settings.max_bias_change, settings.max_pit_change, settings.max_pull_change)
     written = force or not excesses
     numbers = {"pairs": len(training.pairs), "injected": len(training.injected)}
     report = {"inputs": inputs, "version": __version__, "training": numbers, "held_out": figures, "curve": curve}
