@@ -157,9 +157,9 @@ def group_tables(made: LimitSet, predictions: dict[str, Prediction]) -> str:
     width = max(map(len, groups))
 
     def lines(title: str, of: Mapping[str, Callable[[AnyArray], str]]) -> list[str]:
-        heads = [f"\n{made.kind}, {title}", f"{'':{width}}{'n':>6}" + "".join(f"{name[:23]:>24}" for name in of)]
+        heads = [f"\n{made.kind}, {title}", f"{'':{width}}{'n':>6}" + "".join(f"{name[:25]:>27}" for name in of)]
         return heads + [
-            f"{name:{width}}{group.sum():6d}" + "".join(f"{figures(group):>24}" for figures in of.values())
+            f"{name:{width}}{group.sum():6d}" + "".join(f"{figures(group):>27}" for figures in of.values())
             for name, group in groups.items()
         ]
 
