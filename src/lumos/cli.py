@@ -164,11 +164,9 @@ def catalog(
     _check_file(image, "file")
     check_parquet_name(out)
     with show_progress("catalog") as progress:
-        from lumos.outputs import lock_file  # noqa: PLC0415
         from lumos.workflows import make_catalog  # noqa: PLC0415
 
-        with lock_file(out):
-            made = make_catalog(image, out, how, settings, psf_dir=psf, overwrite=overwrite, progress=progress)
+        made = make_catalog(image, out, how, settings, psf_dir=psf, overwrite=overwrite, progress=progress)
     typer.echo(made)
 
 
