@@ -372,7 +372,8 @@ def surveys(
         return
     for shipped in shipped_surveys():
         survey = load_survey(shipped)
-        typer.echo(f"{shipped}: {len(survey.bands)} bands, PSF from {survey.psf.kind}")
+        bands = "any band" if survey.other_bands else f"{len(survey.bands)} bands"
+        typer.echo(f"{shipped}: {survey.text}; {bands}, PSF from {survey.psf.kind}")
 
 
 @app.command()
