@@ -37,16 +37,24 @@ def test_twins_of_mock_galaxies(tmp_path):
     assert len(twins) > 250
     tests = {test.name: test for test in compare_twins(twins)}
     # What the galaxy decides is the same in both samples. (The level of the sky is lower where no source lies.)
+    largest_shift, largest_gap = 4 * 1.25 / np.sqrt(len(twins)), 5 * 1.25 * np.sqrt(2 / len(twins)) * 1.5
     for name in ("light within 2.5 px", "light within 7 px", "concentration", "second moment"):
         assert tests[name].p_value > 0.01, tests[name]
-        assert abs(tests[name].shift) < 4 * 1.25 / np.sqrt(len(twins)), tests[name]
+        assert abs(tests[name].shift) < largest_shift, tests[name]
     real, twin = central_rows(twins)
     # The mean rows agree pixel by pixel within the noise of several hundred pairs.
     gap = np.median(real, axis=0) - np.median(twin, axis=0)
-    assert np.abs(gap).max() < 5 * 1.25 * np.sqrt(2 / len(twins)) * 1.5
-    # A shift of the twins by a pixel along both axes would be seen.
-    shifted = Twins(twins.real, np.roll(twins.twin, (1, 1), axis=(1, 2)), twins.x, twins.y, twins.rows)
-    assert min(test.p_value for test in compare_twins(shifted)) < 1e-4
+    assert np.abs(gap).max() < largest_gap
+    # Twins that are off by a pixel along both axes are beyond each of these bounds, by two along one of them by far.
+    moved, far = (
+        Twins(twins.real, np.roll(twins.twin, shift, axis=(1, 2)), twins.x, twins.y, twins.rows)
+        for shift in ((1, 1), (1, 2))
+    )
+    assert min(test.p_value for test in compare_twins(moved)) < 0.01
+    assert max(abs(test.shift) for test in compare_twins(moved)) > largest_shift
+    real, twin = central_rows(moved)
+    assert np.abs(np.median(real, axis=0) - np.median(twin, axis=0)).max() > largest_gap
+    assert min(test.p_value for test in compare_twins(far)) < 1e-4
 
 
 @pytest.mark.usefixtures("examples")
