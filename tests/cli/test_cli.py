@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from astropy.table import QTable
 from typer.testing import CliRunner
 
 from lumos import __version__
@@ -19,7 +20,7 @@ from lumos.cli import app, main
 from lumos.flags import Flag
 from lumos.images import read_exposure, sky_to_pixel
 from lumos.nets.checkpoint import shipped_models
-from lumos.settings import load_simulation
+from lumos.settings import Settings, load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import Survey, load_survey, shipped_surveys
 
@@ -365,6 +366,25 @@ def test_demo(monkeypatch, capsys, tmp_path):
     code, again, _ = lumos(monkeypatch, capsys, "demo", "--out", tmp_path / "demo")
     assert code == 0
     assert again == out
+    run_recipes(monkeypatch, tmp_path)
+
+
+def run_recipes(monkeypatch, folder):
+    """Run the blocks of Python of the recipes one after the other, beside the demonstration that they use."""
+    recipes = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", recipes, re.DOTALL)
+    assert len(blocks) == recipes.count("\n## ") - 1  # the last is a block of YAML
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    names = {}
+    for block in blocks:
+        exec(compile(block, "recipes.md", "exec"), names)
+    assert (folder / "pdf.png").read_bytes()[1:4] == b"PNG"
+    assert str(QTable.read(folder / "coadd.vot")["flux"].unit) == "nJy"
+    assert names["faint"][names["row"]] > names["magnitude"][names["row"]] > names["bright"][names["row"]]
+    assert (names["limit"] > names["pdf"].quantile([[0.5]])[:, 0])[np.isfinite(names["limit"])].all()
+    yaml_blocks = re.findall(r"```yaml\n(.*?)```", recipes, re.DOTALL)
+    assert Settings.model_validate(yaml.safe_load(yaml_blocks[0])).measure.catalog.radius == "circularised"
 
 
 def test_coadd_and_sky(survey, tmp_path, monkeypatch, capsys):

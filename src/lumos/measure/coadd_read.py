@@ -32,12 +32,12 @@ __all__ = [
 READ = ("object_id", "exposure_id", "detector", "band", "ra", "dec", "flags", "pdf_weights", "pdf_means", "pdf_stds")
 
 
-def read_coadd(path: Path) -> tuple[pa.Table, FluxPdf]:
+def read_coadd(path: Path | str) -> tuple[pa.Table, FluxPdf]:
     """Read a coadd.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         Table that ``lumos coadd`` wrote.
 
     Returns
