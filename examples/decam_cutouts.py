@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     table, zeropoint = measure(arguments.data, arguments.out), zeropoints(arguments.data)
-    print(f"{'object':>7}{'band':>5}{'exposure':>10}{'magnitude':>11}{'error':>8}{'aperture':>10}{'flags':>7}")
+    print(f"{'object':>7}{'band':>5}{'exposure':>10}{'magnitude':>11}{'error':>8}{'aperture':>10}{'flags':>9}")
     for row in sorted(table.to_pylist(), key=lambda row: (row["object_id"], row["band"], row["exposure_id"])):
         snr, zero = row["flux"] / row["flux_err"], zeropoint[row["exposure_id"]]
         if not snr > 3:
@@ -61,7 +61,7 @@ def main() -> None:
         magnitudes = [zero - 2.5 * np.log10(max(row[name], 1e-9)) for name in ("flux", "aperture_flux")]
         print(
             f"{row['object_id']:>7}{row['band']:>5}{row['exposure_id']:>10}{magnitudes[0]:>11.3f}{1.0857 / snr:>8.3f}"
-            f"{magnitudes[1]:>10.3f}{row['flags']:>7}"
+            f"{magnitudes[1]:>10.3f}{row['flags']:>9}"
         )
 
 
