@@ -29,7 +29,7 @@ from lumos.outputs import lock_folder, settle_settings
 from lumos.surveys import Survey
 from lumos.workers import Workers
 
-__all__ = ["RunReport", "measure_run"]
+__all__ = ["RunReport", "measure_run", "one_thread"]
 
 logger = logging.getLogger(__name__)
 
@@ -264,19 +264,31 @@ def _tasks(
     return list(tasks.values()), failed
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Use one thread of torch: batches as small as those of stamps lose by threads, and lose badly on a busy machine.
+
+    Yields
+    ------
+    None
+        While it holds.
+    """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
 def _execute(
     tasks: Sequence[_Task], catalog: ParentCatalog | Path, workers: int
 ) -> Generator[tuple[_Task, Entry], None, None]:
     """Run the tasks here or in worker processes, yielding each as it ends."""
     if isinstance(catalog, ParentCatalog):
-        # Batches this small lose by threads, and lose badly on a busy machine.
-        n_threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             for task in tasks:
                 yield task, _measure_file(task, catalog)
-        finally:
-            torch.set_num_threads(n_threads)
         return
     waiting = list(reversed(tasks))
     while waiting:

@@ -23,6 +23,7 @@ from lumos.images.reader import list_detectors, read_exposure
 from lumos.images.stamps import cut_stamps
 from lumos.images.wcs import sky_to_pixel, unit_vectors
 from lumos.measure.completeness import measure_completeness
+from lumos.measure.run import one_thread
 from lumos.measure.settings import CatalogSettings, PsfSettings
 from lumos.measure.shapes import DetectedCatalog, make_parent_catalog
 from lumos.measure.stars import StarPsf, fit_star_psf
@@ -45,6 +46,7 @@ _QUALITY = ("x", "y", "flux", "flux_err", "reduced_chi2", "footprint_chi2", "fit
 
 
 @locked(lock_file)
+@one_thread()
 def make_catalog(
     image: Path,
     out: Path,
@@ -239,6 +241,7 @@ def _draw(path: Path, exposure: Exposure, part: _Part) -> None:
 
 
 @locked(lock_folder)
+@one_thread()
 def make_psfs(
     images: Sequence[Path],
     out: Path,
