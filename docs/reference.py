@@ -126,7 +126,8 @@ def commands_page() -> str:
             option_name = (
                 f"`{', '.join(option.opts)}`" if option.param_type_name == "option" else f"`{option.name.upper()}`"
             )
-            default = option.default if option.default not in (None, False, ()) and not callable(option.default) else ""
+            plain_default = option.default is None or option.default is False or option.default == ()
+            default = "" if plain_default or callable(option.default) else option.default
             note = "required" if option.required else f"`{default}`" if default != "" else ""
             rows.append((option_name, note, option.help or ""))
         lines += table(("argument", "default", "meaning"), rows)
@@ -138,7 +139,9 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Every command takes `--config FILE.yaml`, with a mapping for each stage, and `--set stage.field=value`.",
+        "`measure`, `catalog`, `psf`, `backgrounds`, `coadd`, `sky` and `adapt` take `--config FILE.yaml`, with a",
+        "mapping for each stage, and `--set stage.field=value`; `simulate` and `train` take `--set` alone, with the keys",
+        "of [simulated surveys](simulated-surveys.md) and [training runs](training-runs.md).",
         "What a run used stands in its `settings.yaml`. A key that does not exist is refused, with those that do.",
     ]
     for stage, field in Settings.model_fields.items():

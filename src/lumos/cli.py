@@ -237,8 +237,12 @@ def backgrounds(
 def coadd(
     runs: Annotated[list[Path], typer.Argument(help="Folders that `lumos measure` wrote.")],
     out: Annotated[Path, typer.Option("--out", help="Output table, Parquet.")],
-    prior: Annotated[str | None, typer.Option("--prior", help="catalog, none, or the path of a prior.")] = None,
-    product: Annotated[str | None, typer.Option("--product", help="likelihood, or naive to show what it does.")] = None,
+    prior: Annotated[
+        str | None, typer.Option("--prior", help="catalog (the default), none, or the path of a prior.")
+    ] = None,
+    product: Annotated[
+        str | None, typer.Option("--product", help="likelihood (the default), or naive to show what it does.")
+    ] = None,
     catalog: Annotated[Path | None, typer.Option("--catalog", help="Parent catalogue, if it moved.")] = None,
     zeropoints: Annotated[Path | None, typer.Option("--zeropoints", help="Table of zero points.")] = None,
     reference: Annotated[Path | None, typer.Option("--reference", help="Objects of known flux.")] = None,

@@ -126,7 +126,13 @@ def _validated(model: type[Model], content: dict[str, Any], source: str) -> Mode
         where = ".".join(str(part) for part in first["loc"])
         keys = _allowed_keys(model, first["loc"]) if first["type"] == "extra_forbidden" else []
         allowed = f"; allowed: {', '.join(keys)}" if keys else ""
-        raise LumosConfigError(f"{source}: {where}: {first['msg']}{allowed}") from error
+        plain = {"extra_forbidden": "no such key", "tuple_type": "must be a list, as [a, b]"}
+        text = plain.get(first["type"], first["msg"])
+        if {"header", "flux_unit"} & set(content):
+            text += " (is this a survey file? give it with --survey)"
+        elif first["type"] == "extra_forbidden" and len(first["loc"]) == 1 and source == "--set":
+            text += " (write stage.field=value, as measure.stamp_size=40)"
+        raise LumosConfigError(f"{source}: {where}: {text}{allowed}") from error
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

@@ -176,7 +176,8 @@ def test_noise_of_real_frames_is_correlated(data_dir, number):
     scatter = 1.4826 * np.median(np.abs(data[good] - np.median(data[good])))
     noise = measure_correlation(data, good, scatter**2, rng=np.random.default_rng(number))
     assert noise.reason == ""
-    assert noise.n_apertures.min() == 2000
+    # Those whose annulus has too little sky drop out.
+    assert noise.n_apertures.min() > 1900
     factor = float(noise.factor_at(np.array([np.pi * 25]))[0])
     # Found independently: 1.6 to 1.9 in apertures of 5 px; 2000 apertures add 2 %.
     assert 1.5 < factor < 2.0

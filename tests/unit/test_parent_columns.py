@@ -303,14 +303,14 @@ def test_names_of_other_programs_are_suggested(tmp_path, caplog):
     content.rename_columns(["ra", "dec"], ["ALPHA_J2000", "DELTA_J2000"])
     with pytest.raises(
         LumosDataError,
-        match=r"no column 'ra', 'dec'; perhaps .*columns=\{ra: ALPHA_J2000, dec: DELTA_J2000\}; .*the file has",
+        match=r"no column 'ra', 'dec'; perhaps .*columns=\{ra: ALPHA_J2000, dec: DELTA_J2000\}'; .*the file has",
     ):
         read_parent(write(tmp_path / "a.csv", content))
     content = table()[["object_id", "ra", "dec", "half_light_radius"]]
     content.rename_columns(["object_id", "half_light_radius"], ["NUMBER", "FLUX_RADIUS"])
     read_parent(write(tmp_path / "a.csv", content))
-    assert "point sources (perhaps measure.catalog.columns={half_light_radius: FLUX_RADIUS})" in caplog.text
-    assert "numbered from 1 (perhaps measure.catalog.columns={object_id: NUMBER})" in caplog.text
+    assert "all objects are measured as point sources" in caplog.text
+    assert "numbered from 1 (perhaps --set 'measure.catalog.columns={object_id: NUMBER}')" in caplog.text
     with pytest.raises(LumosDataError, match="no column 'R50' for 'half_light_radius'; the file has: NUMBER, ra"):
         read_parent(tmp_path / "a.csv", {"half_light_radius": "R50"})
     with pytest.raises(LumosConfigError, match="object_id must name a column"):

@@ -31,7 +31,8 @@ COLUMN_TEXT: dict[str, str] = {
     "half_light_radius": "radius of half the light before the PSF, along the major axis (or sqrt(a b), with "
     "`measure.catalog.radius=circularised`); 0 for a point source. A row without one is flagged `BAD_SHAPE`. A file "
     "without any column of shapes holds point sources",
-    "sersic_n": "Sérsic index, 0.3 to 6.2; outside, or missing, the row is flagged `BAD_SHAPE`",
+    "sersic_n": "Sérsic index, 0.3 to 6.2; outside, or missing in a row, it is flagged `BAD_SHAPE`. A file with radii "
+    "needs this column, or a number for all rows: `measure.catalog.columns={sersic_n: 1.0}`",
     "axis_ratio": "minor over major axis, 0.05 to 1; outside, or missing, the row is flagged `BAD_SHAPE`. A file that "
     "has neither this nor `position_angle` holds round objects",
     "position_angle": "of the major axis, from north through east. A row without one is flagged `BAD_SHAPE`",
@@ -44,7 +45,6 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "ra": ("alpha_j2000", "raj2000", "ra_icrs", "alpha", "raj", "alphawin_j2000", "coord_ra", "ra_deg", "x_world"),
     "dec": ("delta_j2000", "dej2000", "decj2000", "de_icrs", "delta", "deltawin_j2000", "coord_dec", "dec_deg", "de"),
     "half_light_radius": (
-        "flux_radius",
         "r50",
         "re",
         "r_e",

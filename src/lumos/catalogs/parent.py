@@ -238,7 +238,7 @@ def _sources(table: TableFile, mapping: Mapping[str, str | float]) -> dict[str, 
     if absent == list(_SHAPES):
         sources |= {"half_light_radius": 0.0, "sersic_n": 1.0, "axis_ratio": 1.0, "position_angle": 0.0}
         _tell(table, "no column of shapes: all objects are measured as point sources", absent)
-    elif absent == ["axis_ratio", "position_angle"]:
+    elif {"axis_ratio", "position_angle"} <= set(absent):
         sources |= {"axis_ratio": 1.0, "position_angle": 0.0}
         _tell(table, "no axis_ratio and position_angle: all objects are taken to be round", absent)
     if sources["object_id"] is None:
@@ -270,7 +270,7 @@ def _advice(table: TableFile, absent: Sequence[str]) -> str:
     """Return a proposal of what to write into the column map, empty if no column of the file looks like it."""
     found = {name: candidates(table.names, name) for name in absent}
     entries = [f"{name}: {' or '.join(names)}" for name, names in found.items() if names]
-    return f"perhaps measure.catalog.columns={{{', '.join(entries)}}}" if entries else ""
+    return f"perhaps --set 'measure.catalog.columns={{{', '.join(entries)}}}'" if entries else ""
 
 
 def _numbers(table: TableFile, name: str, source: str | float | None) -> FloatArray:

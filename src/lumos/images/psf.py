@@ -138,13 +138,14 @@ class StampModel:
     includes_pixel: bool = True
 
     def __post_init__(self) -> None:
-        if self.image.ndim != 2:
-            raise LumosShapeError("PSF image", self.image.shape, "(odd height, odd width)")
+        if self.image.ndim != 2 or self.image.shape[0] % 2 == 0 or self.image.shape[1] % 2 == 0:
+            allowed = "(odd height, odd width), the centre of the PSF on the middle pixel"
+            raise LumosShapeError("PSF image", self.image.shape, allowed)
         total = float(np.sum(self.image, dtype=np.float64))
         if not np.isfinite(total) or total <= 0:
             raise LumosDataError(f"PSF image: its sum is {total}, allowed: positive and finite")
         object.__setattr__(self, "image", (self.image / total).astype(np.float32))
-        self.at(np.zeros(1), np.zeros(1))  # PixelPsf refuses even shapes and a bad sampling
+        self.at(np.zeros(1), np.zeros(1))  # PixelPsf refuses a bad sampling
 
     def at(self, x: FloatArray, y: FloatArray) -> PixelPsf:  # noqa: ARG002 (the PSF is the same everywhere)
         """Evaluate the PSF.

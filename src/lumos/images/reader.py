@@ -169,7 +169,8 @@ def _sciences(path: Path, hdul: Any, survey: Survey) -> list[tuple[str, Science]
         lookup = HeaderLookup(path, hdul[index].header, hdul[0].header)
         name = identifier(lookup, "detector", survey.header.detector)
         if name in dict(found):
-            raise LumosDataError(f"{path}: two images of detector {name!r}")
+            text = f"{path}: two images of detector {name!r} for survey {survey.name}; give the camera's --survey"
+            raise LumosDataError(f"{text} (`lumos surveys`), or a survey file with image.extensions or header.detector")
         found.append((name, Science(path, hdul, index, versions)))
     return found
 

@@ -106,13 +106,10 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     model_psf = exposure.psf
     if model_psf is None:
         reason = str(exposure.provenance.get("psf", "none: not given")).removeprefix("none: ")
-        raise LumosDataError(f"{exposure.path}: no PSF is known: {reason}")
+        raise LumosDataError(f"{exposure.path}: no PSF is known: {reason}; `lumos psf` makes one, --psf reads it")
     around = place_objects(exposure, catalog, settings, margin=NEIGHBOUR_REACH)
     inside = np.flatnonzero(_on_image(around, exposure))
     objects = around.take(inside)
-    if exposure.exposure_id in catalog.made_from:
-        text = "the catalogue was made from this exposure: fluxes near its limit are biased high (CATALOG_EXPOSURE)"
-        logger.warning("%s: %s", exposure.path, text)
     noise = object_noise(exposure, objects, settings)
     columns = _empty_columns(len(objects), settings, model)
     columns["flags"][:] = objects.flags
@@ -132,20 +129,13 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     columns = {name: values if name in _UNITLESS else values * factor for name, values in columns.items()}
     columns["flags"] |= 0 if calibrated else int(Flag.NO_ZEROPOINT)
     if model is not None and model.domain is not None:
-        verdict = exposure_verdict(columns["ood_score"])
-        exposure = replace(exposure, provenance={**exposure.provenance, "ood_verdict": round(verdict, 3)})
-        if verdict > 1:
-            text = (
-                "its stamps share a fault, or are none that the model knows (`lumos models NAME` says what it knows). "
-                "Check first the PSF (--psf, or psf in the survey file), then the catalogue's positions and radii, "
-                "noise (gain and variance in the survey file, measure.noise.source) and pixel scale"
-            )
-            logger.warning("%s: verdict of the model %.2f, suspect above 1: %s", exposure.path, verdict, text)
+        exposure = _judge(exposure, columns["ood_score"])
     _settle(columns, settings)
     psf = model_psf.at(*(np.full(1, (length - 1) / 2) for length in exposure.shape[::-1]))
     crowded = has_neighbour(around, inside, columns["flux"], columns["flux_err"], psf, in_njy=calibrated)
     columns["flags"] |= np.where(crowded, int(Flag.NEIGHBOUR), 0)
     _warn_of_nan(exposure, columns)
+    _warn_of_units_and_catalog(exposure, catalog)
     return _table(exposure, noise, objects, columns, settings)
 
 
@@ -246,6 +236,29 @@ def _blank(columns: Columns, names: tuple[str, ...], where: AnyArray) -> None:
             bad |= ~(values >= limits.tiny).all(axis=1)
     for name in names:
         columns[name][bad] = np.nan
+
+
+def _judge(exposure: Exposure, scores: AnyArray) -> Exposure:
+    """Return an exposure with the model's verdict in its provenance; a suspect one is told."""
+    verdict = exposure_verdict(scores)
+    if verdict > 1:
+        text = (
+            "its stamps share a fault, or are none that the model knows (`lumos models NAME` says what it knows). "
+            "Check first the PSF (--psf, or psf in the survey file), then the catalogue's positions and radii, "
+            "noise (gain and variance in the survey file, measure.noise.source) and pixel scale"
+        )
+        logger.warning("%s: verdict of the model %.2f, suspect above 1: %s", exposure.path, verdict, text)
+    return replace(exposure, provenance={**exposure.provenance, "ood_verdict": round(verdict, 3)})
+
+
+def _warn_of_units_and_catalog(exposure: Exposure, catalog: ParentCatalog) -> None:
+    """Warn of fluxes in image units, and of those that the catalogue's choice biases."""
+    if not np.isfinite(exposure.zeropoint):
+        text = "no zero point: fluxes are in image units, not nJy (NO_ZEROPOINT); a survey file names its keyword"
+        logger.warning("%s: %s (header.zeropoint), or `lumos coadd --zeropoints TABLE` gives it", exposure.path, text)
+    if exposure.exposure_id in catalog.made_from:
+        text = "the catalogue was made from this exposure: fluxes near its limit are biased high (CATALOG_EXPOSURE)"
+        logger.warning("%s: %s", exposure.path, text)
 
 
 def _warn_of_nan(exposure: Exposure, columns: Columns) -> None:

@@ -4,6 +4,7 @@ import glob
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from lumos.errors import LumosDataError
@@ -46,7 +47,7 @@ def find_exposures(arguments: Sequence[Path | str], survey: Survey) -> list[Path
     """
     files = list(dict.fromkeys(path for argument in arguments for path in _expand(str(argument))))
     companions = {name for path in files for name in _companions(path, survey)}
-    exposures = [path for path in files if path not in companions]
+    exposures = [path for path in files if path not in companions and not _is_psf(path, survey)]
     if len(exposures) < len(files):
         logger.info("%d masks, weights and other companions of exposures left out", len(files) - len(exposures))
     return exposures
@@ -76,6 +77,12 @@ def _expand(argument: str) -> Iterator[Path]:
         yield from found
     else:
         yield path
+
+
+def _is_psf(path: Path, survey: Survey) -> bool:
+    """Return whether a file's name is that of a PSF by a pattern of the survey that can mean nothing else."""
+    patterns = [re.sub(r"\{\w+\}", "*", Path(name).name) for name in survey.psf.files]
+    return any("psf" in name.lower() and fnmatch(path.name, name) for name in patterns)
 
 
 def _companions(path: Path, survey: Survey) -> Iterator[Path]:

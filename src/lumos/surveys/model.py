@@ -90,7 +90,7 @@ class HeaderMap(_Level):
     exposure_id: HeaderEntry = HeaderEntry(file_stem=True)
     """Identifier of the exposure; the file stem unless the survey says otherwise."""
     detector: HeaderEntry = HeaderEntry(default="0")
-    """Identifier of the CCD, different for each image of a file."""
+    """Identifier of the CCD, different for each image of a file. Needed: give a ``default`` where no keyword tells."""
     exposure_time: HeaderEntry = HeaderEntry()
     """Seconds."""
     gain: HeaderEntry = HeaderEntry()
