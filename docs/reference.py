@@ -140,8 +140,8 @@ def settings_page() -> str:
         "# Settings",
         "",
         "`measure`, `catalog`, `psf`, `backgrounds`, `coadd`, `sky` and `adapt` take `--config FILE.yaml`, with a",
-        "mapping for each stage, and `--set stage.field=value`; `simulate` and `train` take `--set` alone, with the keys",
-        "of [simulated surveys](simulated-surveys.md) and [training runs](training-runs.md).",
+        "mapping for each stage, and `--set stage.field=value`; `simulate` and `train` take `--set` alone, with",
+        "the keys of [simulated surveys](simulated-surveys.md) and [training runs](training-runs.md).",
         "What a run used stands in its `settings.yaml`. A key that does not exist is refused, with those that do.",
     ]
     for stage, field in Settings.model_fields.items():

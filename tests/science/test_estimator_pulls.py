@@ -181,5 +181,7 @@ def test_noise_of_real_frames_is_correlated(data_dir, number):
     factor = float(noise.factor_at(np.array([np.pi * 25]))[0])
     # Found independently: 1.6 to 1.9 in apertures of 5 px; 2000 apertures add 2 %.
     assert 1.5 < factor < 2.0
-    # The correlation has a finite length: the factor rises with the area.
-    assert (np.diff(noise.factors) > -0.05).all()
+    # The correlation has a finite length: the factor rises with the area. 2000 apertures tell each to 1.6 %, so that
+    # two neighbours differ by chance by 0.04, and by three times as much in one of some hundred.
+    assert (np.diff(noise.factors) > -0.13).all()
+    assert noise.factors[-1] > noise.factors[0] + 0.4
