@@ -230,7 +230,7 @@ def test_figures_and_limits():
     # The PIT of all, and of each bin.
     assert len(excesses) == 4 + 3
     growth = abs(worse["after"]["bias"][0]) - abs(worse["before"]["bias"][0])
-    assert excesses[0].startswith(f"the bias of injected galaxies of S/N above 5 grows by {growth:.4f}, allowed: 0.01")
+    assert excesses[0].startswith(f"the bias of injected galaxies of S/N 5-20 grows by {growth:.4f}, allowed: 0.01")
     assert "the PIT-KS of injected galaxies grows by" in excesses[3]
     assert find_excesses(worse, 0.05, 0.4, 0.1) == []
     assert "| bias of injected galaxies, S/N above 100 |" in figures_table(worse)

@@ -119,13 +119,11 @@ def find_excesses(
         A sentence per figure; none where all is well. A bin without galaxies says nothing.
     """
     change, found = figures["change"], []
-    rows = zip(figures["snr_edges"], change["absolute_bias"], change["absolute_bias_err"], strict=True)
-    for edge, growth, error in rows:
+    rows = zip(_ERROR_BINS[1:], change["absolute_bias"], change["absolute_bias_err"], strict=True)
+    for name, growth, error in rows:
         limit = max_bias_change + _BY_CHANCE * error
         if growth > limit:
-            found.append(
-                f"the bias of injected galaxies of S/N above {edge:g} grows by {growth:.4f}, allowed: {limit:.4f}"
-            )
+            found.append(f"the bias of injected galaxies of S/N {name} grows by {growth:.4f}, allowed: {limit:.4f}")
     if not change["pit_ks"] <= max_pit_change:
         found.append(f"the PIT-KS of injected galaxies grows by {change['pit_ks']:.4f}, allowed: {max_pit_change:g}")
     names = {
@@ -164,8 +162,8 @@ def figures_table(figures: dict[str, Any]) -> str:
     }
     lines = ["| figure | before | after |", "| --- | --- | --- |"]
     lines += [f"| {text} | {before[name]:.4f} | {after[name]:.4f} |" for name, text in names.items()]
-    rows = zip(figures["snr_edges"], before["bias"], after["bias"], strict=True)
-    lines += [f"| bias of injected galaxies, S/N above {edge:g} | {one:+.4f} | {two:+.4f} |" for edge, one, two in rows]
+    rows = zip(_ERROR_BINS[1:], before["bias"], after["bias"], strict=True)
+    lines += [f"| bias of injected galaxies, S/N {name} | {one:+.4f} | {two:+.4f} |" for name, one, two in rows]
     names = {"bias": "bias in units of the error", "width": "width of pulls less 1", "pit_ks": "PIT-KS"}
     for one in figures["errors"]:
         lines += [
