@@ -108,7 +108,7 @@ def moffat_on_pixels(fwhm: float, beta: float) -> tuple[float, float]:
         model = _moffat(radius**2, *np.exp(point)) * root
         return np.asarray(light - model * (light @ model) / (model @ model))
 
-    start = np.log([np.hypot(fwhm, 0.7), beta])
+    start = np.log([np.hypot(fwhm, 0.7), min(beta, _HIGHEST_BETA)])
     found = least_squares(rest, start, bounds=([-np.inf, 0.0], [np.inf, np.log(_HIGHEST_BETA)]), xtol=1e-10, ftol=1e-14)
     return float(np.exp(found.x[0])), float(np.exp(found.x[1]))
 

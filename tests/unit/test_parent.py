@@ -69,6 +69,12 @@ def test_missing_magnitude_is_nan_and_bad_shapes_are_told(tmp_path):
     assert catalog.shape_ok.tolist() == [True, False, False]
 
 
+def test_magnitudes_that_mean_unknown_are_nan(tmp_path, caplog):
+    values = {name: column.copy() for name, column in VALUES.items()} | {"ref_mag": np.array([21.5, -99.0, 99.0])}
+    np.testing.assert_array_equal(read_parent(write(tmp_path / "a.csv", values)).ref_mag, [21.5, np.nan, np.nan])
+    assert "ref_mag of 2 objects, the first -99, counts as unknown, allowed: above 0 and below 40" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("column", "value"), [("sersic_n", 0.29), ("sersic_n", 6.3), ("axis_ratio", 0.04), ("axis_ratio", 1.01)]
 )

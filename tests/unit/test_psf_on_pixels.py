@@ -1,5 +1,6 @@
 """PSFs measured on pixels, pixels that are not square, point sources, and what is said where there is no PSF."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -126,16 +127,31 @@ def test_a_table_says_whether_its_psf_holds_the_pixel(tmp_path, stated, on_pixel
 @pytest.mark.parametrize(
     ("cards", "message"),
     [
-        ({"PSF_FWHM": 20}, r"a\.fits: PSF FWHM is 80 px, allowed: at most 60 px"),
         ({"PSF_FWHM": 1e4}, r"a\.fits: PSF FWHM is 10000\.0, allowed: at most 100"),
-        ({"PSF_FWHM": 0.2, "PSFPIXEL": None}, r"a\.fits: PSF FWHM in pixels, the pixel included: got 0\.8.*>= 1\.\d"),
         ({"PSFPIXEL": "maybe"}, r"a\.fits: PSFPIXEL: 'maybe' is not logical, allowed: T or F"),
-        ({"PSFBETA": 1.1}, r"a\.fits: Moffat beta: got 1\.1"),
     ],
 )
 def test_a_psf_that_can_be_none_is_an_error(tmp_path, cards, message):
     with pytest.raises(LumosDataError, match=message):
         read(write(tmp_path / "a.fits", **cards))
+
+
+@pytest.mark.parametrize(
+    ("cards", "message"),
+    [
+        ({"PSF_FWHM": 20}, r"none: .*PSF FWHM is 80 px, allowed: at most 60 px"),
+        ({"PSF_FWHM": 0.2, "PSFPIXEL": None}, r"none: .*PSF FWHM in pixels, the pixel included: got 0\.8.*>= 1\.\d"),
+        ({"PSFBETA": 1.1}, r"none: .*Moffat beta: got 1\.1"),
+    ],
+)
+def test_an_image_whose_header_knows_no_usable_psf_is_read(tmp_path, cards, message):
+    exposure = read(write(tmp_path / "a.fits", **cards))
+    assert exposure.psf is None
+    assert re.match(message, exposure.provenance["psf"])
+
+
+def test_an_exponent_beyond_what_can_be_told_from_a_gaussian_is_one():
+    assert moffat_on_pixels(4.0, 500.0)[0] == pytest.approx(moffat_on_pixels(4.0, 100.0)[0], rel=0.01)
 
 
 def test_what_was_looked_for_is_said_where_there_is_no_psf(tmp_path):
@@ -146,7 +162,7 @@ def test_what_was_looked_for_is_said_where_there_is_no_psf(tmp_path):
     def message(survey, psf_dir=None):
         with pytest.raises(LumosDataError, match=r"a\.fits: no PSF is known: ") as caught:
             measure_exposure(read(path, survey, psf_dir), catalog, MeasureSettings())
-        return str(caught.value).split("no PSF is known: ")[1]
+        return str(caught.value).split("no PSF is known: ")[1].removesuffix("; `lumos psf` makes one, --psf reads it")
 
     def of(**psf):
         return survey.model_copy(update={"psf": survey.psf.model_copy(update=psf)})

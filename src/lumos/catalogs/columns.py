@@ -36,7 +36,7 @@ COLUMN_TEXT: dict[str, str] = {
     "axis_ratio": "minor over major axis, 0.05 to 1; outside, or missing, the row is flagged `BAD_SHAPE`. A file that "
     "has neither this nor `position_angle` holds round objects",
     "position_angle": "of the major axis, from north through east. A row without one is flagged `BAD_SHAPE`",
-    "ref_mag": "reference magnitude. Optional; NaN where unknown",
+    "ref_mag": "reference magnitude. Optional; NaN where unknown; so are values that are none, as 99, -99 and 0",
 }
 
 #: Names that other programs and archives give to these columns; they are suggested, never taken.

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: Rows whose distances are computed at once.
 _AT_ONCE = 1_000_000
+#: No magnitude is fainter.
+_FAINTEST = 40.0
 _SHAPES = ("half_light_radius", "sersic_n", "axis_ratio", "position_angle")
 #: Metadata of a Parquet file: exposures that it was made from, registry of the bits of its column ``flags``.
 _MADE_FROM, _FLAGS = "lumos.made_from", "lumos.catalog_flags"
@@ -178,6 +180,7 @@ def read_parent(
     sources = _sources(table, mapping)
     object_id, object_name = _identifiers(table, sources["object_id"])
     arrays: dict[str, Any] = {name: _numbers(table, name, sources[name]) for name in COLUMNS if name != "object_id"}
+    arrays["ref_mag"] = _known_magnitudes(arrays["ref_mag"], path)
     if radius == "circularised":
         circularised = arrays["half_light_radius"]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -285,6 +288,17 @@ def _numbers(table: TableFile, name: str, source: str | float | None) -> FloatAr
     if column.missing.any():
         values = np.where(column.missing, np.nan, values)
     return values
+
+
+def _known_magnitudes(magnitudes: FloatArray, path: Path) -> FloatArray:
+    """Return magnitudes, NaN where they are ways to say that one is unknown, as 99, -99 and 0."""
+    with np.errstate(invalid="ignore"):
+        unknown = ~np.isnan(magnitudes) & ~((magnitudes > 0) & (magnitudes < _FAINTEST))
+    if unknown.any():
+        first = magnitudes[np.argmax(unknown)]
+        text = "%s: ref_mag of %d objects, the first %g, counts as unknown, allowed: above 0 and below %g"
+        logger.warning(text, path, int(unknown.sum()), first, _FAINTEST)
+    return np.where(unknown, np.nan, magnitudes)
 
 
 def _kind(values: AnyArray) -> str:

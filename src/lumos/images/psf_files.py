@@ -135,7 +135,11 @@ def _from_header(survey: Survey, facts: Facts, image: Path, jacobian: FloatArray
     beta = facts.psf_beta if stated else survey.psf.beta
     on_pixels = survey.psf.includes_pixel if facts.psf_pixel is None else facts.psf_pixel
     grid = jacobian if on_sky else np.eye(2)
-    model = _moffat(image, fwhm, beta, grid, on_pixels=on_pixels, beta_on_pixels=stated and on_pixels)
+    try:
+        model = _moffat(image, fwhm, beta, grid, on_pixels=on_pixels, beta_on_pixels=stated and on_pixels)
+    except LumosDataError as error:
+        # `lumos psf` must be able to read the image, to make a better one.
+        return FoundPsf(None, f"none: {error}")
     where = "on pixels" if on_pixels else "before the pixel"
     return FoundPsf(model, f"header FWHM {where}, Moffat beta {beta:g}")
 

@@ -53,7 +53,8 @@ def find_zeropoint(lookup: HeaderLookup, survey: Survey, facts: Facts, pixel_sca
     rule, entries = survey.zeropoint, survey.header
     error = lookup.number("zero-point error", entries.zeropoint_err)
     if error < 0 or math.isinf(error):
-        raise LumosDataError(f"{lookup.path}: zero-point error is {error}, allowed: 0 or more, finite")
+        logger.warning("%s: zero-point error %g counts as unknown, allowed: 0 or more, finite", lookup.path, error)
+        error = math.nan
     if rule.kind == "mjysr":
         value = 1e6 * _pixel_area(lookup, survey, pixel_scale)
     else:

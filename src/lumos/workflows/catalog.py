@@ -135,8 +135,9 @@ class _Part:
 
 def _identity(image: Path, survey: Survey, settings: CatalogSettings, psf_dir: Path | None) -> dict[str, Any]:
     """Return what a catalogue is made from."""
-    table = None if psf_dir is None else psf_dir / "psf.parquet"
-    psf = None if table is None else file_sha256(table) if table.is_file() else str(table.parent.resolve())
+    tables = [] if psf_dir is None else [psf_dir / name for name in ("psf.parquet", "psf.ecsv")]
+    table = next((path for path in tables if path.is_file()), None)
+    psf = None if psf_dir is None else file_sha256(table) if table else str(psf_dir.resolve())
     return {
         "version": __version__,
         "image": file_sha256(image),
