@@ -14,6 +14,7 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copyfile
 
 import numpy as np
 import pyarrow as pa
@@ -71,14 +72,16 @@ def build(folder: Path, model: str, side: int, seed: int) -> dict[str, Path]:
 
 
 def subset(run: Path, numbers: tuple[int, ...]) -> Path:
-    """Return a run of some exposures of each band, the shards of which are those of the whole run."""
+    """Return a run of some exposures of each band, the shards of which are copies of those of the whole run."""
     out = run.with_name(f"{run.name}_{len(numbers)}")
-    out.mkdir(exist_ok=True)
+    (out / "shards").mkdir(parents=True, exist_ok=True)
     entries = {
-        name: entry | {"shard": f"../{run.name}/{entry['shard']}"}
+        name: entry
         for name, entry in read_json(run / "manifest.json")["exposures"].items()
         if int(name.rsplit("_", 1)[1]) in numbers
     }
+    for entry in entries.values():
+        copyfile(run / entry["shard"], out / entry["shard"])
     write_json(out / "manifest.json", {"exposures": entries})
     (out / "settings.yaml").write_bytes((run / "settings.yaml").read_bytes())
     return out
