@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 _LOGICAL = {"True": True, "T": True, "False": False, "F": False}
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._+-]{1,80}")
 _LONGEST_BAND = 40
-#: A PSF wider than this (arcsec or pixels) is a "no value" of some pipeline or a slip of units.
-_WIDEST_PSF = 100.0
 
 
 @dataclass(frozen=True)
@@ -250,8 +248,6 @@ def read_facts(lookup: HeaderLookup, survey: Survey) -> Facts:
         ("exposure time", exposure_time, exposure_time <= 0 or math.isinf(exposure_time), "positive"),
         ("gain", facts.gain, facts.gain <= 0 or math.isinf(facts.gain), "positive"),
         ("read noise", facts.read_noise, facts.read_noise < 0 or math.isinf(facts.read_noise), "0 or more, finite"),
-        ("PSF FWHM", facts.psf_fwhm, facts.psf_fwhm > _WIDEST_PSF, f"at most {_WIDEST_PSF:g}"),
-        ("Moffat beta", facts.psf_beta, facts.psf_beta <= 1 or math.isinf(facts.psf_beta), "above 1"),
         ("sky level", facts.sky_level, math.isinf(facts.sky_level), "finite"),
     ):
         if is_wrong:
