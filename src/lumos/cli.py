@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lumos import __version__
-from lumos.console import Interrupted, interruptible, show_progress, with_log_options
+from lumos.console import Interrupted, interruptible, list_failures, show_progress, with_log_options
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output
 Config = Annotated[Path | None, typer.Option("--config", help="Settings, YAML.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override one setting: stage.field=value.")]
 Workers = Annotated[int, typer.Option("--workers", help="Number of processes.")]
-
-#: Most failed exposures that a message names, and most characters of each reason.
-_MOST_NAMED, _MOST_CHARACTERS = 5, 300
 
 
 def main() -> None:
@@ -95,15 +92,6 @@ def _check_output(path: Path, *, overwrite: bool) -> None:
         raise LumosConfigError(f"{path}: exists; give a new --out, or --overwrite")
 
 
-def _failures(reasons: Sequence[str], n: int, where: Path) -> str:
-    """Return what is said of failed exposures: a few reasons, and where the others are."""
-    lines = [reason if len(reason) <= _MOST_CHARACTERS else f"{reason[:_MOST_CHARACTERS]}..." for reason in reasons]
-    if len(lines) == 1:
-        return f"1 of {n} exposures failed: {lines[0]}"
-    more = [f"and {len(lines) - _MOST_NAMED} more, see {where}"] if len(lines) > _MOST_NAMED else []
-    return "\n  ".join([f"{len(lines)} of {n} exposures failed:", *lines[:_MOST_NAMED], *more])
-
-
 @_command
 def measure(
     exposures: Images,
@@ -140,7 +128,7 @@ def measure(
         f"{len(report.failed)} failed"
     )
     if report.failed:
-        raise LumosError(_failures(list(report.failed.values()), len(files), out / "manifest.json"))
+        raise LumosError(list_failures(list(report.failed.values()), len(files), out / "manifest.json"))
     if report.n_rows == 0:
         raise LumosError(f"{catalog}: no object lies on any of the exposures")
 

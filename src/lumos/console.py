@@ -4,7 +4,7 @@ import inspect
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -14,7 +14,7 @@ import typer
 
 from lumos import __version__
 
-__all__ = ["Interrupted", "interruptible", "show_progress", "with_log_options"]
+__all__ = ["Interrupted", "interruptible", "list_failures", "show_progress", "with_log_options"]
 
 #: Options of every command that works.
 _LOGGING = {
@@ -23,6 +23,9 @@ _LOGGING = {
     "log_file": Annotated[Path | None, typer.Option("--log-file", help="Write everything, with times, to this file.")],
     "debug": Annotated[bool, typer.Option("--debug", help="Show tracebacks, and all that --verbose shows.")],
 }
+
+#: Most failed exposures that a message names, and most characters of each reason.
+_MOST_NAMED, _MOST_CHARACTERS = 5, 300
 
 log = logging.getLogger("lumos")
 
@@ -124,3 +127,27 @@ def show_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{title} {name}")
+
+
+def list_failures(reasons: Sequence[str], n: int, where: Path) -> str:
+    """Return what is said of failed exposures.
+
+    Parameters
+    ----------
+    reasons : sequence of str
+        Of each that failed.
+    n : int
+        Exposures in all.
+    where : Path
+        File that holds all reasons.
+
+    Returns
+    -------
+    str
+        A few reasons, and where the others are.
+    """
+    lines = [reason if len(reason) <= _MOST_CHARACTERS else f"{reason[:_MOST_CHARACTERS]}..." for reason in reasons]
+    if len(lines) == 1:
+        return f"1 of {n} exposures failed: {lines[0]}"
+    more = [f"and {len(lines) - _MOST_NAMED} more, see {where}"] if len(lines) > _MOST_NAMED else []
+    return "\n  ".join([f"{len(lines)} of {n} exposures failed:", *lines[:_MOST_NAMED], *more])

@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.images import MoffatModel, StampModel, image_fwhm, load_psfex, load_stamp_psf, read_psf_table
-from lumos.images.psf import TableRow
+from lumos.images.psf_table import TableRow
 from lumos.psf import MoffatPsf, PixelPsf
 
 SHAPE = (4096, 2048)
@@ -95,7 +95,7 @@ def test_psf_table(tmp_path, kind):
         ]
         rows = [" ".join(str(columns[n][k]) for n in columns) for k in range(3)]
         path.write_text("\n".join(["# %ECSV 1.0", "# ---", "# datatype:", *names, " ".join(columns), *rows]) + "\n")
-    rows = read_psf_table(path).rows
+    rows = read_psf_table(path)
     assert rows["a", "1"] == TableRow(1.0, 3.0, None)
     assert np.isnan(rows["b", "1"].fwhm)
     assert rows["c", "1"].fwhm == -1.0

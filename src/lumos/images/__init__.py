@@ -4,12 +4,11 @@ from lumos.images.exposure import Exposure
 from lumos.images.psf import (
     MoffatModel,
     PsfModel,
-    PsfTable,
     StampModel,
     image_fwhm,
     load_stamp_psf,
-    read_psf_table,
 )
+from lumos.images.psf_table import read_psf_table
 from lumos.images.psfex import PsfexModel, load_psfex
 from lumos.images.reader import list_detectors, read_exposure
 from lumos.images.sdss import SdssKlModel, load_psfield
@@ -27,7 +26,6 @@ __all__ = [
     "Exposure",
     "MoffatModel",
     "PsfModel",
-    "PsfTable",
     "PsfexModel",
     "SdssKlModel",
     "StampModel",

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from lumos.conventions import AnyArray, Float32Array
 from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane
-from lumos.images.fitsfile import Checksum, image_shape, open_fits
-from lumos.images.header import card_value
+from lumos.images.fitsfile import Checksum, card_value, image_shape, open_fits
 from lumos.images.scatter import clipped_scatter
 from lumos.surveys import MaskSource, SkySource, Substitution, VarianceSource
 

@@ -90,7 +90,8 @@ def open_bytes(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as unpacked:
             try:
                 _unpack(raw, kind, unpacked, path)
-            except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib_error, NotImplementedError) as error:
+            # A zip with a password, or packed in a way of its own, is a RuntimeError.
+            except (OSError, EOFError, RuntimeError, lzma.LZMAError, zipfile.BadZipFile, zlib_error) as error:
                 raise LumosDataError(f"{path}: cannot be unpacked (damaged or truncated?): {error}") from error
             unpacked.seek(0)
             yield unpacked, True

@@ -19,6 +19,7 @@ from lumos.images.fitscan import checksum_report, open_bytes, scan
 
 __all__ = [
     "Checksum",
+    "card_value",
     "file_stem",
     "fits_context",
     "has_extension",
@@ -271,3 +272,33 @@ def _pixels(hdu: Any, path: Path) -> AnyArray:  # noqa: ANN401
     if data is None or len(shape) != 2:
         raise LumosDataError(f"{path}[{hdu.name}]: expected a two-dimensional image, got shape {shape or None}")
     return np.asarray(data).reshape(shape)
+
+
+def card_value(header: fits.Header, key: str, path: Path) -> Any:  # noqa: ANN401
+    """Return the value of a card, refusing one that is malformed.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        That has the card.
+    key : str
+        Its keyword.
+    path : Path
+        File, for messages.
+
+    Returns
+    -------
+    object
+        Text, number, truth value or None.
+
+    Raises
+    ------
+    LumosDataError
+        If the value is none of those that FITS knows.
+    """
+    try:
+        return header[key]
+    except Exception as error:
+        # astropy reports a malformed card through several classes without a common base.
+        reason = " ".join(str(error).split())
+        raise LumosDataError(f"{path}: {key}: the header card cannot be read: {reason}") from error

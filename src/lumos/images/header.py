@@ -12,10 +12,10 @@ from astropy.io.fits import Header
 from astropy.io.fits.card import Undefined
 
 from lumos.errors import LumosDataError
-from lumos.images.fitsfile import file_stem
+from lumos.images.fitsfile import card_value, file_stem
 from lumos.surveys import Band, HeaderCondition, HeaderEntry, Survey
 
-__all__ = ["Facts", "HeaderLookup", "card_value", "identifier", "read_facts", "where_tried"]
+__all__ = ["Facts", "HeaderLookup", "identifier", "read_facts", "where_tried"]
 
 logger = logging.getLogger(__name__)
 
@@ -253,36 +253,6 @@ def read_facts(lookup: HeaderLookup, survey: Survey) -> Facts:
         if is_wrong:
             raise LumosDataError(f"{lookup.path}: {name} is {value}, allowed: {allowed}")
     return replace(facts, read_noise=0.0 if math.isnan(facts.read_noise) else facts.read_noise)
-
-
-def card_value(header: Header, key: str, path: Path) -> Any:  # noqa: ANN401
-    """Return the value of a card, refusing one that is malformed.
-
-    Parameters
-    ----------
-    header : Header
-        That has the card.
-    key : str
-        Its keyword.
-    path : Path
-        File, for messages.
-
-    Returns
-    -------
-    object
-        Text, number, truth value or None.
-
-    Raises
-    ------
-    LumosDataError
-        If the value is none of those that FITS knows.
-    """
-    try:
-        return header[key]
-    except Exception as error:
-        # astropy reports a malformed card through several classes without a common base.
-        reason = " ".join(str(error).split())
-        raise LumosDataError(f"{path}: {key}: the header card cannot be read: {reason}") from error
 
 
 def where_tried(name: str, entry: HeaderEntry) -> str:

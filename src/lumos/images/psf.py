@@ -1,14 +1,11 @@
 """PSF models: a PSF as a function of the position on the CCD, read from the formats in use."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow.parquet as pq
-from astropy.table import Table
 from scipy.ndimage import spline_filter1d
 from scipy.sparse import csr_matrix
 
@@ -20,14 +17,11 @@ from lumos.psf import MoffatPsf, PixelPsf, Psf, moffat_on_pixels
 __all__ = [
     "MoffatModel",
     "PsfModel",
-    "PsfTable",
     "StampModel",
-    "TableRow",
     "fwhm_on_pixels",
     "image_fwhm",
     "load_stamp_psf",
     "moffat_stamp",
-    "read_psf_table",
 ]
 
 #: Steps of the radial profile, in samples, and points on each ring.
@@ -257,88 +251,6 @@ def _mean_cell(hdu: Any, path: Path) -> FloatArray:  # noqa: ANN401
     if not good.any():
         raise LumosDataError(f"{path}[{hdu.name}]: none of {len(stamps)} cells has a PSF")
     return np.asarray((stamps[good] / sums[good, None, None]).mean(axis=0))
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """PSF of one CCD in a table.
-
-    Parameters
-    ----------
-    fwhm, beta : float
-        Arcsec, and Moffat exponent; NaN where missing.
-    includes_pixel : bool or None
-        Whether they are those of stars on pixels; None where the table does not say.
-    """
-
-    fwhm: float
-    beta: float
-    includes_pixel: bool | None = None
-
-
-@dataclass(frozen=True)
-class PsfTable:
-    """Moffat PSFs per exposure and detector, as ``lumos psf`` writes them.
-
-    Parameters
-    ----------
-    rows : mapping
-        ``{(exposure_id, detector): row}``.
-    """
-
-    rows: Mapping[tuple[str, str], TableRow]
-
-
-def read_psf_table(path: Path) -> PsfTable:
-    """Read a table of Moffat PSFs (Parquet or ECSV).
-
-    Parameters
-    ----------
-    path : Path
-        Table with the columns ``exposure_id``, ``detector``, ``fwhm_arcsec``, ``beta`` and, if it is to say so itself,
-        ``includes_pixel``.
-
-    Returns
-    -------
-    PsfTable
-        By exposure and detector.
-
-    Raises
-    ------
-    LumosDataError
-        If the table cannot be read, lacks a column, has two rows for one CCD, or a value that is none.
-    """
-    try:
-        if path.suffix == ".parquet":
-            table = pq.read_table(path, page_checksum_verification=True)  # type: ignore[no-untyped-call,unused-ignore]
-            columns: dict[str, Any] = table.to_pydict()
-        else:
-            table = Table.read(path, format="ascii.ecsv")
-            columns = {name: table[name].tolist() for name in table.colnames}
-    except (OSError, ValueError) as error:
-        raise LumosDataError(f"{path}: cannot read the PSF table: {' '.join(str(error).split())}") from error
-    names = ("exposure_id", "detector", "fwhm_arcsec", "beta")
-    missing = [name for name in names if name not in columns]
-    if missing:
-        raise LumosDataError(f"{path}: PSF table lacks {missing}, it has {sorted(columns)}")
-    on_pixels = columns.get("includes_pixel", [None] * len(columns["beta"]))
-    rows: dict[tuple[str, str], TableRow] = {}
-    for exposure_id, detector, fwhm, beta, pixel in zip(*(columns[name] for name in names), on_pixels, strict=True):
-        key = str(exposure_id), str(detector)
-        if key in rows:
-            raise LumosDataError(f"{path}: two rows for exposure {key[0]}, detector {key[1]}")
-        if pixel is not None and not isinstance(pixel, bool):
-            raise LumosDataError(f"{path}: includes_pixel is {pixel!r}, allowed: true or false")
-        try:
-            rows[key] = TableRow(_number(fwhm), _number(beta), pixel)
-        except ValueError as error:
-            raise LumosDataError(f"{path}: exposure {key[0]}, detector {key[1]}: {error}") from error
-    return PsfTable(rows)
-
-
-def _number(value: object) -> float:
-    """Return a number; NaN for a missing one."""
-    return np.nan if value is None else float(str(value))
 
 
 def fwhm_on_pixels(model: PsfModel, fwhm: FloatArray) -> FloatArray:

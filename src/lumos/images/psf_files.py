@@ -13,7 +13,8 @@ from lumos.errors import LumosDataError, LumosValueError
 from lumos.images.companions import find_sidecar
 from lumos.images.fitsfile import file_stem, has_extension
 from lumos.images.header import Facts
-from lumos.images.psf import MoffatModel, PsfModel, load_stamp_psf, moffat_stamp, read_psf_table
+from lumos.images.psf import MoffatModel, PsfModel, load_stamp_psf, moffat_stamp
+from lumos.images.psf_table import read_psf_table
 from lumos.images.psfex import load_psfex
 from lumos.images.sdss import load_psfield
 from lumos.psf import moffat_before_pixel
@@ -108,7 +109,7 @@ def find_psf(
 
 def _from_table(survey: Survey, facts: Facts, path: Path, jacobian: FloatArray) -> FoundPsf:
     """Return the Moffat of a table's row; none where there is no row, or one without numbers (a failed fit)."""
-    rows = read_psf_table(path).rows
+    rows = read_psf_table(path)
     what = f"exposure {facts.exposure_id}, detector {facts.detector}"
     row = rows.get((facts.exposure_id, facts.detector))
     if row is None:

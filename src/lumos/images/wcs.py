@@ -11,8 +11,8 @@ from astropy.wcs import WCS, NoConvergence
 
 from lumos.conventions import BoolArray, FloatArray
 from lumos.errors import LumosDataError
+from lumos.images.fitsfile import card_value
 from lumos.images.frames import from_icrs, sky_frame, to_icrs
-from lumos.images.header import card_value
 
 __all__ = [
     "celestial_wcs",

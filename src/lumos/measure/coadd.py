@@ -17,11 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumos import __version__
+from lumos.catalogs.checks import check_pages, check_shards
 from lumos.catalogs.parent import read_parent
 from lumos.catalogs.tables import (
     SCHEMA_VERSION,
-    check_pages,
-    check_shards,
     coadd_schema,
     shard_paths,
     to_arrow,

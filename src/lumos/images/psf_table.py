@@ -1,0 +1,82 @@
+"""Read tables of Moffat PSFs, one for each CCD of each exposure."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from astropy.table import Table
+
+from lumos.errors import LumosDataError
+
+__all__ = ["TableRow", "read_psf_table"]
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """PSF of one CCD in a table.
+
+    Parameters
+    ----------
+    fwhm, beta : float
+        Arcsec, and Moffat exponent; NaN where missing.
+    includes_pixel : bool or None
+        Whether they are those of stars on pixels; None where the table does not say.
+    """
+
+    fwhm: float
+    beta: float
+    includes_pixel: bool | None = None
+
+
+def read_psf_table(path: Path) -> dict[tuple[str, str], TableRow]:
+    """Read a table of Moffat PSFs (Parquet or ECSV).
+
+    Parameters
+    ----------
+    path : Path
+        Table with the columns ``exposure_id``, ``detector``, ``fwhm_arcsec``, ``beta`` and, if it is to say so itself,
+        ``includes_pixel``.
+
+    Returns
+    -------
+    dict
+        Row by exposure and detector.
+
+    Raises
+    ------
+    LumosDataError
+        If the table cannot be read, lacks a column, has two rows for one CCD, or a value that is none.
+    """
+    try:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path, page_checksum_verification=True)  # type: ignore[no-untyped-call,unused-ignore]
+            columns: dict[str, Any] = table.to_pydict()
+        else:
+            table = Table.read(path, format="ascii.ecsv")
+            columns = {name: table[name].tolist() for name in table.colnames}
+    except (OSError, ValueError) as error:
+        raise LumosDataError(f"{path}: cannot read the PSF table: {' '.join(str(error).split())}") from error
+    names = ("exposure_id", "detector", "fwhm_arcsec", "beta")
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise LumosDataError(f"{path}: PSF table lacks {missing}, it has {sorted(columns)}")
+    on_pixels = columns.get("includes_pixel", [None] * len(columns["beta"]))
+    rows: dict[tuple[str, str], TableRow] = {}
+    for exposure_id, detector, fwhm, beta, pixel in zip(*(columns[name] for name in names), on_pixels, strict=True):
+        key = str(exposure_id), str(detector)
+        if key in rows:
+            raise LumosDataError(f"{path}: two rows for exposure {key[0]}, detector {key[1]}")
+        if pixel is not None and not isinstance(pixel, bool):
+            raise LumosDataError(f"{path}: includes_pixel is {pixel!r}, allowed: true or false")
+        try:
+            rows[key] = TableRow(_number(fwhm), _number(beta), pixel)
+        except ValueError as error:
+            raise LumosDataError(f"{path}: exposure {key[0]}, detector {key[1]}: {error}") from error
+    return rows
+
+
+def _number(value: object) -> float:
+    """Return a number; NaN for a missing one."""
+    return np.nan if value is None else float(str(value))
