@@ -321,3 +321,19 @@ def test_degenerate_axes_are_dropped_and_cubes_are_no_exposures(tmp_path):
     mef = write_mef(tmp_path / "c.fits", {"MASK": np.ones((1, 30, 40), np.int16)})
     (exposure,) = read_all(mef)
     assert (exposure.mask == 1).all()
+
+
+@pytest.mark.parametrize(("flag", "method"), [(1, None), (0, 99)])
+def test_a_zip_with_a_password_or_of_its_own_method_is_refused_by_name(tmp_path, flag, method):
+    path = tmp_path / "a.fits.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.fits", b"SIMPLE" * 100)
+    content = bytearray(path.read_bytes())
+    for magic, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.index(magic) + place
+        content[start] |= flag
+        if method is not None:
+            content[start + 2] = method
+    path.write_bytes(content)
+    with pytest.raises(LumosDataError, match=r"a\.fits\.zip: cannot be unpacked"):
+        read_all(path)
