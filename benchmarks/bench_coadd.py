@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from lumos.catalogs.parent import ParentCatalog, read_parent, write_parent
-from lumos.catalogs.tables import (
+from lumos.catalogs.schema import (
     SCHEMA_VERSION,
     list_column,
     measure_schema,
@@ -30,14 +30,15 @@ from lumos.catalogs.tables import (
     to_arrow,
     write_shard,
 )
+from lumos.coadds.read import read_coadd
+from lumos.coadds.run import coadd_run
+from lumos.coadds.settings import CoaddSettings
+from lumos.coadds.sky import sky_catalog
 from lumos.files import file_sha256, read_json, write_json
 from lumos.flags import Flag
-from lumos.measure.coadd import coadd_run
-from lumos.measure.coadd_read import read_coadd
-from lumos.measure.run import measure_run
-from lumos.measure.settings import CoaddSettings, MeasureSettings
-from lumos.measure.sky import sky_catalog
 from lumos.pdf import FluxPdf, FluxPrior, GaussianMixture, posterior
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
 from lumos.report.coadds import CoaddPanel, draw_coadds
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey

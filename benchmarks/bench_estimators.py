@@ -19,7 +19,8 @@ from astropy.stats import sigma_clipped_stats
 from photutils.aperture import CircularAnnulus, EllipticalAperture
 from scipy.optimize import minimize
 
-from lumos.estimators import ESTIMATORS, Ellipses, StampBatch, annulus_background
+from lumos.background.annulus import annulus_background
+from lumos.estimators import ESTIMATORS, Ellipses, StampBatch
 
 STAMP = 60
 LARGE = 92

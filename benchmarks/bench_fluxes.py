@@ -27,14 +27,14 @@ from lumos.nets.checkpoint import load_model, shipped_models
 from lumos.nets.inputs import NetworkInputs
 from lumos.nets.model import FluxModel
 from lumos.pdf import FluxPdf, GaussianMixture, GridPdf, product
-from lumos.simulate.backgrounds import BackgroundPool
+from lumos.pools.pool import BackgroundPool
 from lumos.simulate.population import load_population
 from lumos.simulate.stamp_settings import CatalogScatter, ProposalSettings, StampSettings
 from lumos.simulate.stamp_simulator import StampSimulator
 from lumos.simulate.stamps import SimulatedStamps
+from lumos.statistics import sigma68
 from lumos.training.data import describe_inputs
 from lumos.validate.calibration import binned_pdf_metrics, metrics_table, pdf_metrics
-from lumos.validate.statistics import sigma68
 
 #: Edges of the bins in which PDFs must be true.
 BINS = {

@@ -22,8 +22,8 @@ from scipy.optimize import minimize
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_render import draw_shapes, render_oversampled
-from lumos.measure.run import measure_run
-from lumos.measure.settings import MeasureSettings
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey

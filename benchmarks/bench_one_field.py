@@ -24,20 +24,20 @@ from lumos.catalogs.parent import ParentCatalog, read_parent
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, FloatArray, IntArray
 from lumos.images import read_exposure, sky_to_pixel
 from lumos.images.exposure import Exposure
-from lumos.measure.exposure import measure_exposure
-from lumos.measure.objects import PlacedObjects, place_objects
-from lumos.measure.settings import MeasureSettings
 from lumos.nets.checkpoint import load_model, shipped_models
 from lumos.pdf import FluxPdf, GaussianMixture, product
+from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.objects import PlacedObjects, place_objects
+from lumos.photometry.settings import MeasureSettings
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
+from lumos.simulate.field import Shapes
 from lumos.simulate.inject import inject
 from lumos.simulate.population import Galaxies, load_population
-from lumos.simulate.scene import Shapes
-from lumos.simulate.sed import PAUCAM_PASSBANDS
+from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.statistics import pit_ks, sigma68
 from lumos.surveys import load_survey
-from lumos.validate.calibration import pdf_metrics, pit_ks
-from lumos.validate.statistics import sigma68
+from lumos.validate.calibration import pdf_metrics
 
 _BANDS = tuple(PAUCAM_PASSBANDS)[2::5]
 _SURVEY = (

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lumos.profiles import render_sersic
 from lumos.profiles.reference import render_galsim
 from lumos.profiles.transforms import moffat_alpha, moffat_table, sersic_b, sersic_table
-from lumos.psf import MoffatPsf
+from lumos.psfs import MoffatPsf
 
 SIZE = 60
 OVERSAMPLING = 10

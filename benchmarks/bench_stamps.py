@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from bench_render import render_oversampled
+from lumos.pools.pool import BackgroundPool
+from lumos.pools.writer import NewStamps, PoolWriter
 from lumos.profiles.reference import render_galsim
-from lumos.psf import MoffatPsf
-from lumos.simulate.backgrounds import BackgroundPool
-from lumos.simulate.pool_writer import NewStamps, PoolWriter
+from lumos.psfs import MoffatPsf
 from lumos.simulate.population import load_population
 from lumos.simulate.stamp_settings import CatalogScatter, StampSettings
 from lumos.simulate.stamp_simulator import StampSimulator

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lumos.measure.scales import fit_scales
-from lumos.validate.statistics import sigma68
+from lumos.coadds.scales import fit_scales
+from lumos.statistics import sigma68
 
 #: Stated errors of the zero points, and scatter of the true ones.
 STATED, TRUE = 0.05, 0.02

@@ -21,7 +21,7 @@ from scipy.special import gammaln, logsumexp
 
 from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.simulate.population import PIVOT_MAG, Morphology, Population
-from lumos.simulate.sed import LINE_WAVELENGTHS, PAUCAM_PASSBANDS, SedFamily, continuum_basis
+from lumos.spectra.sed import LINE_WAVELENGTHS, PAUCAM_PASSBANDS, SedFamily, continuum_basis
 
 Array = NDArray[np.float64]
 

@@ -17,21 +17,21 @@ import numpy as np
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, Float32Array, FloatArray
 from lumos.errors import LumosValueError
 from lumos.images.stamps import cut_stamps
-from lumos.measure.background_settings import BackgroundSettings
-from lumos.measure.backgrounds import make_backgrounds
 from lumos.pdf import FluxPrior, LogPrior, catalogue_prior
+from lumos.pools.cut import make_backgrounds
+from lumos.pools.pool import BackgroundPool
+from lumos.pools.settings import BackgroundSettings
 from lumos.settings import load_simulation
-from lumos.simulate.backgrounds import BackgroundPool
 from lumos.simulate.exposures import expose_known, simulate_survey
+from lumos.simulate.field import draw_field
 from lumos.simulate.flux_prior import PopulationPrior
 from lumos.simulate.plan import plan_exposures
 from lumos.simulate.population import load_population
-from lumos.simulate.scene import draw_field
-from lumos.simulate.sed import PAUCAM_PASSBANDS
 from lumos.simulate.settings import SurveySimulation
 from lumos.simulate.stamp_settings import StampSettings
 from lumos.simulate.stamp_simulator import StampSimulator
 from lumos.simulate.stamps import SimulatedStamps
+from lumos.spectra.sed import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
 
 __all__ = ["KINDS", "MAG_RANGE", "LimitSet", "Priors", "build_limit_set", "learn_priors", "log_prior_of", "prior_of"]

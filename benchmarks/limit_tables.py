@@ -24,9 +24,8 @@ from limit_stamps import LimitSet, Priors, log_prior_of
 from lumos.conventions import AnyArray, FloatArray
 from lumos.estimators import ESTIMATORS
 from lumos.pdf import FluxPdf
-from lumos.validate.calibration import pit_ks
+from lumos.statistics import pit_ks, sigma68
 from lumos.validate.limits import LogDensity, grid_posterior, matched_filter_posterior, prior_only
-from lumos.validate.statistics import sigma68
 
 __all__ = ["BOUND", "Prediction", "classical_predictions", "group_tables", "limit_predictions", "table"]
 

@@ -13,22 +13,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from lumos.adaptation.compare import figures_table
+from lumos.adaptation.pairs import choose_pairs, open_run
+from lumos.adaptation.run import adapt_model
+from lumos.adaptation.settings import AdaptSettings
 from lumos.catalogs.parent import read_parent, write_parent
-from lumos.catalogs.tables import list_column, read_shards
+from lumos.catalogs.schema import list_column, read_shards
 from lumos.files import read_json
 from lumos.flags import UNUSABLE
-from lumos.measure.pairs import choose_pairs, open_run
-from lumos.measure.run import measure_run
-from lumos.measure.settings import MeasureSettings
 from lumos.pdf import FluxPrior, GaussianMixture, posterior
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
-from lumos.training.adapt_settings import AdaptSettings
 from lumos.validate.accuracy import look_up_truth
 from lumos.validate.calibration import PdfMetrics, metrics_table, pdf_metrics
-from lumos.validate.transfer import figures_table
-from lumos.workflows import adapt_model
 
 MODEL = "paucam-mock"
 OVERRIDES = (

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from vista_repeats import prepare
 
+from lumos.adaptation.compare import figures_table
+from lumos.adaptation.run import adapt_model
+from lumos.adaptation.settings import AdaptSettings
 from lumos.files import read_json
-from lumos.measure.run import measure_run
-from lumos.measure.settings import MeasureSettings
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
 from lumos.surveys import load_survey
-from lumos.training.adapt_settings import AdaptSettings
-from lumos.validate.transfer import figures_table
-from lumos.workflows import adapt_model
 
 #: Weights of the injected galaxies and of the pairs.
 WEIGHTS = {"both losses": (1.0, 1.0), "injected galaxies alone": (1.0, 0.0), "injected galaxies four times": (4.0, 1.0)}

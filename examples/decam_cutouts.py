@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from astropy.table import Table
 
-from lumos.catalogs.tables import read_shards
-from lumos.measure.run import measure_run
-from lumos.measure.settings import CatalogSettings, MeasureSettings
+from lumos.catalogs.schema import read_shards
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
+from lumos.sources.settings import CatalogSettings
 from lumos.surveys import load_survey
-from lumos.workflows import make_catalog
+from lumos.workflows.catalog import make_catalog
 
 #: The cutouts are 41 x 51 pixels around one galaxy: an annulus of 30-45 pixels has no room, and the sky
 #: is too little to tell a steep profile from the background, so that the index is given.

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.spatial import cKDTree
 
+from lumos.background.settings import NoiseSettings
 from lumos.catalogs.parent import read_parent
-from lumos.catalogs.tables import read_shards
-from lumos.measure.run import measure_run
-from lumos.measure.settings import MeasureSettings, NoiseSettings
+from lumos.catalogs.schema import read_shards
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey

@@ -18,11 +18,11 @@ from lumos.conventions import FloatArray
 from lumos.nets.checkpoint import load_model
 from lumos.nets.domain import exposure_verdict
 from lumos.nets.model import FluxModel
-from lumos.simulate.backgrounds import BackgroundPool
+from lumos.pools.pool import BackgroundPool
+from lumos.simulate.faults import simulate_faulty
 from lumos.simulate.stamp_settings import StampSettings
 from lumos.simulate.stamps import SimulatedStamps
 from lumos.training.data import describe_inputs
-from lumos.training.faults import simulate_faulty
 from lumos.training.settings import read_training
 
 #: Signal-to-noise ratios of the table.

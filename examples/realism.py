@@ -21,19 +21,20 @@ from lumos.catalogs.parent import ParentCatalog, read_parent
 from lumos.flags import Flag
 from lumos.images import cut_stamps, read_exposure
 from lumos.images.exposure import Exposure
-from lumos.measure.background_settings import BackgroundSettings
-from lumos.measure.backgrounds import make_backgrounds
-from lumos.measure.exposure import measure_exposure
-from lumos.measure.objects import PlacedObjects, place_objects
-from lumos.measure.settings import CatalogSettings, MeasureSettings, PsfSettings
+from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.objects import PlacedObjects, place_objects
+from lumos.photometry.settings import MeasureSettings
+from lumos.pools.cut import make_backgrounds
+from lumos.pools.pool import BackgroundPool
+from lumos.pools.settings import BackgroundSettings
 from lumos.settings import load_simulation
-from lumos.simulate.backgrounds import BackgroundPool
 from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.population import load_population
-from lumos.simulate.sed import PAUCAM_PASSBANDS
 from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
+from lumos.sources.settings import CatalogSettings, PsfSettings
+from lumos.spectra.sed import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
-from lumos.workflows import make_catalog, make_psfs
+from lumos.workflows.catalog import make_catalog, make_psfs
 
 SIZE = 60
 #: Half-light radius in pixels of the largest galaxies that are compared.

@@ -12,15 +12,15 @@ from astropy.table import Table
 
 from lumos.conventions import AnyArray
 from lumos.images import read_exposure
-from lumos.measure.background_settings import BackgroundSettings
-from lumos.measure.backgrounds import make_backgrounds
+from lumos.pools.cut import make_backgrounds
+from lumos.pools.pool import BackgroundPool
+from lumos.pools.settings import BackgroundSettings
 from lumos.report.simulation import draw_distributions, draw_images
 from lumos.settings import load_simulation
-from lumos.simulate.backgrounds import BackgroundPool
 from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.population import load_population
-from lumos.simulate.sed import PAUCAM_PASSBANDS
 from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
+from lumos.spectra.sed import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
 
 MAGNITUDES = (18.5, 20.3, 22.3)

@@ -13,18 +13,19 @@ from sdss_stripe82 import load_galaxies
 from lumos.catalogs.parent import ParentCatalog, read_parent
 from lumos.flags import Flag
 from lumos.images import read_exposure
-from lumos.measure.background_settings import BackgroundSettings
-from lumos.measure.backgrounds import make_backgrounds
-from lumos.measure.exposure import measure_exposure
-from lumos.measure.objects import place_objects
-from lumos.measure.settings import CatalogSettings, MeasureSettings, PsfSettings
-from lumos.report.plots import draw_twins
+from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.objects import place_objects
+from lumos.photometry.settings import MeasureSettings
+from lumos.pools.cut import make_backgrounds
+from lumos.pools.pool import BackgroundPool
+from lumos.pools.settings import BackgroundSettings
+from lumos.report.accuracy import draw_twins
 from lumos.settings import load_simulation
-from lumos.simulate.backgrounds import BackgroundPool
 from lumos.simulate.exposures import simulate_survey
+from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.surveys import Survey, load_survey
 from lumos.validate.twins import Twins, compare_twins, make_twins
-from lumos.workflows import make_catalog, make_psfs
+from lumos.workflows.catalog import make_catalog, make_psfs
 
 #: Galaxies with a signal-to-noise ratio in this range have twins: light enough to compare, sky enough to matter.
 SNR = (8.0, 200.0)

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from lumos.background.settings import NoiseSettings
 from lumos.catalogs.parent import ParentCatalog, read_parent, write_parent
-from lumos.measure.run import measure_run
-from lumos.measure.settings import NETWORK, CatalogSettings, MeasureSettings, NoiseSettings, PsfSettings
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import NETWORK, MeasureSettings
+from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.surveys import load_survey
 from lumos.validate.repeats import Repeats, fit_relative_floor, run_repeats
-from lumos.workflows import make_catalog, make_psfs
+from lumos.workflows.catalog import make_catalog, make_psfs
 
 EDGES = np.array([15.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.0, 23.0])
 #: Brighter than this the sky's noise is not what limits a measurement.

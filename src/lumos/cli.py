@@ -120,7 +120,7 @@ def measure(
     how, files = _survey_and_files(survey, exposures, psf)
     _check_file(catalog, "parent catalogue")
     with show_progress("measure") as progress:
-        from lumos.measure.run import measure_run  # noqa: PLC0415
+        from lumos.photometry.run import measure_run  # noqa: PLC0415
 
         report = measure_run(files, catalog, out, how, settings, psf_dir=psf, workers=workers, progress=progress)
     typer.echo(
@@ -152,7 +152,7 @@ def catalog(
     _check_file(image, "file")
     check_parquet_name(out)
     with show_progress("catalog") as progress:
-        from lumos.workflows import make_catalog  # noqa: PLC0415
+        from lumos.workflows.catalog import make_catalog  # noqa: PLC0415
 
         made = make_catalog(image, out, how, settings, psf_dir=psf, overwrite=overwrite, progress=progress)
     typer.echo(made)
@@ -174,7 +174,7 @@ def psf(
     how, files = _survey_and_files(survey, images, None)
     _check_file(catalog, "catalogue")
     with show_progress("psf") as progress:
-        from lumos.workflows import make_psfs  # noqa: PLC0415
+        from lumos.workflows.catalog import make_psfs  # noqa: PLC0415
 
         typer.echo(make_psfs(files, out, how, settings, catalog_path=catalog, progress=progress))
 
@@ -215,7 +215,7 @@ def backgrounds(
     settings = load_settings(config, set_ or []).backgrounds
     how, files = _survey_and_files(survey, exposures, psf)
     with show_progress("backgrounds") as progress:
-        from lumos.measure.backgrounds import make_backgrounds  # noqa: PLC0415
+        from lumos.pools.cut import make_backgrounds  # noqa: PLC0415
 
         report = make_backgrounds(files, out, how, settings, psf_dir=psf, progress=progress)
     typer.echo(f"{out}: {report.n_stamps} stamps of {report.n_used} CCDs, {len(report.refused)} refused")
@@ -252,7 +252,7 @@ def coadd(
     for path, what in ((catalog, "catalogue"), (zeropoints, "table of zero points"), (reference, "reference")):
         _check_file(path, what)
     with show_progress("coadd") as progress:
-        from lumos.measure.coadd import coadd_run  # noqa: PLC0415
+        from lumos.coadds.run import coadd_run  # noqa: PLC0415
 
         report = coadd_run(
             runs,
@@ -291,8 +291,8 @@ def sky(
         import numpy as np  # noqa: PLC0415
 
         from lumos.catalogs.parent import read_parent, write_parent  # noqa: PLC0415
-        from lumos.measure.sky import sky_catalog  # noqa: PLC0415
-        from lumos.outputs import lock_file  # noqa: PLC0415
+        from lumos.coadds.sky import sky_catalog  # noqa: PLC0415
+        from lumos.runs.outputs import lock_file  # noqa: PLC0415
 
         parent = read_parent(catalog, columns.columns, columns.radius, columns.made_from)
         with lock_file(out):
@@ -312,7 +312,7 @@ def train(
 
     settings = load_training(run, set_ or [])
     with show_progress("train") as progress:
-        from lumos.workflows import train_model  # noqa: PLC0415
+        from lumos.workflows.train import train_model  # noqa: PLC0415
 
         typer.echo(train_model(settings, out, run=run, workers=workers, progress=progress))
 
@@ -331,7 +331,7 @@ def adapt(
 
     settings = load_settings(config, set_ or []).adapt
     with show_progress("adapt") as progress:
-        from lumos.workflows import adapt_model  # noqa: PLC0415
+        from lumos.adaptation.run import adapt_model  # noqa: PLC0415
 
         typer.echo(adapt_model(model, run, out, settings, force=force, progress=progress))
 
@@ -389,6 +389,6 @@ def demo(
 ) -> None:
     """Run the whole story on a small simulated survey, on the CPU."""
     with show_progress("demo") as progress:
-        from lumos.workflows import run_demo  # noqa: PLC0415
+        from lumos.workflows.demo import run_demo  # noqa: PLC0415
 
         typer.echo(run_demo(out, workers=workers, progress=progress))

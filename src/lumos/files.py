@@ -9,11 +9,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 
@@ -24,12 +21,8 @@ __all__ = [
     "file_stamp",
     "list_changes",
     "name_code",
-    "parse_yaml",
     "read_json",
-    "read_shipped_yaml",
     "read_text",
-    "read_yaml",
-    "shipped_yaml",
     "whole_file",
     "write_atomic",
     "write_json",
@@ -215,62 +208,6 @@ def read_text(path: Path, limit: int = _MAX_SETTINGS) -> str:
         raise LumosConfigError(f"{path}: cannot be read ({reason})") from error
 
 
-def parse_yaml(text: str, source: object, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:  # noqa: ANN401
-    """Parse YAML.
-
-    Parameters
-    ----------
-    text : str
-        YAML.
-    source : object
-        Where it comes from, for messages.
-    loader : type, optional
-        A subclass of ``yaml.SafeLoader``.
-
-    Returns
-    -------
-    object
-        Plain data.
-
-    Raises
-    ------
-    LumosConfigError
-        If it is not YAML, or nested too deep.
-    """
-    try:
-        return yaml.load(text, Loader=loader)  # noqa: S506 (a SafeLoader)
-    except RecursionError as error:
-        raise LumosConfigError(f"{source}: cannot be read (nested too deep)") from error
-    except (yaml.YAMLError, ValueError) as error:
-        # A date of the 13th month is a ValueError.
-        raise LumosConfigError(f"{source}: cannot be read, not YAML ({' '.join(str(error).split())})") from error
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict
-        Its content.
-
-    Raises
-    ------
-    LumosConfigError
-        If it cannot be read, is damaged, or holds something else.
-    """
-    content = parse_yaml(read_text(path), path)
-    if not isinstance(content, dict):
-        what = "nothing" if content is None else type(content).__name__
-        raise LumosConfigError(f"{path}: holds {what}, allowed: a mapping")
-    return content
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds a mapping.
 
@@ -329,51 +266,3 @@ def list_changes(before: object, after: object, name: str = "") -> list[str]:
 def _brief(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def shipped_yaml(package: str, folder: str) -> tuple[str, ...]:
-    """Return the names of the YAML files of a folder that comes with the package.
-
-    Parameters
-    ----------
-    package, folder : str
-        Where.
-
-    Returns
-    -------
-    tuple of str
-        Sorted names, without ending.
-    """
-    names = (item.name for item in resources.files(package).joinpath(folder).iterdir())
-    return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
-
-
-def read_shipped_yaml(package: str, folder: str, what: str, name_or_path: str) -> dict[str, Any]:
-    """Read a mapping from a YAML file that comes with the package, or from the user's own.
-
-    Parameters
-    ----------
-    package, folder : str
-        Where the shipped files are.
-    what : str
-        What one is, for messages.
-    name_or_path : str
-        Name of a shipped one, or the path of a file (ending in ``.yaml`` or ``.yml``).
-
-    Returns
-    -------
-    dict
-        Content of the file.
-
-    Raises
-    ------
-    LumosConfigError
-        If there is none of that name (the shipped ones are listed), or the file cannot be read or holds no mapping.
-    """
-    names = shipped_yaml(package, folder)
-    if name_or_path in names:
-        return read_yaml(Path(str(resources.files(package).joinpath(folder, f"{name_or_path}.yaml"))))
-    if name_or_path.endswith((".yaml", ".yml")):
-        return read_yaml(Path(name_or_path))
-    allowed = ", ".join(names)
-    raise LumosConfigError(f"unknown {what} {name_or_path!r}, allowed: {allowed}, or the path of a YAML file")

@@ -2,27 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from lumos.errors import LumosConfigError
-from lumos.files import parse_yaml, read_text
-from lumos.measure.background_settings import BackgroundSettings
-from lumos.measure.settings import CatalogSettings, CoaddSettings, MeasureSettings, PsfSettings
+from lumos.adaptation.settings import AdaptSettings
+from lumos.coadds.settings import CoaddSettings
+from lumos.config import StageSettings, apply_override, read_yaml, validated
+from lumos.photometry.settings import MeasureSettings
+from lumos.pools.settings import BackgroundSettings
 from lumos.simulate.settings import SurveySimulation, read_simulation
-from lumos.training.adapt_settings import AdaptSettings
+from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.training.settings import TrainSettings, read_training
 
 __all__ = ["Settings", "load_settings", "load_simulation", "load_training"]
 
-Model = TypeVar("Model", bound=BaseModel)
 
-
-class Settings(BaseModel):
+class Settings(StageSettings):
     """Settings of every stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     measure: MeasureSettings = MeasureSettings()
     coadd: CoaddSettings = CoaddSettings()
@@ -56,13 +51,15 @@ def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> 
     source = "--set"
     if config is not None:
         source = str(config)
-        loaded = parse_yaml(read_text(config), config)
-        if loaded is not None and not isinstance(loaded, dict):
-            raise LumosConfigError(f"{config}: holds {type(loaded).__name__}, allowed: a mapping per stage")
-        content = loaded or {}
+        content = read_yaml(config, may_be_empty=True)
     for override in overrides:
-        _apply(content, override)
-    return _validated(Settings, content, source)
+        apply_override(content, override)
+    hint = ""
+    if {"header", "flux_unit"} & set(content):
+        hint = " (is this a survey file? give it with --survey)"
+    elif source == "--set" and set(content) - set(Settings.model_fields):
+        hint = " (write stage.field=value, as measure.stamp_size=40)"
+    return validated(Settings, content, source, hint)
 
 
 def load_simulation(name_or_path: str, overrides: Sequence[str] = ()) -> SurveySimulation:
@@ -87,8 +84,8 @@ def load_simulation(name_or_path: str, overrides: Sequence[str] = ()) -> SurveyS
     """
     content = read_simulation(name_or_path)
     for override in overrides:
-        _apply(content, override)
-    return _validated(SurveySimulation, content, name_or_path)
+        apply_override(content, override)
+    return validated(SurveySimulation, content, name_or_path)
 
 
 def load_training(name_or_path: str, overrides: Sequence[str] = ()) -> TrainSettings:
@@ -113,43 +110,5 @@ def load_training(name_or_path: str, overrides: Sequence[str] = ()) -> TrainSett
     """
     content = read_training(name_or_path)
     for override in overrides:
-        _apply(content, override)
-    return _validated(TrainSettings, content, name_or_path)
-
-
-def _validated(model: type[Model], content: dict[str, Any], source: str) -> Model:
-    """Check content against a model; the first problem becomes one line."""
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        keys = _allowed_keys(model, first["loc"]) if first["type"] == "extra_forbidden" else []
-        allowed = f"; allowed: {', '.join(keys)}" if keys else ""
-        plain = {"extra_forbidden": "no such key", "tuple_type": "must be a list, as [a, b]"}
-        text = plain.get(first["type"], first["msg"])
-        if {"header", "flux_unit"} & set(content):
-            text += " (is this a survey file? give it with --survey)"
-        elif first["type"] == "extra_forbidden" and len(first["loc"]) == 1 and source == "--set":
-            text += " (write stage.field=value, as measure.stamp_size=40)"
-        raise LumosConfigError(f"{source}: {where}: {text}{allowed}") from error
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    """Put one ``stage.field=value`` into the nested content."""
-    key, equals, value = override.partition("=")
-    path = key.split(".")
-    if not equals or not all(path):
-        raise LumosConfigError(f"--set {override!r}: allowed: stage.field=value")
-    for name in path[:-1]:
-        content = content.setdefault(name, {})
-        if not isinstance(content, dict):
-            raise LumosConfigError(f"--set {override!r}: {name!r} is a value, not a group of settings")
-    content[path[-1]] = parse_yaml(value, f"--set {override[:200]!r}")
-
-
-def _allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that are allowed beside the one at ``location``."""
-    for name in location[:-1]:
-        model = get_type_hints(model)[str(name)]
-    return sorted(model.model_fields)
+        apply_override(content, override)
+    return validated(TrainSettings, content, name_or_path)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from lumos.cli import main
-from lumos.measure.run import measure_run
-from lumos.measure.settings import MeasureSettings
 from lumos.nets.checkpoint import load_model
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey

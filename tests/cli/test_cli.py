@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from lumos import __version__
 from lumos.catalogs.parent import read_parent
-from lumos.catalogs.tables import read_shards
+from lumos.catalogs.schema import read_shards
 from lumos.cli import app, main
 from lumos.flags import Flag
 from lumos.images import read_exposure, sky_to_pixel
@@ -149,7 +149,7 @@ def test_nothing_slow_is_imported_before_the_arguments_are_checked(tmp_path):
         "a.fits --catalog none.csv": "none.csv: no such parent catalogue",
         "b.fits c.fits --catalog a.fits": "b.fits: no such file, nor any of 1 others",
         "a.fits --catalog a.fits --psf none": "none: no such folder (PSF files)",
-        "a.fits --catalog a.fits --set measure.stamp=1": "measure.stamp: no such key",
+        "a.fits --catalog a.fits --set measure.stamp=1": "unknown key 'measure.stamp', allowed: annulus_inner",
     }
     command = [sys.executable, "-c", code, *calls]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
@@ -275,7 +275,7 @@ def test_simulate(monkeypatch, capsys, tmp_path):
     [
         (["nothing"], "unknown preset 'nothing', allowed: paucam-field, paucam-mini, wide, or the path of a YAML file"),
         (["none.yaml"], "none.yaml: cannot be read"),
-        (["wide", "--set", "camera.depth=3"], "camera.depth: no such key; allowed: detectors"),
+        (["wide", "--set", "camera.depth=3"], "unknown key 'camera.depth', allowed: detectors"),
         (["wide", "--set", "bands=[NB455]"], "unknown band 'NB455' for survey generic"),
         (["wide", "--workers", "0"], "workers: got 0, allowed: >= 1"),
         (["paucam-mini", "--set", "seeing.fwhm_limits=[0.7, 9]", "--set", "seeing.fwhm=8"], "PSF FWHM of NB455_before"),

@@ -17,8 +17,8 @@ from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosDataError
 from lumos.flags import Flag, MaskPlane
 from lumos.images import MoffatModel, read_exposure
-from lumos.measure.exposure import measure_exposure
-from lumos.measure.settings import MeasureSettings
+from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.settings import MeasureSettings
 from lumos.surveys import load_survey
 
 pytestmark = [pytest.mark.science, pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")]

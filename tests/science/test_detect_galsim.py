@@ -16,13 +16,13 @@ from lumos.errors import LumosDataError
 from lumos.flags import CatalogFlag, MaskPlane
 from lumos.images import sky_to_pixel
 from lumos.images.exposure import Exposure
-from lumos.images.psf import MoffatModel
-from lumos.measure import shapes
-from lumos.measure.completeness import measure_completeness
-from lumos.measure.detect import detect
-from lumos.measure.settings import CatalogSettings, PsfSettings
-from lumos.measure.shapes import make_parent_catalog
-from lumos.measure.stars import fit_star_psf
+from lumos.images.psf_models import MoffatModel
+from lumos.sources import shapes
+from lumos.sources.completeness import measure_completeness
+from lumos.sources.detect import detect
+from lumos.sources.settings import CatalogSettings, PsfSettings
+from lumos.sources.shapes import make_parent_catalog
+from lumos.sources.stars import fit_star_psf
 
 pytestmark = pytest.mark.science
 SCALE, STEP, ROWS, NOISE = 0.3, 70, 9, 3.0

@@ -12,7 +12,8 @@ import pytest
 import torch
 from astropy.io import fits
 
-from lumos.estimators import ESTIMATORS, Ellipses, StampBatch, measure_correlation, optimal
+from lumos.background.correlation import measure_correlation
+from lumos.estimators import ESTIMATORS, Ellipses, StampBatch, optimal
 
 pytestmark = pytest.mark.science
 

@@ -5,8 +5,8 @@ import pytest
 
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import expose, expose_known
+from lumos.simulate.field import draw_field
 from lumos.simulate.plan import plan_exposures
-from lumos.simulate.scene import draw_field
 
 pytestmark = pytest.mark.science
 

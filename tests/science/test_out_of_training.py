@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lumos.measure.background_settings import BackgroundSettings
-from lumos.measure.backgrounds import make_backgrounds
 from lumos.nets.checkpoint import load_model
+from lumos.pools.cut import make_backgrounds
+from lumos.pools.pool import BackgroundPool
+from lumos.pools.settings import BackgroundSettings
 from lumos.settings import load_simulation
-from lumos.simulate.backgrounds import BackgroundPool
 from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.stamp_settings import StampSettings
 from lumos.surveys import load_survey

@@ -13,9 +13,9 @@ from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.estimators.aperture import aperture
 from lumos.estimators.base import Ellipses, StampBatch
 from lumos.profiles.sersic import render_sersic
-from lumos.psf import MoffatPsf
+from lumos.psfs import MoffatPsf
 from lumos.simulate.population import load_instrument, load_population
-from lumos.simulate.sed import PAUCAM_PASSBANDS
+from lumos.spectra.sed import PAUCAM_PASSBANDS
 
 pytestmark = pytest.mark.science
 

@@ -9,11 +9,11 @@ import pytest
 from lumos.catalogs.parent import read_parent
 from lumos.errors import LumosDataError
 from lumos.images import read_exposure
-from lumos.measure.background_settings import BackgroundSettings
-from lumos.measure.backgrounds import make_backgrounds
-from lumos.measure.objects import place_objects
-from lumos.measure.settings import MeasureSettings
-from lumos.simulate.backgrounds import BackgroundPool
+from lumos.photometry.objects import place_objects
+from lumos.photometry.settings import MeasureSettings
+from lumos.pools.cut import make_backgrounds
+from lumos.pools.pool import BackgroundPool
+from lumos.pools.settings import BackgroundSettings
 from lumos.surveys import load_survey
 from lumos.validate.twins import Twins, central_rows, compare_twins, make_twins
 

@@ -7,7 +7,7 @@ from astropy.io import fits
 
 from lumos.profiles import render_sersic
 from lumos.profiles.reference import render_galsim
-from lumos.psf import MoffatPsf, PixelPsf
+from lumos.psfs import MoffatPsf, PixelPsf
 
 pytestmark = pytest.mark.science
 

@@ -13,7 +13,7 @@ from background_pools import new_stamps, write_pool
 
 from lumos.nets.checkpoint import load_model, shipped_models
 from lumos.pdf import GaussianMixture
-from lumos.simulate.backgrounds import BackgroundPool
+from lumos.pools.pool import BackgroundPool
 from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import load_population
 from lumos.simulate.stamp_settings import StampSettings

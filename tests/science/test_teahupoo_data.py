@@ -11,18 +11,18 @@ from astropy.io import fits
 
 from lumos.estimators import ESTIMATORS
 from lumos.estimators.optimal import optimal_flux
-from lumos.measure.background_settings import BackgroundSettings
-from lumos.measure.backgrounds import make_backgrounds
-from lumos.measure.settings import PsfSettings
+from lumos.pools.cut import make_backgrounds
+from lumos.pools.pool import BackgroundPool
+from lumos.pools.settings import BackgroundSettings
 from lumos.profiles.reference import render_galsim
-from lumos.psf import MoffatPsf
-from lumos.simulate.backgrounds import BackgroundPool
+from lumos.psfs import MoffatPsf
 from lumos.simulate.population import load_population
 from lumos.simulate.stamp_settings import CatalogScatter, ProposalSettings, StampSettings
 from lumos.simulate.stamp_simulator import StampSimulator
 from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
+from lumos.sources.settings import PsfSettings
 from lumos.surveys import load_survey
-from lumos.workflows import make_psfs
+from lumos.workflows.catalog import make_psfs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from background_pools import flat_pool

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from lumos.psf import MoffatPsf
-from lumos.simulate.backgrounds import BackgroundPool
-from lumos.simulate.pool_writer import NewStamps, PoolWriter
+from lumos.pools.pool import BackgroundPool
+from lumos.pools.writer import NewStamps, PoolWriter
+from lumos.psfs import MoffatPsf
 
 FACTS = {
     "exposure_id": "a",

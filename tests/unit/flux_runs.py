@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from lumos.catalogs.tables import SCHEMA_VERSION, measure_schema, to_arrow, write_shard
+from lumos.catalogs.schema import SCHEMA_VERSION, measure_schema, to_arrow, write_shard
 from lumos.files import file_sha256, write_json
-from lumos.measure.settings import MeasureSettings
+from lumos.photometry.settings import MeasureSettings
 
 #: Where the objects of these runs lie, degrees: over several cells of a partition.
 FIELD = (150.0, 2.0)

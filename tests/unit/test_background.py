@@ -7,8 +7,8 @@ from astropy.stats import sigma_clipped_stats
 from photutils.aperture import CircularAnnulus
 from scipy.special import gammainc, gammaincinv
 
+from lumos.background.annulus import annulus_background, own_light_per_pixel
 from lumos.errors import LumosShapeError, LumosValueError
-from lumos.estimators import annulus_background, own_light_per_pixel
 from lumos.flags import Flag
 
 SIZE = 94

@@ -14,18 +14,18 @@ from background_pools import FACTS, flat_pool, new_stamps, write_pool
 from fits_files import header
 from typer.testing import CliRunner
 
+from lumos.background.correlation import CorrelatedNoise
+from lumos.background.settings import NoiseSettings
 from lumos.cli import app
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
-from lumos.estimators.noise import CorrelatedNoise
 from lumos.flags import MaskPlane
 from lumos.images.reader import read_exposure
-from lumos.measure import backgrounds as module
-from lumos.measure.background_settings import BackgroundSettings
-from lumos.measure.backgrounds import make_backgrounds
-from lumos.measure.settings import NoiseSettings
-from lumos.psf import MoffatPsf, PixelPsf
-from lumos.simulate.backgrounds import BackgroundPool
-from lumos.simulate.pool_writer import PoolWriter
+from lumos.pools import cut as module
+from lumos.pools.cut import make_backgrounds
+from lumos.pools.pool import BackgroundPool
+from lumos.pools.settings import BackgroundSettings
+from lumos.pools.writer import PoolWriter
+from lumos.psfs import MoffatPsf, PixelPsf
 from lumos.surveys import Survey, load_survey
 
 SHAPE = (200, 260)

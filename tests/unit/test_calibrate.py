@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 from flux_runs import exposure, positions, write_run
 
+from lumos.coadds.calibrate import calibrate_run
+from lumos.coadds.settings import CalibrateSettings
 from lumos.errors import LumosDataError
 from lumos.flags import Flag
-from lumos.measure.calibrate import calibrate_run
-from lumos.measure.settings import CalibrateSettings
 
 N = 300
 OBJECTS = np.arange(N)

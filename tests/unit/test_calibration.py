@@ -7,7 +7,8 @@ from scipy import stats
 
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.pdf import GaussianMixture
-from lumos.validate.calibration import binned_pdf_metrics, metrics_table, pdf_metrics, pit_ks
+from lumos.statistics import pit_ks
+from lumos.validate.calibration import binned_pdf_metrics, metrics_table, pdf_metrics
 
 N = 20_000
 SIGMA = 5.0

@@ -65,7 +65,7 @@ def test_a_truncated_file_is_refused_even_with_its_own_digest(folder):
 
 def test_an_unknown_architecture_is_named(folder):
     edit_config(folder, architecture="transformer")
-    with pytest.raises(LumosDataError, match=r"config\.json: architecture='transformer'.*'residual' or 'paper'"):
+    with pytest.raises(LumosDataError, match=r"config\.json: architecture: got 'transformer'.*'residual' or 'paper'"):
         load_model(str(folder))
 
 

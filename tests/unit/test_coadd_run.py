@@ -9,18 +9,18 @@ import pytest
 import yaml
 from flux_runs import exposure, write_catalog, write_run
 
-from lumos.catalogs.tables import list_column, read_shard, write_shard
+from lumos.catalogs.schema import list_column, read_shard, write_shard
+from lumos.coadds.calibrate import Calibration
+from lumos.coadds.partition import partition_sky, sky_cell
+from lumos.coadds.read import read_coadd
+from lumos.coadds.repeat_errors import NO_REPEATS
+from lumos.coadds.rows import CoaddContext, Rows, coadd_likelihoods
+from lumos.coadds.run import coadd_run
+from lumos.coadds.settings import CoaddSettings
+from lumos.coadds.sky import SkyLevels
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.files import file_sha256, read_json, write_json
 from lumos.flags import Flag
-from lumos.measure.calibrate import Calibration
-from lumos.measure.coadd import coadd_run
-from lumos.measure.coadd_read import read_coadd
-from lumos.measure.coadd_rows import CoaddContext, Rows, coadd_likelihoods
-from lumos.measure.partition import partition_sky, sky_cell
-from lumos.measure.repeat_errors import NO_REPEATS
-from lumos.measure.settings import CoaddSettings
-from lumos.measure.sky import SkyLevels
 from lumos.pdf import FluxPrior, GaussianMixture, GridPdf, posterior, to_mixture
 from lumos.validate.calibration import pdf_metrics
 

@@ -13,7 +13,7 @@ from fits_files import header, image, write_mef, write_simple
 from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane
 from lumos.images import MoffatModel, StampModel, list_detectors, read_exposure
-from lumos.psf import moffat_on_pixels
+from lumos.psfs import moffat_on_pixels
 from lumos.surveys import load_survey
 
 GENERIC = load_survey("generic")

@@ -6,19 +6,20 @@ import pytest
 from astropy.io import fits
 from scipy.spatial import cKDTree
 
+from lumos.background.settings import NoiseSettings
 from lumos.catalogs.parent import read_parent
-from lumos.catalogs.tables import read_shards
+from lumos.catalogs.schema import read_shards
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.flags import MaskPlane
 from lumos.images import read_exposure, sky_to_pixel
 from lumos.images.reader import list_detectors
-from lumos.measure.run import measure_run
-from lumos.measure.settings import MeasureSettings, NoiseSettings
-from lumos.psf import MoffatPsf
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
+from lumos.psfs import MoffatPsf
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import expose_known, simulate_survey
+from lumos.simulate.field import Shapes, draw_field, draw_light
 from lumos.simulate.plan import plan_exposures
-from lumos.simulate.scene import Shapes, draw_field, draw_light
 from lumos.simulate.settings import shipped_presets
 from lumos.surveys import load_survey
 from lumos.validate.accuracy import run_accuracy

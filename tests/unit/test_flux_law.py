@@ -12,11 +12,11 @@ from lumos.catalogs.parent import ParentCatalog
 from lumos.estimators import ESTIMATORS
 from lumos.flags import FLAG_TEXT, NAN_FLUX, Flag, MaskPlane
 from lumos.images.exposure import Exposure
-from lumos.images.psf import MoffatModel
-from lumos.measure.exposure import measure_exposure
-from lumos.measure.settings import MeasureSettings
+from lumos.images.psf_models import MoffatModel
 from lumos.nets.checkpoint import read_config, shipped_models
 from lumos.nets.domain import psf_score
+from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.settings import MeasureSettings
 from lumos.profiles.sersic import render_sersic
 
 SHAPE, STEP, FWHM = (480, 480), 120, 3.6

@@ -11,12 +11,12 @@ from astropy.wcs import WCS
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.flags import MaskPlane
 from lumos.images.exposure import Exposure
-from lumos.images.psf import MoffatModel
+from lumos.images.psf_models import MoffatModel
 from lumos.images.stamps import cut_stamps
 from lumos.profiles.reference import render_galsim
 from lumos.profiles.sersic import render_sersic
+from lumos.simulate.field import Shapes
 from lumos.simulate.inject import draw_positions, inject
-from lumos.simulate.scene import Shapes
 
 GAIN, SKY = 2.0, 3.0
 PSF = MoffatModel(3.2, 3.5)

@@ -9,16 +9,16 @@ import torch
 from astropy.wcs import WCS
 from scipy import stats
 
+from lumos.adaptation.injected import InjectedStamps, inject_round, training_stamps
+from lumos.adaptation.inputs import Ccd, prepare
+from lumos.background.noise import ExposureNoise
 from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosDataError
 from lumos.images.exposure import Exposure
-from lumos.images.psf import MoffatModel
-from lumos.measure.injected import InjectedStamps, inject_round, training_stamps
-from lumos.measure.noise import ExposureNoise
-from lumos.measure.objects import place_objects
-from lumos.measure.prepared import Ccd, prepare
-from lumos.measure.settings import MeasureSettings
+from lumos.images.psf_models import MoffatModel
 from lumos.nets.model import FluxModel, ModelConfig
+from lumos.photometry.objects import place_objects
+from lumos.photometry.settings import MeasureSettings
 from lumos.simulate.draws import FluxProposal
 from lumos.simulate.stamp_settings import CatalogScatter, StampSettings
 

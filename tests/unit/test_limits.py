@@ -4,8 +4,8 @@ from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
 from lumos.errors import LumosShapeError, LumosValueError
+from lumos.statistics import sigma68
 from lumos.validate.limits import grid_posterior, matched_filter_posterior, prior_only
-from lumos.validate.statistics import sigma68
 
 SIZE = 12
 LEVELS = np.array([0.02, 0.16, 0.5, 0.84, 0.98])

@@ -10,14 +10,15 @@ from astropy.io import fits
 from fits_files import SCALE, header
 
 from lumos.catalogs.parent import read_parent
-from lumos.catalogs.tables import read_shards
+from lumos.catalogs.schema import read_shards
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
 from lumos.flags import Flag, catalog_flag_metadata
-from lumos.measure.run import measure_run
-from lumos.measure.settings import CatalogSettings, MeasureSettings, PsfSettings
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
+from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.surveys import load_survey
 from lumos.workflows import catalog as workflow
-from lumos.workflows import make_catalog, make_psfs
+from lumos.workflows.catalog import make_catalog, make_psfs
 
 SIDE, SHIFT = 200, 160
 GENERIC = load_survey("generic")

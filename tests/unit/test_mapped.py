@@ -9,9 +9,9 @@ from lumos.catalogs import parent as parent_module
 from lumos.catalogs.mapped import map_catalog, write_mapped
 from lumos.catalogs.parent import ParentCatalog
 from lumos.images import read_exposure, sky_to_pixel
-from lumos.measure.exposure import measure_exposure
-from lumos.measure.objects import catalog_near
-from lumos.measure.settings import MeasureSettings
+from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.objects import catalog_near
+from lumos.photometry.settings import MeasureSettings
 from lumos.surveys import load_survey
 
 

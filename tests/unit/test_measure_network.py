@@ -9,12 +9,12 @@ from estimator_batches import gaussian_batch
 
 from lumos.errors import LumosDataError, LumosShapeError
 from lumos.estimators import optimal
-from lumos.measure.network import check_model, model_facts, summarise
 from lumos.nets.checkpoint import save_model
 from lumos.nets.estimator import bin_stamps, network_fluxes
 from lumos.nets.inputs import SideInputs
 from lumos.nets.model import FluxModel, ModelConfig
 from lumos.pdf import GaussianMixture, TruncatedMixture
+from lumos.photometry.network import check_model, model_facts, summarise
 
 SMALL = {"channels": [4, 6, 8], "hidden": 16}
 

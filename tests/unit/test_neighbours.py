@@ -9,13 +9,13 @@ from fits_files import wcs_cards
 from lumos.catalogs.parent import ParentCatalog
 from lumos.flags import Flag
 from lumos.images.exposure import Exposure
-from lumos.images.psf import MoffatModel
-from lumos.measure.exposure import measure_exposure
-from lumos.measure.neighbours import has_neighbour
-from lumos.measure.objects import PlacedObjects, place_objects
-from lumos.measure.settings import MeasureSettings
+from lumos.images.psf_models import MoffatModel
+from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.neighbours import has_neighbour
+from lumos.photometry.objects import PlacedObjects, place_objects
+from lumos.photometry.settings import MeasureSettings
 from lumos.profiles.sersic import render_sersic
-from lumos.psf import MoffatPsf
+from lumos.psfs import MoffatPsf
 
 SETTINGS = MeasureSettings(estimators=("optimal",), noise={"correlation": "none"})
 FWHM, BETA, ZEROPOINT, SHAPE = 3.8, 3.5, 27.0, (200, 200)

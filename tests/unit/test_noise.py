@@ -12,14 +12,20 @@ from fits_files import wcs_cards
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
+from lumos.background.correlation import (
+    DEFAULT_RADII,
+    CorrelatedNoise,
+    apply_correlation,
+    measure_correlation,
+    source_free,
+)
 from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosShapeError, LumosValueError
-from lumos.estimators import CorrelatedNoise, FluxResult, apply_correlation, elliptical_overlap, measure_correlation
-from lumos.estimators.noise import DEFAULT_RADII, source_free
+from lumos.estimators import FluxResult, elliptical_overlap
 from lumos.images.exposure import Exposure
-from lumos.images.psf import MoffatModel
-from lumos.measure.exposure import measure_exposure
-from lumos.measure.settings import MeasureSettings
+from lumos.images.psf_models import MoffatModel
+from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.settings import MeasureSettings
 
 
 def smoothing_kernel(sigma):

@@ -11,7 +11,7 @@ from astropy.io import fits
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.images import MoffatModel, StampModel, image_fwhm, load_psfex, load_stamp_psf, read_psf_table
 from lumos.images.psf_table import TableRow
-from lumos.psf import MoffatPsf, PixelPsf
+from lumos.psfs import MoffatPsf, PixelPsf
 
 SHAPE = (4096, 2048)
 ZERO = np.zeros(1)

@@ -17,12 +17,12 @@ from lumos.errors import LumosDataError, LumosValueError
 from lumos.estimators import ESTIMATORS
 from lumos.flags import Flag
 from lumos.images import MoffatModel, read_exposure
-from lumos.images.psf import fwhm_on_pixels, image_fwhm, moffat_stamp
-from lumos.measure.exposure import measure_exposure
-from lumos.measure.settings import MeasureSettings
+from lumos.images.psf_models import fwhm_on_pixels, image_fwhm, moffat_stamp
 from lumos.nets.checkpoint import shipped_models
+from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.settings import MeasureSettings
 from lumos.profiles.sersic import render_sersic
-from lumos.psf import MoffatPsf, PixelPsf, moffat_before_pixel, moffat_on_pixels
+from lumos.psfs import MoffatPsf, PixelPsf, moffat_before_pixel, moffat_on_pixels
 from lumos.surveys import load_survey
 
 ONE, ZERO = np.ones(1), np.zeros(1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lumos.measure.repeat_errors import NO_REPEATS, fit_independent_share, repeat_pairs
+from lumos.coadds.repeat_errors import NO_REPEATS, fit_independent_share, repeat_pairs
 
 
 def test_pairs_are_disjoint_and_of_one_object():

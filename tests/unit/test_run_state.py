@@ -10,13 +10,13 @@ import pytest
 from astropy.io import fits
 from test_measure import SHAPE, catalog_at, run, write_exposure
 
+from lumos.adaptation.pairs import open_run
 from lumos.catalogs.parent import write_parent
-from lumos.catalogs.tables import read_shards
+from lumos.catalogs.schema import read_shards
 from lumos.errors import LumosConfigError, LumosDataError, LumosError
-from lumos.measure import run as module
-from lumos.measure.pairs import open_run
-from lumos.measure.run import measure_run
-from lumos.measure.settings import MeasureSettings
+from lumos.photometry import run as module
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
 from lumos.surveys import Survey, load_survey
 
 OBJECTS = catalog_at([100, 50], [100, 50])

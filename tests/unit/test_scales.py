@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lumos.measure.scales import fit_scales
+from lumos.coadds.scales import fit_scales
 
 NOTHING = np.zeros(0), np.zeros(0), np.zeros(0, dtype=int), np.zeros(0, dtype=int)
 

@@ -9,7 +9,7 @@ from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane
 from lumos.images import load_psfield, read_exposure
 from lumos.images.sdss import read_span_mask
-from lumos.psf import PixelPsf
+from lumos.psfs import PixelPsf
 from lumos.surveys import load_survey
 
 NY, NX = 200, 240

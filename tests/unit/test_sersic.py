@@ -10,7 +10,7 @@ from lumos.profiles import render_sersic
 from lumos.profiles.grids import plan_grids
 from lumos.profiles.objects import check_objects
 from lumos.profiles.transforms import moffat_table, sersic_b, sersic_table
-from lumos.psf import MoffatPsf, PixelPsf
+from lumos.psfs import MoffatPsf, PixelPsf
 
 # Errors of the renderer, from the cut-off in wavenumber and the table, in units of a stamp's peak.
 PEAK_TOL = 1e-4

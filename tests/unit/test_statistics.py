@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from lumos.statistics import sigma68
 from lumos.validate.accuracy import accuracy, accuracy_table
-from lumos.validate.statistics import binned_statistics, sigma68
+from lumos.validate.statistics import binned_statistics
 
 
 def test_sigma68_of_a_gaussian(rng):

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lumos.catalogs.tables import measure_schema, read_shard, read_shards, write_shard
+from lumos.catalogs.schema import measure_schema, read_shard, read_shards, write_shard
 from lumos.errors import LumosDataError
 from lumos.files import file_sha256, read_json, write_json
 from lumos.flags import FLAG_TEXT, MASK_TEXT, Flag, MaskPlane, flag_names

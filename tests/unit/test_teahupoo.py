@@ -12,18 +12,19 @@ from background_pools import flat_pool, new_stamps, write_pool
 from fits_files import wcs_cards
 from scipy.integrate import quad
 
+from lumos.background.settings import NoiseSettings
 from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosConfigError, LumosDataError, LumosShapeError, LumosValueError
 from lumos.estimators import ESTIMATORS
 from lumos.flags import MaskPlane
 from lumos.images.exposure import Exposure
-from lumos.images.psf import MoffatModel, image_fwhm
-from lumos.measure.exposure import measure_exposure
-from lumos.measure.settings import MeasureSettings, NoiseSettings
+from lumos.images.psf_models import MoffatModel, image_fwhm
+from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.settings import MeasureSettings
+from lumos.pools.pool import BackgroundPool
 from lumos.profiles import render_sersic
 from lumos.profiles.reference import render_galsim
-from lumos.psf import MoffatPsf, PixelPsf
-from lumos.simulate.backgrounds import BackgroundPool
+from lumos.psfs import MoffatPsf, PixelPsf
 from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import load_population
 from lumos.simulate.stamp_settings import CatalogScatter, ProposalSettings, StampSettings

@@ -6,8 +6,8 @@ import torch
 from background_pools import flat_pool, new_stamps, write_pool
 
 from lumos.errors import LumosConfigError, LumosDataError
+from lumos.pools.pool import BackgroundPool
 from lumos.settings import load_training
-from lumos.simulate.backgrounds import BackgroundPool
 from lumos.training import loop
 from lumos.training.data import TrainingStream, _turned, split_pool
 from lumos.training.loop import learning_rate, train_network

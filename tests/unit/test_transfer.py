@@ -10,17 +10,17 @@ import torch
 from scipy import stats
 from torch.nn import Module
 
+from lumos.adaptation.compare import compare_held_out, figures_table, find_excesses
+from lumos.adaptation.held_out import HeldOutRows, measure_held_out
+from lumos.adaptation.pairs import choose_pairs, open_run
+from lumos.adaptation.settings import AdaptSettings
+from lumos.adaptation.transfer import labelled_inputs, pair_inputs, pair_loss, split_model, transfer
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.flags import Flag
-from lumos.measure.pairs import choose_pairs, open_run
 from lumos.nets.inputs import NetworkInputs
 from lumos.nets.losses import overlap_nll
 from lumos.nets.model import FluxModel, ModelConfig
 from lumos.simulate.draws import FluxProposal
-from lumos.training.adapt_settings import AdaptSettings
-from lumos.training.held_out import HeldOutRows, measure_held_out
-from lumos.training.transfer import labelled_inputs, pair_inputs, pair_loss, split_model, transfer
-from lumos.validate.transfer import compare_held_out, figures_table, find_excesses
 
 PROPOSAL = FluxProposal()
 SMALL = {"channels": [4, 6, 8], "hidden": 16}

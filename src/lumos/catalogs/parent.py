@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS, candidates, check_frame, find_column, to_standard_unit
 from lumos.catalogs.formats import TableFile, open_table
-from lumos.catalogs.tables import write_shard
+from lumos.catalogs.schema import write_shard
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.flags import catalog_flag_metadata

@@ -1,7 +1,7 @@
 """Exposures: readers, masks, WCS, PSF models and stamps."""
 
 from lumos.images.exposure import Exposure
-from lumos.images.psf import (
+from lumos.images.psf_models import (
     MoffatModel,
     PsfModel,
     StampModel,

@@ -9,8 +9,8 @@ import numpy as np
 from lumos.conventions import FloatArray
 from lumos.errors import LumosDataError
 from lumos.images.fitsfile import fits_context, open_fits
-from lumos.images.psf import image_fwhm
-from lumos.psf import PixelPsf
+from lumos.images.psf_models import image_fwhm
+from lumos.psfs import PixelPsf
 
 __all__ = ["PsfexModel", "load_psfex"]
 

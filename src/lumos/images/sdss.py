@@ -14,9 +14,9 @@ from lumos.conventions import Float32Array, FloatArray
 from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane
 from lumos.images.fitsfile import fits_context, open_fits
-from lumos.images.psf import image_fwhm
+from lumos.images.psf_models import image_fwhm
 from lumos.images.scatter import clipped_scatter
-from lumos.psf import PixelPsf
+from lumos.psfs import PixelPsf
 
 __all__ = ["FrameNoise", "SdssKlModel", "load_psfield", "read_frame_noise", "read_span_mask"]
 

@@ -5,10 +5,10 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from lumos.config import validated
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.files import file_sha256, read_json, whole_file, write_atomic
 from lumos.nets.domain import DomainNetwork
@@ -123,11 +123,9 @@ def read_config(name_or_path: str) -> ModelConfig:
     """
     path = find_model(name_or_path) / _CONFIG
     try:
-        return ModelConfig.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise LumosDataError(f"{path}: {where}={first['input']!r}: {first['msg']}") from error
+        return validated(ModelConfig, read_json(path), path)
+    except LumosConfigError as error:
+        raise LumosDataError(str(error)) from error
 
 
 def load_model(name_or_path: str) -> FluxModel:

@@ -1,13 +1,13 @@
 """A network with all that is needed to use it: what it was trained for, its inputs and the unit of its output."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from lumos.config import Count, StageSettings
 from lumos.conventions import BoolArray, FloatArray
 from lumos.errors import LumosConfigError
 from lumos.estimators import StampBatch
@@ -20,10 +20,8 @@ from lumos.nets.residual import ResidualNetwork
 __all__ = ["FluxModel", "ModelConfig"]
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(StageSettings):
     """Description of a model: ``config.json`` of its folder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
     """Name of the model."""
@@ -37,7 +35,7 @@ class ModelConfig(BaseModel):
     """Bands that it was trained on, in the order of its embedding; none: any band."""
     states: tuple[str, ...] = ()
     """Camera states, in the order of its embedding; none: any state."""
-    stamp_size: Annotated[int, Field(ge=1)] = 60
+    stamp_size: Count = 60
     """Side of its stamps in pixels."""
     profile_image: bool = True
     """Whether the network sees the image of the profile."""

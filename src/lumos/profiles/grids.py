@@ -12,7 +12,7 @@ from lumos.conventions import FloatArray
 from lumos.profiles.objects import Objects
 from lumos.profiles.transforms import moffat_cutoff
 from lumos.profiles.wings import wing_brightness
-from lumos.psf import MoffatPsf, PixelPsf
+from lumos.psfs import MoffatPsf, PixelPsf
 
 __all__ = ["Grid", "Plan", "plan_grids"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.profiles.transforms import moffat_alpha, sersic_b
-from lumos.psf import MoffatPsf, PixelPsf
+from lumos.psfs import MoffatPsf, PixelPsf
 
 __all__ = ["Objects", "check_objects", "check_size"]
 

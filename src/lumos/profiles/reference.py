@@ -9,7 +9,7 @@ from torch import Tensor
 from lumos.conventions import AnyArray
 from lumos.errors import LumosError
 from lumos.profiles.objects import check_objects, check_size
-from lumos.psf import MoffatPsf, PixelPsf
+from lumos.psfs import MoffatPsf, PixelPsf
 
 try:
     import galsim

@@ -22,7 +22,7 @@ from lumos.profiles.grids import Grid, plan_grids
 from lumos.profiles.objects import Objects, check_objects, check_size
 from lumos.profiles.transforms import lookup, moffat_table, sersic_table
 from lumos.profiles.wings import folded_light, light_beyond, wing_brightness
-from lumos.psf import MoffatPsf, PixelPsf
+from lumos.psfs import MoffatPsf, PixelPsf
 
 __all__ = ["render_sersic"]
 

@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 from lumos.conventions import MOFFAT_BETA_MIN, AnyArray, FloatArray
 from lumos.flags import MaskPlane
 from lumos.profiles.sersic import render_sersic
-from lumos.psf import MoffatPsf
+from lumos.psfs import MoffatPsf
 
 __all__ = [
     "Mask",

@@ -22,7 +22,8 @@ from lumos import __version__
 from lumos.conventions import Float32Array, FloatArray
 from lumos.errors import LumosError, LumosValueError
 from lumos.files import whole_file
-from lumos.outputs import lock_folder, settle_settings
+from lumos.runs.outputs import lock_folder, settle_settings
+from lumos.runs.workers import Workers
 from lumos.simulate.artefacts import (
     Mask,
     add_cosmic_rays,
@@ -34,11 +35,10 @@ from lumos.simulate.artefacts import (
     scattered_light,
     sky_shape,
 )
+from lumos.simulate.field import Field, draw_field, field_light
 from lumos.simulate.plan import PlannedExposure, detector_wcs, plan_exposures, random_stream
-from lumos.simulate.scene import Field, draw_field, field_light
 from lumos.simulate.settings import SurveySimulation
 from lumos.simulate.truth import header_zeropoint, write_tables
-from lumos.workers import Workers
 
 __all__ = ["KnownExposure", "SimulationReport", "expose", "expose_known", "simulate_survey"]
 

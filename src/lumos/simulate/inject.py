@@ -10,8 +10,8 @@ from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.flags import MaskPlane
 from lumos.images.exposure import Exposure
 from lumos.profiles.sersic import render_sersic
-from lumos.psf import PSF_HALF_LIGHT
-from lumos.simulate.scene import Shapes
+from lumos.psfs import PSF_HALF_LIGHT
+from lumos.simulate.field import Shapes
 
 __all__ = ["draw_positions", "inject"]
 

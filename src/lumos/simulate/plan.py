@@ -16,11 +16,11 @@ from astropy.wcs import WCS
 
 from lumos.conventions import FloatArray
 from lumos.errors import LumosConfigError, LumosValueError
-from lumos.psf import MoffatPsf
+from lumos.psfs import MoffatPsf
 from lumos.simulate.artefacts import resampled_psf
 from lumos.simulate.population import load_instrument
-from lumos.simulate.sed import PAUCAM_PASSBANDS, Passband
 from lumos.simulate.settings import SurveySimulation
+from lumos.spectra.sed import PAUCAM_PASSBANDS, Passband
 from lumos.surveys import load_survey
 
 __all__ = ["MAX_FWHM", "PASSBANDS", "PlannedExposure", "detector_wcs", "plan_exposures", "random_stream"]

@@ -9,13 +9,13 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-import yaml
 from scipy.special import expit
 from scipy.stats import multivariate_normal
 
+from lumos.config import parse_yaml
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, BoolArray, FloatArray
 from lumos.errors import LumosValueError
-from lumos.simulate.sed import REFERENCE_PASSBAND, Passband, SedFamily
+from lumos.spectra.sed import REFERENCE_PASSBAND, Passband, SedFamily
 
 __all__ = [
     "PIVOT_MAG",
@@ -55,7 +55,7 @@ class Galaxies:
     ref_mag_error : float array, shape (n,)
         ``ref_mag`` minus the magnitude of the profile's total flux.
     sed_latents, line_widths : float array, shape (n, 4)
-        Spectrum, see :class:`lumos.simulate.sed.SedFamily`.
+        Spectrum, see :class:`lumos.spectra.sed.SedFamily`.
     sed : SedFamily
         The family of spectra, one for all.
     """
@@ -393,7 +393,7 @@ def load_instrument() -> InstrumentNoise:
 
 def _shipped(key: str) -> dict[str, Any]:
     text = resources.files("lumos.simulate").joinpath("population.yaml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text)[key])
+    return dict(parse_yaml(text, "population.yaml")[key])
 
 
 def _arrays(content: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lumos.files import read_shipped_yaml, shipped_yaml
+from lumos.config import Count, NotNegative, Positive, Seed, StageSettings, read_shipped_yaml, shipped_yaml
 
 __all__ = [
     "ArtefactSettings",
@@ -56,15 +56,9 @@ PositiveSpan = Annotated[Span, AfterValidator(_check_positive)]
 NotNegativeSpan = Annotated[Span, AfterValidator(_check_not_negative)]
 BetaSpan = Annotated[Span, AfterValidator(_check_beta)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class FieldSettings(_Settings):
+class FieldSettings(StageSettings):
     """What lies on the sky."""
 
     centre: tuple[Annotated[float, Field(ge=0, lt=360)], Annotated[float, Field(ge=-90, le=90)]] = (150.1, 2.2)
@@ -97,14 +91,14 @@ class FieldSettings(_Settings):
         return self
 
 
-class CameraSettings(_Settings):
+class CameraSettings(StageSettings):
     """Detectors and throughput; what is null follows from the PAUCam noise model and the survey's bands."""
 
     shape: tuple[Annotated[int, Field(ge=64)], Annotated[int, Field(ge=64)]] = (4096, 2048)
     """Rows and columns of a detector."""
     detectors: Annotated[int, Field(ge=1, le=64)] = 1
     """Detectors, side by side along x."""
-    gap: Annotated[int, Field(ge=0)] = 60
+    gap: Seed = 60
     """Pixels between two detectors."""
     pixel_scale: PositiveSpan = (0.263, 0.263)
     """Arcsec per pixel."""
@@ -124,7 +118,7 @@ class CameraSettings(_Settings):
     """Error of the zero point in the header, magnitudes; it is drawn, and stated."""
 
 
-class SeeingSettings(_Settings):
+class SeeingSettings(StageSettings):
     """The point-spread function: a Moffat per exposure."""
 
     unit: Literal["arcsec", "pixel"] = "arcsec"
@@ -148,7 +142,7 @@ class SeeingSettings(_Settings):
         return self
 
 
-class SkySettings(_Settings):
+class SkySettings(StageSettings):
     """Light that is neither galaxy nor star."""
 
     sky_brightness: Span | None = None
@@ -163,7 +157,7 @@ class SkySettings(_Settings):
     """Scattered light at the edges of a detector relative to the sky, by camera state."""
 
 
-class ArtefactSettings(_Settings):
+class ArtefactSettings(StageSettings):
     """What spoils pixels."""
 
     cosmic_rays: NotNegative = 15.0
@@ -180,21 +174,21 @@ class ArtefactSettings(_Settings):
     """Hot pixels per million, the same in all exposures of a detector."""
     dead_columns: NotNegative = 1.0
     """Mean number of dead columns of a detector, the same in all exposures."""
-    max_bleed: Annotated[int, Field(ge=0)] = 300
+    max_bleed: Seed = 300
     """Longest bleed trail, pixels."""
     noise_correlation: NotNegativeSpan = (0.0, 0.0)
     """Sigma in pixels of the Gaussian that the image is smoothed with, its light and its noise, as resampling does.
     The seeing is that before; headers state the PSF after it."""
 
 
-class SurveySimulation(_Settings):
+class SurveySimulation(StageSettings):
     """A simulated survey."""
 
     text: str = ""
     """What it is, in a sentence."""
     survey: Literal["paucam", "generic"] = "generic"
     """Shipped survey through which the exposures can be read."""
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Seed = 1
     """The same seed gives the same files."""
     fields: Literal["shared", "separate"] = "shared"
     """One field for all exposures, or one for each, with its own galaxies."""
@@ -202,7 +196,7 @@ class SurveySimulation(_Settings):
     """Bands, narrow ones of PAUCam or broad ones."""
     states: tuple[str, ...] = ("",)
     """Camera states; the exposures of a band are shared out among them in this order."""
-    exposures_per_band: Annotated[int, Field(ge=1)] = 2
+    exposures_per_band: Count = 2
     """Exposures in each band."""
     dither: NotNegative = 30.0
     """Largest offset between the exposures of a field along x and y, pixels."""

@@ -2,39 +2,34 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from lumos.config import Count, NotNegative, Positive, StageSettings
 
 __all__ = ["CatalogScatter", "ProposalSettings", "StampSettings"]
 
-Scatter = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
 
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class CatalogScatter(_Settings):
+class CatalogScatter(StageSettings):
     """Gaussian scatter of the catalogue's parameters about the true ones."""
 
-    half_light_radius: Scatter = 0.0
+    half_light_radius: NotNegative = 0.0
     """Of the natural logarithm."""
-    sersic_n: Scatter = 0.0
+    sersic_n: NotNegative = 0.0
     """Of the natural logarithm."""
-    axis_ratio: Scatter = 0.0
+    axis_ratio: NotNegative = 0.0
     """Of the ratio itself."""
-    angle: Scatter = 0.0
+    angle: NotNegative = 0.0
     """Degrees."""
-    centre: Scatter = 0.0
+    centre: NotNegative = 0.0
     """Pixels, along each axis."""
-    psf_fwhm: Scatter = 0.0
+    psf_fwhm: NotNegative = 0.0
     """Of the natural logarithm."""
-    spread: Scatter = 0.0
+    spread: NotNegative = 0.0
     """Of the natural logarithm of a factor that each galaxy's errors are multiplied with: real catalogues have a few
     galaxies that are far off."""
 
 
-class ProposalSettings(_Settings):
+class ProposalSettings(StageSettings):
     """Density of the flux over its closed-form error, see :class:`lumos.simulate.draws.FluxProposal`."""
 
     low: float = -10.0
@@ -53,10 +48,10 @@ class ProposalSettings(_Settings):
         return self
 
 
-class StampSettings(_Settings):
+class StampSettings(StageSettings):
     """Settings of simulated stamps."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 1024
+    batch_size: Count = 1024
     """Stamps of a batch; 1024 are drawn at 1.5 times the rate of 512."""
     stamp_size: Annotated[int, Field(ge=20, le=1000, multiple_of=2)] = 60
     """Side of a stamp in pixels."""

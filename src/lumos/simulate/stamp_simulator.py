@@ -7,12 +7,12 @@ import torch
 
 from lumos.conventions import AB_ZEROPOINT_NJY, AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
-from lumos.simulate.backgrounds import BackgroundPool, BackgroundStamps
+from lumos.pools.pool import BackgroundPool, BackgroundStamps
 from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import Galaxies, Population
-from lumos.simulate.sed import PAUCAM_PASSBANDS, Passband
 from lumos.simulate.stamp_settings import CatalogScatter, StampSettings
 from lumos.simulate.stamps import GalaxyProfiles, SimulatedStamps, simulate_stamps
+from lumos.spectra.sed import PAUCAM_PASSBANDS, Passband
 
 __all__ = ["StampSimulator", "find_passbands", "perturb_catalog", "population_flux"]
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from lumos.background.annulus import annulus_background, own_light_per_pixel
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
-from lumos.estimators.background import annulus_background, own_light_per_pixel
 from lumos.estimators.base import Ellipses, StampBatch
+from lumos.pools.background_stamps import BackgroundStamps
 from lumos.profiles.sersic import render_sersic
-from lumos.psf import PSF_HALF_LIGHT, MoffatPsf, PixelPsf, Psf
-from lumos.simulate.background_stamps import BackgroundStamps
+from lumos.psfs import PSF_HALF_LIGHT, MoffatPsf, PixelPsf, Psf
 from lumos.simulate.draws import FluxProposal
 
 __all__ = ["GalaxyProfiles", "SimulatedStamps", "simulate_stamps"]

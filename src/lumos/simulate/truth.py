@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from lumos.catalogs.parent import COLUMNS, ParentCatalog, write_parent
 from lumos.files import whole_file
+from lumos.simulate.field import Field, draw_field
 from lumos.simulate.plan import PlannedExposure
-from lumos.simulate.scene import Field, draw_field
 from lumos.simulate.settings import SurveySimulation
 
 __all__ = ["exposure_table", "header_zeropoint", "true_zeropoint", "truth_table", "write_tables"]

@@ -8,8 +8,9 @@ import re
 from datetime import date
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from lumos.config import StageSettings
 from lumos.conventions import DEFAULT_MOFFAT_BETA
 from lumos.flags import MaskPlane
 
@@ -30,13 +31,7 @@ __all__ = [
 ]
 
 
-class _Level(BaseModel):
-    """One level of a survey file: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class Band(_Level):
+class Band(StageSettings):
     """One band of a survey."""
 
     wavelength: float | None = None
@@ -45,7 +40,7 @@ class Band(_Level):
     """Seconds; used where the header states none."""
 
 
-class HeaderEntry(_Level):
+class HeaderEntry(StageSettings):
     """Where one fact about an exposure stands: header keywords, the file name or a constant.
 
     In YAML a plain list of keywords stands for ``{keys: [...]}``.
@@ -82,7 +77,7 @@ class HeaderEntry(_Level):
         return _checked_regex(value)
 
 
-class HeaderMap(_Level):
+class HeaderMap(StageSettings):
     """The facts read from headers, by name."""
 
     band: HeaderEntry
@@ -122,7 +117,7 @@ class HeaderMap(_Level):
     """Level, in image units, of the sky that was subtracted."""
 
 
-class StateRule(_Level):
+class StateRule(StageSettings):
     """The camera states of a survey and how an exposure tells its own."""
 
     names: tuple[str, ...] = ()
@@ -140,7 +135,7 @@ class StateRule(_Level):
         return self
 
 
-class Substitution(_Level):
+class Substitution(StageSettings):
     """A file name made from another: ``re.sub(find, replace, name)``."""
 
     find: str
@@ -154,7 +149,7 @@ class Substitution(_Level):
         return str(_checked_regex(value))
 
 
-class HeaderCondition(_Level):
+class HeaderCondition(StageSettings):
     """A test on one header keyword."""
 
     key: str
@@ -168,7 +163,7 @@ class HeaderCondition(_Level):
         return str(_checked_regex(value))
 
 
-class _Companion(_Level):
+class _Companion(StageSettings):
     """An image that belongs to a science image: another extension or another file."""
 
     extension: tuple[str | int, ...] = ()
@@ -223,7 +218,7 @@ class SkySource(_Companion):
     """An image of the sky that was subtracted, image units."""
 
 
-class ImageLayout(_Level):
+class ImageLayout(StageSettings):
     """Which images of a file are exposures."""
 
     extensions: Literal["all"] | tuple[str | int, ...] = "all"
@@ -236,7 +231,7 @@ class ImageLayout(_Level):
     absent, or that lacks extensions which NEXTEND announces. ``ignore``: do not compute them."""
 
 
-class ZeropointRule(_Level):
+class ZeropointRule(StageSettings):
     """How the header gives the AB magnitude of 1 image unit."""
 
     kind: Literal["magnitude", "fluxmag0", "photflam", "photfnu", "mjysr"] = "magnitude"
@@ -249,7 +244,7 @@ class ZeropointRule(_Level):
     A band that is not listed gets none."""
 
 
-class PsfSource(_Level):
+class PsfSource(StageSettings):
     """Where the PSF comes from."""
 
     kind: Literal["header", "psfex", "stamp", "sdss", "table", "none"] = "none"
@@ -275,7 +270,7 @@ class PsfSource(_Level):
     `lumos psf` writes is the Moffat before them, and says so. ``psf.beta`` is the exponent before the pixel."""
 
 
-class Survey(_Level):
+class Survey(StageSettings):
     """A survey: everything that reading and calibrating its exposures needs.
 
     Mirrors a survey file level by level; no code is needed for a new survey.

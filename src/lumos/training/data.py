@@ -10,7 +10,7 @@ from torch import Tensor
 from lumos.conventions import AnyArray, IntArray
 from lumos.nets.inputs import NetworkInputs, SideInputs
 from lumos.nets.model import FluxModel, ModelConfig
-from lumos.simulate.backgrounds import BackgroundPool
+from lumos.pools.pool import BackgroundPool
 from lumos.simulate.population import load_population
 from lumos.simulate.stamp_simulator import StampSimulator
 from lumos.simulate.stamps import SimulatedStamps

@@ -13,10 +13,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from lumos.conventions import IntArray
 from lumos.nets.domain import TAIL, DomainNetwork, domain_properties, object_frames
 from lumos.nets.model import FluxModel
-from lumos.simulate.backgrounds import BackgroundPool
+from lumos.pools.pool import BackgroundPool
+from lumos.simulate.faults import FAULTS, simulate_faulty
 from lumos.simulate.stamp_settings import StampSettings
 from lumos.training.data import describe_inputs, split_pool
-from lumos.training.faults import FAULTS, simulate_faulty
 
 __all__ = ["fit_domain", "fit_domain_box"]
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.files import whole_file, write_atomic
 from lumos.nets.model import FluxModel
-from lumos.simulate.backgrounds import BackgroundPool
+from lumos.pools.pool import BackgroundPool
 from lumos.simulate.draws import FluxProposal
 from lumos.training.data import LabelledInputs, TrainingStream, model_config, split_pool
 from lumos.training.score import ValidationScore, batch_loss, score_model

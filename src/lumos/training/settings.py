@@ -3,23 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from lumos.files import read_shipped_yaml, shipped_yaml
+from lumos.config import Count, NotNegative, Positive, Seed, StageSettings, read_shipped_yaml, shipped_yaml
 from lumos.simulate.stamp_settings import StampSettings
 
 __all__ = ["OptimizerSettings", "PoolSettings", "TrainSettings", "read_training", "shipped_runs"]
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
 
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class PoolSettings(_Settings):
+class PoolSettings(StageSettings):
     """Where the background stamps come from: pools on disk, or a simulated survey that is made first."""
 
     paths: tuple[Path, ...] = ()
@@ -42,7 +34,7 @@ class PoolSettings(_Settings):
         return self
 
 
-class OptimizerSettings(_Settings):
+class OptimizerSettings(StageSettings):
     """How the weights are fitted."""
 
     batch_size: Count = 256
@@ -63,7 +55,7 @@ class OptimizerSettings(_Settings):
     """Decay of the moving average of the weights; 0: none."""
 
 
-class TrainSettings(_Settings):
+class TrainSettings(StageSettings):
     """A training run."""
 
     name: str
@@ -88,7 +80,7 @@ class TrainSettings(_Settings):
     """Simulated stamps."""
     n_stamps: Count = 1_000_000
     """Stamps seen in all."""
-    n_distinct: Annotated[int, Field(ge=0)] = 0
+    n_distinct: Seed = 0
     """Stamps before they repeat; 0: every stamp is new."""
     flips: bool = False
     """Mirror and turn stamps at random; not where the place on the CCD matters."""
@@ -100,13 +92,13 @@ class TrainSettings(_Settings):
     """How the trained weights are rounded and kept."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to simulate and train; auto takes a GPU if there is one."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Seed = 0
     """Processes that simulate, on the CPU; 0: the training process itself."""
     n_validation: Count = 8192
     """Stamps of the validation set, from exposures that training does not see."""
     validate_every: Count = 100_000
     """Stamps between two validations; the run can be resumed from each."""
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Seed = 1
     """Of weights, stamps and turns."""
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lumos.catalogs.tables import read_shards
+from lumos.catalogs.schema import read_shards
 from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray
 from lumos.errors import LumosDataError
 from lumos.flags import UNUSABLE

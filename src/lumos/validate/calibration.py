@@ -7,14 +7,13 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.pdf import FluxPdf
-from lumos.validate.statistics import sigma68
+from lumos.statistics import pit_ks, sigma68
 
-__all__ = ["PdfMetrics", "Point", "binned_pdf_metrics", "metrics_table", "pdf_metrics", "pit_ks"]
+__all__ = ["PdfMetrics", "Point", "binned_pdf_metrics", "metrics_table", "pdf_metrics"]
 
 Point = Literal["peak", "median", "mean"]
 #: Bins of the PIT histogram.
@@ -81,37 +80,6 @@ class _Rows:
             pull_median=_median(pull),
             pull_sigma68=sigma68(pull),
         )
-
-
-def pit_ks(pit: ArrayLike) -> tuple[float, float]:
-    """Compare PIT values with a uniform distribution.
-
-    Parameters
-    ----------
-    pit : array_like, shape (n,)
-        Values from 0 to 1; NaN is left out.
-
-    Returns
-    -------
-    distance : float
-        Kolmogorov-Smirnov distance; above 1.95 / sqrt(n) for 1 in 1000 uniform samples. NaN without values.
-    p_value : float
-        Probability of a larger distance by chance.
-
-    Raises
-    ------
-    LumosValueError
-        If a value is outside 0 to 1.
-    """
-    values = np.asarray(pit, dtype=np.float64).ravel()
-    values = values[~np.isnan(values)]
-    outside = (values < 0) | (values > 1)
-    if outside.any():
-        raise LumosValueError("PIT", float(values[outside][0]), "0 to 1")
-    if not len(values):
-        return float("nan"), float("nan")
-    result = stats.kstest(values, "uniform")
-    return float(result.statistic), float(result.pvalue)
 
 
 def pdf_metrics(pdf: FluxPdf, flux_true: ArrayLike, point: Point = "peak") -> PdfMetrics:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lumos.conventions import FloatArray, IntArray
-from lumos.validate.statistics import sigma68
+from lumos.statistics import sigma68
 
 __all__ = ["Differences", "differences"]
 

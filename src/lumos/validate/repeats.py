@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lumos.catalogs.tables import read_shard
+from lumos.catalogs.schema import read_shard
+from lumos.coadds.calibrate import Calibration, calibrate_run
+from lumos.coadds.settings import CalibrateSettings
 from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.flags import UNUSABLE, Flag
-from lumos.measure.calibrate import Calibration, calibrate_run
-from lumos.measure.settings import CalibrateSettings
 from lumos.validate.differences import Differences, differences
 from lumos.validate.shards import run_estimators, shards_by_band
 from lumos.validate.statistics import binned_statistics
@@ -107,7 +107,7 @@ def run_repeats(
     edges : float array, shape (n_bins + 1,)
         Bins of the AB magnitude of the inverse-variance mean flux of an object's exposures.
     zeropoints : Path, optional
-        Table of zero points, see :func:`lumos.measure.calibrate.calibrate_run`; needed where the images have none.
+        Table of zero points, see :func:`lumos.coadds.calibrate.calibrate_run`; needed where the images have none.
     seed : int, optional
         Of the resampling of objects.
 

@@ -5,27 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lumos.conventions import AnyArray, FloatArray
+from lumos.statistics import sigma68
 
-__all__ = ["BinnedStatistics", "binned_statistics", "sigma68"]
-
-
-def sigma68(values: FloatArray) -> float:
-    """Return half the distance between the 16 % and 84 % quantiles.
-
-    Parameters
-    ----------
-    values : float array, shape (n,)
-        Sample; NaN if it is empty.
-
-    Returns
-    -------
-    float
-        Equal to the standard deviation for a Gaussian (paper, eq. 14).
-    """
-    if len(values) == 0:
-        return float("nan")
-    low, high = np.quantile(values, [0.15865525, 0.84134475])
-    return float(high - low) / 2
+__all__ = ["BinnedStatistics", "binned_statistics"]
 
 
 @dataclass(frozen=True)

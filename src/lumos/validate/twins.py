@@ -9,8 +9,8 @@ from lumos.conventions import AnyArray, Float32Array, FloatArray
 from lumos.errors import LumosDataError
 from lumos.images.exposure import Exposure
 from lumos.images.stamps import cut_stamps
-from lumos.measure.objects import PlacedObjects
-from lumos.simulate.backgrounds import BackgroundPool
+from lumos.photometry.objects import PlacedObjects
+from lumos.pools.pool import BackgroundPool
 from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
 
 __all__ = ["TwinTest", "Twins", "central_rows", "compare_twins", "make_twins"]

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from lumos import __version__
 from lumos.catalogs.parent import COLUMNS, ParentCatalog, read_parent, write_parent
-from lumos.catalogs.tables import write_shard
+from lumos.catalogs.schema import write_shard
 from lumos.conventions import FloatArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosError
 from lumos.files import check_parquet_name, file_sha256, whole_file
@@ -22,15 +22,15 @@ from lumos.images.exposure import Exposure
 from lumos.images.reader import list_detectors, read_exposure
 from lumos.images.stamps import cut_stamps
 from lumos.images.wcs import sky_to_pixel, unit_vectors
-from lumos.measure.completeness import measure_completeness
-from lumos.measure.run import one_thread
-from lumos.measure.settings import CatalogSettings, PsfSettings
-from lumos.measure.shapes import DetectedCatalog, make_parent_catalog
-from lumos.measure.stars import StarPsf, fit_star_psf
-from lumos.outputs import lock_file, lock_folder, locked
+from lumos.photometry.run import one_thread
 from lumos.profiles.sersic import render_sersic
-from lumos.psf import MoffatPsf
+from lumos.psfs import MoffatPsf
 from lumos.report.pictures import draw_catalog, draw_psf
+from lumos.runs.outputs import lock_file, lock_folder, locked
+from lumos.sources.completeness import measure_completeness
+from lumos.sources.settings import CatalogSettings, PsfSettings
+from lumos.sources.shapes import DetectedCatalog, make_parent_catalog
+from lumos.sources.stars import StarPsf, fit_star_psf
 from lumos.surveys import Survey
 
 __all__ = ["make_catalog", "make_psfs"]

@@ -6,20 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from lumos.catalogs.tables import list_column, read_shard
+from lumos.catalogs.schema import list_column, read_shard
+from lumos.coadds.read import read_coadd
+from lumos.coadds.run import coadd_run
+from lumos.coadds.settings import CoaddSettings
 from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.errors import LumosError
 from lumos.files import write_atomic
 from lumos.flags import Flag
 from lumos.images.reader import read_exposure
 from lumos.images.stamps import cut_stamps
-from lumos.measure.coadd import coadd_run
-from lumos.measure.coadd_read import read_coadd
-from lumos.measure.run import measure_run
-from lumos.measure.settings import CoaddSettings, MeasureSettings
 from lumos.pdf import FluxPdf, GaussianMixture
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
+from lumos.report.accuracy import draw_accuracy
 from lumos.report.pdfs import PdfPanel, draw_pdfs
-from lumos.report.plots import draw_accuracy
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import Survey, load_survey

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from lumos import __version__
-from lumos.measure.background_settings import BackgroundSettings
-from lumos.measure.backgrounds import make_backgrounds
 from lumos.nets.checkpoint import save_model
-from lumos.outputs import lock_folder, locked
+from lumos.pools.cut import make_backgrounds
+from lumos.pools.pool import BackgroundPool
+from lumos.pools.settings import BackgroundSettings
 from lumos.report.training import draw_learning
+from lumos.runs.outputs import lock_folder, locked
 from lumos.settings import load_simulation
-from lumos.simulate.backgrounds import BackgroundPool
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
 from lumos.training.card import model_card

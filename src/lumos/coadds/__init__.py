@@ -1,0 +1,1 @@
+"""Zero points of a run, and coadds of its exposures."""

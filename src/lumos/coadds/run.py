@@ -1,0 +1,357 @@
+"""Coadd a finished run: one row per object and band, in memory that does not grow with the run."""
+
+import hashlib
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lumos import __version__
+from lumos.catalogs.checks import check_pages, check_shards
+from lumos.catalogs.parent import read_parent
+from lumos.catalogs.schema import (
+    SCHEMA_VERSION,
+    coadd_schema,
+    shard_paths,
+    to_arrow,
+    write_shard,
+)
+from lumos.coadds.calibrate import Calibration, calibrate_run
+from lumos.coadds.columns import coadd_rows
+from lumos.coadds.learn import find_share, find_sky, make_prior
+from lumos.coadds.partition import Partition, partition_sky, sky_cell
+from lumos.coadds.read import READ, ShardReader, flux_columns, has_names, join_rows, object_names
+from lumos.coadds.repeat_errors import NO_REPEATS
+from lumos.coadds.rows import CoaddContext
+from lumos.coadds.settings import CoaddSettings
+from lumos.coadds.sky import SkyLevels
+from lumos.config import read_yaml
+from lumos.conventions import BoolArray, FloatArray, IntArray
+from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
+from lumos.files import check_parquet_name, file_sha256, write_json
+from lumos.flags import Flag
+from lumos.runs.outputs import describe_changes, lock_file, locked
+from lumos.runs.workers import Workers
+
+__all__ = ["CoaddReport", "coadd_run"]
+
+logger = logging.getLogger(__name__)
+
+#: Entry of the metadata of the table of zero points: sha256 of the coadd.
+_DIGEST = "lumos.coadd_sha256"
+#: What a progress display is told: partitions finished, partitions in all, what was finished.
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class CoaddReport:
+    """What a coadd did.
+
+    Parameters
+    ----------
+    n_rows : int
+        Objects and bands in the table.
+    was_finished : bool
+        Whether the table was there before.
+    """
+
+    n_rows: int
+    was_finished: bool
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What several runs have in common, as their settings say."""
+
+    estimators: tuple[str, ...]
+    model: Mapping[str, Any] | None
+    catalog: Mapping[str, Any]
+    columns: Mapping[str, Any]
+    radius: Literal["major", "circularised"]
+
+
+@locked(lock_file)
+def coadd_run(
+    runs: Sequence[Path],
+    out: Path,
+    settings: CoaddSettings,
+    *,
+    catalog: Path | None = None,
+    zeropoints: Path | None = None,
+    reference: Path | None = None,
+    sky: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> CoaddReport:
+    """Coadd the exposures of each object and band of one or more runs.
+
+    Parameters
+    ----------
+    runs : sequence of Path
+        Folders that ``lumos measure`` wrote, with the same catalogue, estimators and model; their exposures differ.
+    out : Path
+        Parquet file. Beside it come ``.zeropoints.parquet``, made again where it was lost, and, where a prior is used,
+        ``.prior.json``.
+    settings : CoaddSettings
+        How.
+    catalog : Path, optional
+        Parent catalogue, where it is no longer where the run found it.
+    zeropoints, reference : Path, optional
+        As of :func:`lumos.coadds.calibrate.calibrate_run`.
+    sky : Path, optional
+        Run of the same exposures at empty positions (see :func:`lumos.coadds.sky.sky_catalog`). Its median fluxes are
+        taken off, and the scatter that their errors do not explain is an error that all exposures of an object share.
+    workers : int, optional
+        Number of processes; the table does not depend on it.
+    progress : callable, optional
+        Called after each partition.
+
+    Returns
+    -------
+    CoaddReport
+        What was done.
+
+    Raises
+    ------
+    LumosDataError
+        If the runs do not belong together, a file is missing, changed or lacks a column, zero points are missing or
+        contradictory, or a finished coadd has changed.
+    LumosConfigError
+        If ``out`` holds another coadd, a flag is unknown, or the product needs a prior that is not given.
+    LumosValueError
+        If there is no run or no worker, or ``out`` does not end in ``.parquet``.
+    """
+    if not runs or workers < 1:
+        raise LumosValueError("runs and workers", (len(runs), workers), "at least one of each")
+    check_parquet_name(out)
+    for name in settings.excluded_flags:
+        if name not in Flag.__members__:
+            raise LumosConfigError(f"excluded_flags: unknown flag {name!r}, allowed: {', '.join(Flag.__members__)}")
+    run = _common(runs)
+    if sky is not None:
+        _common([runs[0], sky], same_catalog=False)
+    shards = [path for folder in runs for path in shard_paths(folder)]
+    identity = _identity(runs, shards, settings, zeropoints, reference, None if sky is None else sky / "manifest.json")
+    companion = out.with_suffix(".zeropoints.parquet")
+    finished = _finished(out, companion, identity) if out.exists() else None
+    if finished is not None and companion.exists():
+        return finished
+    is_posterior = run.model is not None and run.model["kind"] == "posterior"
+    _check_product(settings, is_posterior=is_posterior)
+    if sky is not None and is_posterior:
+        raise LumosConfigError(f"{sky}: the PDFs are posteriors, which know that fluxes are positive; no sky for them")
+    check_shards(
+        [*shards, *([] if sky is None else shard_paths(sky))],
+        (*READ, "zeropoint", "zeropoint_err", *flux_columns(run.estimators)),
+    )
+    calibration = calibrate_run(runs, settings.calibrate, zeropoints=zeropoints, reference=reference)
+    mags = _magnitudes(run, catalog, needed=settings.prior != "none" or is_posterior)
+    cut_from = None if run.model is None else run.model["cut_from"]
+    reader = ShardReader(run.estimators, calibration, *mags)
+    context = CoaddContext(settings, calibration, NO_REPEATS, SkyLevels(), None, is_posterior, cut_from)
+    if finished is not None:
+        # The table of zero points was lost.
+        _write_zeropoints(companion, calibration, out)
+        return finished
+    context = replace(context, share=find_share(shards, reader, context))
+    if sky is not None:
+        context = replace(context, sky=find_sky(shard_paths(sky), reader, context))
+    context = replace(context, prior=make_prior(shards, reader, context))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if context.prior is not None:
+        write_json(out.with_suffix(".prior.json"), context.prior.to_dict())
+    schema = _schema(run, settings, identity, context, with_names=has_names(shards))
+    partitions = partition_sky(shards, settings.rows_at_once)
+    with closing(_execute(partitions, reader, context, schema, workers)) as tables:
+        n_rows = write_shard(_told(tables, len(partitions), progress), out)
+    _write_zeropoints(companion, calibration, out)
+    return CoaddReport(n_rows, was_finished=False)
+
+
+def _write_zeropoints(path: Path, calibration: Calibration, out: Path) -> None:
+    """Write the table of zero points, with the digest of the coadd that is thereby finished."""
+    table = calibration.table().replace_schema_metadata({_DIGEST: file_sha256(out)})
+    write_shard([table], path)
+
+
+def _common(runs: Sequence[Path], *, same_catalog: bool = True) -> _Run:
+    """Return what the runs have in common; refuse those that do not belong together."""
+    first: dict[str, Any] = {}
+    for run in runs:
+        path = run / "settings.yaml"
+        try:
+            content = read_yaml(path)
+            measure = content["measure"]
+            about = {
+                "schema_version": content["schema_version"],
+                "model": content["model"],
+                "catalog": {"sha256": None, **content["catalog"]} if same_catalog else None,
+                "estimators": measure["estimators"],
+                "default": measure["default"],
+            }
+        except (TypeError, ValueError, KeyError) as error:
+            raise LumosDataError(f"{path}: missing or damaged, {run} is no run of `lumos measure`") from error
+        if about["schema_version"] != SCHEMA_VERSION:
+            version = about["schema_version"]
+            raise LumosDataError(f"{path}: schema version {version}, this version reads {SCHEMA_VERSION}")
+        first = first or {"about": about, "content": content}
+        changes = describe_changes(first["about"], about)
+        if changes:
+            raise LumosDataError(f"{run}: differs from {runs[0]} ({changes}); only runs of one kind can be coadded")
+    content = first["content"]
+    measure, model = content["measure"], content["model"]
+    estimators = (*measure["estimators"], *(() if model is None else ("lumos",)))
+    parent = measure["catalog"]
+    # Without its own PDF in the run, a model's is not what is multiplied.
+    used = model if measure["default"] in {None, "lumos"} else None
+    return _Run(estimators, used, content["catalog"], parent["columns"], parent["radius"])
+
+
+def _identity(
+    runs: Sequence[Path], shards: Sequence[Path], settings: CoaddSettings, *tables: Path | None
+) -> dict[str, Any]:
+    """Return what a coadd is made from, whatever the order of runs and exposures."""
+    digest = hashlib.sha256("".join(sorted(file_sha256(path) for path in shards)).encode())
+    return {
+        "version": __version__,
+        "runs": sorted(str(run) for run in runs),
+        "shards": digest.hexdigest(),
+        "tables": [None if path is None else file_sha256(path) for path in tables],
+        "prior": file_sha256(Path(settings.prior)) if settings.prior not in {"none", "catalog"} else settings.prior,
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def _finished(out: Path, zeropoints: Path, identity: Mapping[str, Any]) -> CoaddReport:
+    """Return the report of a coadd that is there already, if it is the one that is asked for and not damaged."""
+    try:
+        metadata = pq.read_metadata(out)
+        before = json.loads((metadata.metadata or {})[b"lumos.provenance"])["coadd"]
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise LumosConfigError(f"{out}: is no coadd; give a new --out") from error
+    changed = sorted(key for key in identity if key != "runs" and before.get(key) != identity[key])
+    if changed:
+        raise LumosConfigError(f"{out}: holds another coadd ({', '.join(changed)} differ); give a new --out")
+    if zeropoints.exists():
+        try:
+            digest = (pq.read_schema(zeropoints).metadata or {}).get(_DIGEST.encode())
+        except (OSError, pa.ArrowException) as error:
+            raise LumosDataError(f"{zeropoints}: damaged; remove it, then it is made again") from error
+        if digest is not None and digest.decode() != file_sha256(out):
+            raise LumosDataError(f"{out}: changed since it was written; remove it, then it is made again")
+    else:
+        check_pages(out)
+    return CoaddReport(metadata.num_rows, was_finished=True)
+
+
+def _check_product(settings: CoaddSettings, *, is_posterior: bool) -> None:
+    """Refuse what needs a prior that is not given."""
+    if is_posterior and settings.product == "likelihood" and settings.prior in {"none", "catalog"}:
+        raise LumosConfigError(
+            f"prior={settings.prior}: the PDFs of this run are posteriors, each holds the prior; give the prior of "
+            "their model (a JSON file), which is then divided out of all but one, or --product naive"
+        )
+    if not is_posterior and settings.product == "naive" and settings.prior == "none":
+        raise LumosConfigError("product=naive: multiplies posteriors and needs a prior, got prior=none")
+
+
+def _magnitudes(run: _Run, catalog: Path | None, *, needed: bool) -> tuple[IntArray, FloatArray]:
+    """Return identifiers, sorted, and magnitudes of the parent catalogue."""
+    cut = run.model is not None and run.model["cut_from"] is not None
+    if not (needed or cut):
+        return np.zeros(0, dtype=np.int64), np.zeros(0)
+    path = Path(run.catalog["path"]) if catalog is None else catalog
+    if not path.is_file():
+        raise LumosDataError(f"{path}: no such parent catalogue; the prior needs its magnitudes, give --catalog")
+    if file_sha256(path) != run.catalog["sha256"]:
+        raise LumosDataError(f"{path}: sha256 differs from that of the catalogue that the run measured")
+    parent = read_parent(path, run.columns, run.radius)
+    order = np.argsort(parent.object_id)
+    return parent.object_id[order], parent.ref_mag[order]
+
+
+def _coadd_partition(partition: Partition, reader: ShardReader, context: CoaddContext, schema: pa.Schema) -> pa.Table:
+    """Return the coadds of one piece of the sky."""
+
+    def inside(table: pa.Table) -> BoolArray:
+        return np.isin(sky_cell(table["ra"].to_numpy(), table["dec"].to_numpy()), partition.cells)
+
+    rows = join_rows([reader.read(path, inside) for path in partition.shards])
+    columns = coadd_rows(rows, context)
+    if "object_name" in schema.names:
+        columns["object_name"] = object_names(partition.shards, columns["object_id"])
+    return to_arrow(columns, schema)
+
+
+def _schema(
+    run: _Run, settings: CoaddSettings, identity: Mapping[str, Any], context: CoaddContext, *, with_names: bool
+) -> pa.Schema:
+    share = {name: getattr(context.share, name).tolist() for name in ("excess", "share", "n")}
+    scatter = dict(context.calibration.scatter)
+    bands = sorted(set(context.calibration.band))
+    sky = {
+        part: {name: dict(zip(bands, values.tolist(), strict=True)) for name, values in levels.items()}
+        for part, levels in (("offset", context.sky.offset), ("excess", context.sky.excess))
+    }
+    provenance = {
+        "coadd": identity,
+        "model": run.model,
+        # What was used: a run with few galaxies has none, whatever was asked for.
+        "prior": "none" if context.prior is None else settings.prior,
+        "relative_scatter": scatter,
+        "independent_share": share,
+        "sky": sky,
+    }
+    n = settings.n_components if settings.pdf == "mixture" else settings.n_nodes
+    return coadd_schema(run.estimators, settings.pdf, n, provenance, with_names=with_names)
+
+
+def _execute(
+    partitions: Sequence[Partition], reader: ShardReader, context: CoaddContext, schema: pa.Schema, workers: int
+) -> Generator[pa.Table, None, None]:
+    """Coadd the partitions here or in processes; yield the tables in order, few of them waiting."""
+    if workers == 1 or len(partitions) <= 1:
+        yield from (_coadd_partition(partition, reader, context, schema) for partition in partitions)
+        return
+    work = (reader, context, schema)
+    waiting: deque[Future[pa.Table]] = deque()
+    try:
+        with Workers(min(workers, len(partitions)), _start_worker, work) as pool:
+            for partition in partitions:
+                waiting.append(pool.submit(_coadd_in_worker, partition))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        text = "a worker process died, out of memory most likely; run again with fewer --workers"
+        raise LumosError(text) from error
+
+
+_worker_state: list[tuple[ShardReader, CoaddContext, pa.Schema]] = []
+
+
+def _start_worker(work: tuple[ShardReader, CoaddContext, pa.Schema]) -> None:
+    _worker_state[:] = [work]
+
+
+def _coadd_in_worker(partition: Partition) -> pa.Table:
+    return _coadd_partition(partition, *_worker_state[0])
+
+
+def _told(tables: Iterator[pa.Table], n: int, progress: Progress | None) -> Iterator[pa.Table]:
+    """Yield tables and tell the progress."""
+    for number, table in enumerate(tables):
+        yield table
+        if progress is not None:
+            progress(number + 1, n, f"{table.num_rows} rows")

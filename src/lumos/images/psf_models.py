@@ -1,0 +1,341 @@
+"""PSF models: a PSF as a function of the position on the CCD, read from the formats in use."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.ndimage import spline_filter1d
+from scipy.sparse import csr_matrix
+
+from lumos.conventions import AnyArray, BoolArray, FloatArray
+from lumos.errors import LumosDataError, LumosShapeError
+from lumos.images.fitsfile import fits_context, open_fits, read_float_image
+from lumos.psfs import MoffatPsf, PixelPsf, Psf, moffat_on_pixels
+
+__all__ = [
+    "MoffatModel",
+    "PsfModel",
+    "StampModel",
+    "fwhm_on_pixels",
+    "image_fwhm",
+    "load_stamp_psf",
+    "moffat_stamp",
+]
+
+#: Steps of the radial profile, in samples, and points on each ring.
+_RING_STEP, _RING_POINTS = 0.1, 32
+#: Share of a Moffat's light that its image may lack, its reach in FWHM at most, and samples per FWHM.
+_LIGHT_LEFT, _LONGEST, _SAMPLES = 2e-4, 15.0, 5.0
+
+
+class PsfModel(Protocol):
+    """A PSF that can be evaluated anywhere on a CCD."""
+
+    def at(self, x: FloatArray, y: FloatArray) -> Psf:
+        """Evaluate the PSF.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        MoffatPsf or PixelPsf
+            For n objects or, where the PSF does not vary, shared by all; NaN where it is unknown.
+        """
+        ...
+
+    def fwhm_at(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Return the full width at half maximum, in pixels.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        float array, shape (n,)
+            NaN where the PSF is unknown.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class MoffatModel:
+    """One circular Moffat PSF for a whole CCD, before the response of the pixel.
+
+    Parameters
+    ----------
+    fwhm : float
+        Full width at half maximum, pixels.
+    beta : float
+        Moffat exponent.
+    """
+
+    fwhm: float
+    beta: float
+
+    def __post_init__(self) -> None:
+        self.at(np.zeros(1), np.zeros(1))  # MoffatPsf holds the limits; a bad value is refused here, at the door
+
+    def at(self, x: FloatArray, y: FloatArray) -> MoffatPsf:  # noqa: ARG002 (the PSF is the same everywhere)
+        """Evaluate the PSF.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        MoffatPsf
+            Shared by all objects.
+        """
+        return MoffatPsf(np.array([self.fwhm], dtype=np.float64), np.array([self.beta], dtype=np.float64))
+
+    def fwhm_at(self, x: FloatArray, y: FloatArray) -> FloatArray:  # noqa: ARG002 (the PSF is the same everywhere)
+        """Return the full width at half maximum, in pixels.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        float array, shape (n,)
+            The same for all.
+        """
+        return np.full(np.shape(x), self.fwhm, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class StampModel:
+    """One PSF image for a whole CCD.
+
+    Parameters
+    ----------
+    image : float array, shape (height, width)
+        Odd height and width, the PSF centred on the middle sample; it is normalised to the sum 1.
+    sampling : float
+        Size of a sample in image pixels.
+    includes_pixel : bool
+        True where the image holds the response of the pixel.
+    """
+
+    image: AnyArray
+    sampling: float = 1.0
+    includes_pixel: bool = True
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 2 or self.image.shape[0] % 2 == 0 or self.image.shape[1] % 2 == 0:
+            allowed = "(odd height, odd width), the centre of the PSF on the middle pixel"
+            raise LumosShapeError("PSF image", self.image.shape, allowed)
+        total = float(np.sum(self.image, dtype=np.float64))
+        if not np.isfinite(total) or total <= 0:
+            raise LumosDataError(f"PSF image: its sum is {total}, allowed: positive and finite")
+        object.__setattr__(self, "image", (self.image / total).astype(np.float32))
+        self.at(np.zeros(1), np.zeros(1))  # PixelPsf refuses a bad sampling
+
+    def at(self, x: FloatArray, y: FloatArray) -> PixelPsf:  # noqa: ARG002 (the PSF is the same everywhere)
+        """Evaluate the PSF.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        PixelPsf
+            Shared by all objects.
+        """
+        return PixelPsf(self.image[None], self.sampling, self.includes_pixel)
+
+    def fwhm_at(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Return the full width at half maximum, in pixels.
+
+        Parameters
+        ----------
+        x, y : float array, shape (n,)
+            Positions in 0-based pixels.
+
+        Returns
+        -------
+        float array, shape (n,)
+            The same for all.
+        """
+        return np.full(np.shape(x), image_fwhm(self.at(x, y))[0])
+
+
+def moffat_stamp(model: MoffatModel, jacobian: FloatArray) -> StampModel:
+    """Return the image of a Moffat that is round on the sky, on pixels that are not square.
+
+    Parameters
+    ----------
+    model : MoffatModel
+        Its FWHM in units of the root of a pixel's area.
+    jacobian : float array, shape (2, 2)
+        From pixels to the sky, of determinant 1 or -1.
+
+    Returns
+    -------
+    StampModel
+        Before the response of the pixel; all but 2e-4 of the light lies within it, or 15 FWHM.
+    """
+    alpha = 0.5 * model.fwhm / np.sqrt(2 ** (1 / model.beta) - 1)
+    reach = min(alpha * np.sqrt(_LIGHT_LEFT ** (1 / (1 - model.beta)) - 1), _LONGEST * model.fwhm)
+    # The image must hold the ellipse, and sample its short axis well.
+    long, short = np.linalg.svd(jacobian, compute_uv=False)
+    sampling = min(model.fwhm / long / _SAMPLES, 1.0)
+    half = int(np.ceil(reach / short / sampling))
+    pixels = sampling * np.arange(-half, half + 1)
+    sky = np.einsum("ab,bij->aij", jacobian, np.stack(np.meshgrid(pixels, pixels)))
+    image = (1 + (sky**2).sum(axis=0) / alpha**2) ** -model.beta
+    return StampModel(image, sampling, includes_pixel=False)
+
+
+def load_stamp_psf(
+    path: Path, *, extension: str | None = None, sampling: float = 1.0, includes_pixel: bool = True
+) -> StampModel:
+    """Read a PSF image from a FITS file.
+
+    An array of one stamp per cell of the image is averaged, each stamp normalised, over the cells that have one.
+
+    Parameters
+    ----------
+    path : Path
+        FITS file.
+    extension : str or None
+        Name of the extension; None: the first two-dimensional image.
+    sampling : float
+        Size of a sample in image pixels.
+    includes_pixel : bool
+        True where the image holds the response of the pixel.
+
+    Returns
+    -------
+    StampModel
+        The same PSF everywhere.
+
+    Raises
+    ------
+    LumosDataError
+        If the file cannot be read or holds no usable PSF.
+    """
+    with open_fits(path) as hdul:
+        if extension is None:
+            images = [hdu for hdu in hdul if hdu.is_image and len(hdu.shape) == 2]
+        else:
+            images = [hdu for hdu in hdul if hdu.is_image and len(hdu.shape) >= 2 and hdu.name == extension.upper()]
+        if not images:
+            what = "two-dimensional image" if extension is None else f"image extension {extension!r}"
+            raise LumosDataError(f"{path}: no {what} for the PSF")
+        image = read_float_image(images[0], path) if len(images[0].shape) == 2 else _mean_cell(images[0], path)
+    try:
+        return StampModel(image, sampling, includes_pixel)
+    except ValueError as error:
+        raise LumosDataError(f"{path}: {error}") from error
+
+
+def _mean_cell(hdu: Any, path: Path) -> FloatArray:  # noqa: ANN401
+    """Return the mean of the stamps of an array of cells; cells without a PSF hold NaN."""
+    with fits_context(path):
+        stamps = np.array(hdu.data, dtype=np.float64).reshape(-1, *hdu.shape[-2:])
+    sums = stamps.sum(axis=(1, 2))
+    good = np.isfinite(sums) & (sums > 0)
+    if not good.any():
+        raise LumosDataError(f"{path}[{hdu.name}]: none of {len(stamps)} cells has a PSF")
+    return np.asarray((stamps[good] / sums[good, None, None]).mean(axis=0))
+
+
+def fwhm_on_pixels(model: PsfModel, fwhm: FloatArray) -> FloatArray:
+    """Return the FWHM that stars on pixels have.
+
+    Parameters
+    ----------
+    model : PsfModel
+        With or without the response of the pixel.
+    fwhm : float array, shape (n,)
+        The model's own ``fwhm_at``.
+
+    Returns
+    -------
+    float array, shape (n,)
+        In pixels: of the Moffat that fits them best where the PSF is a Moffat, else of their image; NaN where the PSF
+        is unknown.
+    """
+    if isinstance(model, MoffatModel):
+        return np.full_like(fwhm, moffat_on_pixels(model.fwhm, model.beta)[0])
+    if not (isinstance(model, StampModel) and not model.includes_pixel):
+        return fwhm
+    waves = (np.fft.fftfreq(length) / model.sampling for length in model.image.shape)
+    pixel = np.multiply.outer(*(np.sinc(wave) for wave in waves))
+    blurred = np.fft.ifft2(np.fft.fft2(model.image) * pixel).real
+    return np.full_like(fwhm, image_fwhm(PixelPsf(blurred[None], model.sampling))[0])
+
+
+def image_fwhm(psf: PixelPsf) -> FloatArray:
+    """Measure the full width at half maximum of PSF images.
+
+    Twice the radius at which the azimuthal mean around the middle sample, of the image interpolated with
+    cubic splines, falls to half its central value.
+
+    Parameters
+    ----------
+    psf : PixelPsf
+        PSF images, m of them.
+
+    Returns
+    -------
+    float array, shape (m,)
+        In image pixels; NaN where the image is NaN or never falls to half.
+    """
+    height, width = psf.images.shape[1:]
+    finite: BoolArray = np.asarray(np.isfinite(psf.images).all(axis=(1, 2)), dtype=np.bool_)
+    images = np.where(finite[:, None, None], psf.images, 0.0).astype(np.float64)
+    coefficients = spline_filter1d(spline_filter1d(images, axis=1), axis=2).reshape(len(images), -1)
+    profile = np.asarray((_ring_means(height, width) @ coefficients.T).T)
+    half = profile[:, :1] / 2.0
+    below = profile < half
+    index = np.argmax(below, axis=1)
+    rows = np.arange(len(profile))
+    before, after = profile[rows, index - 1], profile[rows, index]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        radius = index - 1 + (before - half[:, 0]) / (before - after)
+    valid = finite & below.any(axis=1) & (half[:, 0] > 0)
+    return np.where(valid, 2.0 * _RING_STEP * radius * psf.sampling, np.nan)
+
+
+@lru_cache(maxsize=8)
+def _ring_means(height: int, width: int) -> csr_matrix:
+    """Return the operator from spline coefficients to means on rings around the middle sample.
+
+    One matrix for all images makes the measurement a product, however many objects there are.
+    """
+    # Two samples of margin keep the four taps of a cubic spline inside the image.
+    largest = (min(height, width) - 1) / 2 - 2
+    radii = np.arange(0.0, max(largest, 0.0) + 1e-9, _RING_STEP)
+    angles = 2 * np.pi * np.arange(_RING_POINTS) / _RING_POINTS
+    x = (width - 1) / 2 + radii[:, None] * np.cos(angles)
+    y = (height - 1) / 2 + radii[:, None] * np.sin(angles)
+    ring = np.broadcast_to(np.arange(len(radii))[:, None], x.shape)
+    taps = np.arange(-1, 3)
+    column = np.floor(x).astype(np.int64)[..., None] + taps
+    row = np.floor(y).astype(np.int64)[..., None] + taps
+    weight = _cubic_b_spline(row - y[..., None])[..., :, None] * _cubic_b_spline(column - x[..., None])[..., None, :]
+    # At the outermost radius a tap of weight 0 may fall outside.
+    pixel = np.clip(row, 0, height - 1)[..., :, None] * width + np.clip(column, 0, width - 1)[..., None, :]
+    ring = np.broadcast_to(ring[..., None, None], weight.shape)
+    entries = (weight.ravel() / _RING_POINTS, (ring.ravel(), pixel.ravel()))
+    return csr_matrix(entries, shape=(len(radii), height * width))
+
+
+def _cubic_b_spline(t: FloatArray) -> FloatArray:
+    """Return the cubic B-spline, which is 0 for abs(t) >= 2."""
+    t = np.abs(t)
+    return np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.clip(2 - t, 0, None) ** 3 / 6)

@@ -1,0 +1,91 @@
+"""Settings of ``lumos measure``."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lumos.background.settings import NoiseSettings, check_annulus
+from lumos.config import Positive, StageSettings
+from lumos.conventions import DEFAULT_MAX_MASKED
+
+__all__ = ["CatalogColumns", "MeasureSettings"]
+
+
+#: Name of the network among the estimators.
+NETWORK = "lumos"
+
+
+class CatalogColumns(StageSettings):
+    """How the parent catalogue's file names its columns."""
+
+    columns: dict[str, str | float] = {}
+    """Name in the file, or a number for a constant, of each column that differs from the standard."""
+    radius: Literal["major", "circularised"] = "major"
+    """Whether the half-light radius runs along the major axis or is sqrt(a b)."""
+    made_from: tuple[str, ...] = ()
+    """Identifiers of the exposures in whose pixels the objects were found, beside those that the file names; their
+    rows are flagged CATALOG_EXPOSURE."""
+
+
+class MeasureSettings(StageSettings):
+    """Settings of ``lumos measure``."""
+
+    estimators: tuple[str, ...] = ("aperture", "profile_fit", "optimal", "optimal_free")
+    """Classical estimators to run."""
+    model: str | None = None
+    """Shipped model, or model folder, that runs beside them under the name ``lumos``."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the model's convolutions."""
+    default: str | None = None
+    """The estimator whose result becomes ``flux``, ``flux_err`` and the PDF; null: ``lumos`` if there is a model,
+    else ``optimal``, else the first."""
+    stamp_size: Annotated[int, Field(ge=20, le=200, multiple_of=2)] = 60
+    """Side of a stamp in pixels."""
+    max_stamp_size: Annotated[int, Field(ge=20, le=1000)] = 240
+    """Stamps are doubled for large objects, up to this side."""
+    annulus_inner: Positive = 30.0
+    """Inner radius of the background annulus in pixels; grows with the stamp."""
+    annulus_outer: Annotated[float, Field(gt=0, le=500)] = 45.0
+    """Outer radius of the background annulus in pixels; grows with the stamp."""
+    aperture_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.625
+    """Share of the light inside the aperture."""
+    max_masked: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Largest share of an object's light on masked pixels that is corrected; 0.25 at most for a model."""
+    noise: NoiseSettings = NoiseSettings()
+    """Where the noise comes from."""
+    catalog: CatalogColumns = CatalogColumns()
+    """How to read the parent catalogue."""
+
+    @property
+    def all_estimators(self) -> tuple[str, ...]:
+        """Return the names of all estimators of the run."""
+        return (*self.estimators, *(() if self.model is None else (NETWORK,)))
+
+    @property
+    def default_estimator(self) -> str:
+        """Return the name of the default estimator."""
+        if self.default is not None:
+            return self.default
+        names = self.all_estimators
+        return next((name for name in (NETWORK, "optimal") if name in names), names[0])
+
+    @property
+    def masked_limit(self) -> float:
+        """Return the share of masked light above which the default estimator's flux is NaN."""
+        # Networks see no stamps with more in training.
+        return min(self.max_masked, DEFAULT_MAX_MASKED) if self.default_estimator == NETWORK else self.max_masked
+
+    @model_validator(mode="after")
+    def _has_default(self) -> Self:
+        if not self.all_estimators:
+            raise ValueError("estimators: give at least one, or a model")
+        if self.default is not None and self.default not in self.all_estimators:
+            raise ValueError(f"default={self.default!r} is not one of {', '.join(self.all_estimators)}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.max_stamp_size < self.stamp_size:
+            raise ValueError(f"max_stamp_size={self.max_stamp_size} must be at least stamp_size={self.stamp_size}")
+        check_annulus(self.annulus_inner, self.annulus_outer)
+        return self

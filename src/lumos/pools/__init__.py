@@ -1,0 +1,1 @@
+"""Pools of background stamps: cut from exposures, written, read."""

@@ -1,0 +1,360 @@
+"""Make a pool of background stamps from exposures: random places, whatever lies there; bad CCDs refused."""
+
+import logging
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from lumos import __version__
+from lumos.background.annulus import annulus_background
+from lumos.background.correlation import source_free
+from lumos.background.noise import Cutout, exposure_noise, good_pixels, stamp_variance
+from lumos.conventions import AB_ZEROPOINT_NJY, BoolArray, FloatArray
+from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError, one_line
+from lumos.files import file_stamp, read_json
+from lumos.images.exposure import Exposure
+from lumos.images.reader import read_exposure
+from lumos.images.stamps import cut_stamps
+from lumos.pools.settings import BackgroundSettings
+from lumos.pools.writer import METADATA, NewStamps, PoolWriter
+from lumos.runs.outputs import describe_changes, lock_folder
+from lumos.surveys import Survey
+
+__all__ = ["BackgroundReport", "make_backgrounds"]
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str], None]
+#: Rounds of drawing positions, and positions of a round, before a CCD is left with fewer stamps.
+_ROUNDS, _CANDIDATES = 20, 500
+#: One pixel in so many tells an image that is filled with a constant.
+_STRIDE = 17
+
+
+@dataclass(frozen=True)
+class BackgroundReport:
+    """What a pool was made from.
+
+    Parameters
+    ----------
+    n_stamps, n_used : int
+        Stamps, and CCDs that they come from.
+    refused : tuple of str
+        One line for each CCD or file that was refused, with the reason.
+    """
+
+    n_stamps: int
+    n_used: int
+    refused: tuple[str, ...]
+
+
+class _RefusedError(LumosError):
+    """A CCD that the pool must not have."""
+
+
+def make_backgrounds(
+    exposures: Sequence[Path],
+    out: Path,
+    survey: Survey,
+    settings: BackgroundSettings,
+    *,
+    psf_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> BackgroundReport:
+    """Cut random stamps from exposures into a pool; a pool that was begun is continued, a finished one kept.
+
+    Parameters
+    ----------
+    exposures : sequence of Path
+        FITS files of one survey.
+    out : Path
+        Folder of the pool; it is one when its metadata are there, which come last.
+    survey : Survey
+        How to read the exposures.
+    settings : BackgroundSettings
+        Which stamps, and which CCDs are refused.
+    psf_dir : Path, optional
+        Folder with PSF models.
+    progress : callable, optional
+        Told after each file.
+
+    Returns
+    -------
+    BackgroundReport
+        Numbers and refusals.
+
+    Raises
+    ------
+    LumosValueError
+        If there is no exposure.
+    LumosDataError
+        If a file does not exist, two have one name, or every CCD is refused.
+    LumosConfigError
+        If ``out`` holds something else than the pool of these files and settings.
+
+    Notes
+    -----
+    A CCD is refused if too large a share of its pixels is masked; if it has no PSF, or one that is too narrow, too
+    wide or wider than half a stamp; if it has no usable place; or if its pixel scatter is far from the median of
+    its band. The stamps of a CCD do not depend on the other files.
+    """
+    identity = _identity(exposures, survey, settings, psf_dir)
+    with lock_folder(out):
+        if (out / METADATA).is_file():
+            return _finished(out, identity)
+        writer = PoolWriter(out, settings.side, identity)
+        if any(_changed(entry["exposures"]) for entry in writer.entries):
+            writer.abandon()
+            writer = PoolWriter(out, settings.side, identity)
+        done = {entry["file"] for entry in writer.entries}
+        for number, path in enumerate(exposures):
+            if path.name not in done:
+                writer.add(path.name, _cut_file(path, survey, settings, psf_dir))
+            if progress is not None:
+                progress(number + 1, len(exposures), path.name)
+        facts = _judge([facts for entry in writer.entries for facts in entry["exposures"]], settings)
+        refused = _refusals(facts)
+        for line in refused:
+            logger.warning("refused: %s", line)
+        n_used = len(facts) - len(refused)
+        if n_used == 0:
+            writer.abandon()
+            raise LumosDataError(f"{out}: no stamp, every CCD was refused: {'; '.join(refused)}")
+        writer.finish({"version": __version__, "inputs": identity}, facts)
+        return BackgroundReport(sum(entry["n_stamps"] for entry in facts if entry["status"] == "used"), n_used, refused)
+
+
+def _identity(
+    exposures: Sequence[Path], survey: Survey, settings: BackgroundSettings, psf_dir: Path | None
+) -> dict[str, Any]:
+    """Return what a pool is made from, as plain data."""
+    if not exposures:
+        raise LumosValueError("exposures", 0, "at least one file")
+    files: dict[str, list[int]] = {}
+    for path in exposures:
+        if not path.is_file():
+            raise LumosDataError(f"{path}: no such file")
+        if path.name in files:
+            raise LumosDataError(f"{path}: another file has the name {path.name!r}; names must differ")
+        files[path.name] = list((file_stamp(path) or {}).values())
+    return {
+        "files": files,
+        "survey": survey.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json"),
+        "psf_dir": None if psf_dir is None else str(psf_dir),
+    }
+
+
+def _finished(out: Path, identity: dict[str, Any]) -> BackgroundReport:
+    """Return the report of a pool that is there already, if it is the one that is asked for."""
+    metadata = read_json(out / METADATA)
+    changes = describe_changes(metadata.get("inputs", {}), identity)
+    if changes:
+        raise LumosConfigError(f"{out}: holds a pool of other files or settings ({changes}); give a new --out")
+    facts = metadata["exposures"]
+    changed = _changed(facts)
+    if changed:
+        raise LumosConfigError(f"{out}: {changed[0]} has changed since the pool was made; give a new --out")
+    return BackgroundReport(metadata["n_stamps"], len(facts) - len(_refusals(facts)), _refusals(facts))
+
+
+def _changed(facts: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the files that CCDs were read from (masks, variances, PSFs too) and that are not as they were."""
+    files = {file: stamp for entry in facts for file, stamp in entry.get("files", {}).items()}
+    return [file for file, stamp in files.items() if file_stamp(Path(file)) != stamp]
+
+
+def _refusals(facts: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    lines = ((f"{entry['file']} {entry['detector']}".strip(), entry) for entry in facts)
+    return tuple(f"{name}: {entry['reason']}" for name, entry in lines if entry["status"] != "used")
+
+
+def _cut_file(
+    path: Path, survey: Survey, settings: BackgroundSettings, psf_dir: Path | None
+) -> list[tuple[dict[str, Any], NewStamps | None]]:
+    """Cut the stamps of every CCD of a file; one that cannot be read is refused as a whole."""
+    try:
+        return [_cut_ccd(exposure, survey, settings) for exposure in read_exposure(path, survey, psf_dir=psf_dir)]
+    except Exception as error:
+        logger.debug("%s: failed", path, exc_info=True)
+        facts = dict.fromkeys(("detector", "survey", "band", "state", "noise_source"), "")
+        return [({**facts, **_refusal(one_line(error)), "exposure_id": path.stem, "file": path.name}, None)]
+
+
+def _refusal(reason: str) -> dict[str, Any]:
+    return {"status": "refused", "reason": reason, "correlation": None, "n_stamps": 0}
+
+
+def _cut_ccd(
+    exposure: Exposure, survey: Survey, settings: BackgroundSettings
+) -> tuple[dict[str, Any], NewStamps | None]:
+    """Cut the stamps of one CCD and gather what is known of it."""
+    facts: dict[str, Any] = {
+        "exposure_id": exposure.exposure_id,
+        "detector": exposure.detector,
+        "survey": exposure.survey,
+        "band": exposure.band,
+        "state": exposure.state,
+        "file": exposure.path.name,
+        "files": {str(path): file_stamp(path) for path in map(Path.absolute, exposure.files)},
+        "shape": list(exposure.shape),
+        "noise_source": "",
+        "wavelength": band.wavelength if (band := survey.band(exposure.band)) else None,
+        "masked": float(1 - good_pixels(exposure.mask).mean()),
+        "pixel_scale": exposure.pixel_scale,
+    }
+    for name in ("gain", "zeropoint", "zeropoint_err", "exposure_time"):
+        value = float(getattr(exposure, name))
+        facts[name] = value if np.isfinite(value) else None
+    try:
+        _check_psf(exposure, settings, facts)
+        if facts["masked"] > settings.max_masked_exposure:
+            limit = settings.max_masked_exposure
+            raise _RefusedError(f"{facts['masked']:.1%} of the pixels are masked, allowed: up to {limit:.1%}")
+        low, high = np.percentile(exposure.data[good_pixels(exposure.mask)][::_STRIDE], [16, 84])
+        if low == high:
+            raise _RefusedError(f"the pixels have no scatter (most are {low:g})")
+        noise = exposure_noise(exposure, settings.noise, (settings.annulus_inner, settings.annulus_outer))
+        facts["noise_source"] = noise.source
+        stamps, facts["scatter"] = _cut(exposure, noise.source, settings)
+    except LumosError as error:
+        return facts | _refusal(str(error)), None
+    correlation = None if noise.correlation is None else noise.correlation.summary()
+    return facts | {"status": "used", "reason": "", "correlation": correlation, "n_stamps": len(stamps)}, stamps
+
+
+def _check_psf(exposure: Exposure, settings: BackgroundSettings, facts: dict[str, Any]) -> None:
+    """Refuse a CCD without a PSF or with one that is too narrow or too wide."""
+    if exposure.psf is None:
+        raise _RefusedError("no PSF is known (the survey names none; `lumos psf` makes one)")
+    ny, nx = exposure.shape
+    y, x = (axis.ravel() for axis in np.mgrid[0 : ny - 1 : 5j, 0 : nx - 1 : 5j])
+    fwhm = exposure.psf.fwhm_at(x, y)
+    if not np.isfinite(fwhm).any():
+        raise _RefusedError("the PSF has no finite width")
+    pixels = float(np.nanmedian(fwhm))
+    facts["psf_fwhm"] = pixels * exposure.pixel_scale
+    if not settings.min_psf_fwhm <= facts["psf_fwhm"] <= settings.max_psf_fwhm:
+        limits = f"{settings.min_psf_fwhm:g} to {settings.max_psf_fwhm:g}"
+        raise _RefusedError(f"the PSF's FWHM is {facts['psf_fwhm']:.3g} arcsec, allowed: {limits}")
+    if 2 * pixels > settings.stamp_size:
+        raise _RefusedError(
+            f"the PSF's FWHM is {pixels:.3g} px, allowed: up to half of the stamp's side, {settings.stamp_size} px"
+        )
+
+
+def _cut(exposure: Exposure, source: str, settings: BackgroundSettings) -> tuple[NewStamps, float]:
+    """Cut stamps at random places; return them and the median scatter of their blank pixels."""
+    assert exposure.psf is not None
+    rng = np.random.default_rng([settings.seed, zlib.crc32(f"{exposure.exposure_id}/{exposure.detector}".encode())])
+    x, y = _places(exposure, source, settings, rng)
+    cutout, sky_variance = _look(exposure, source, settings, x, y)
+    has_map = source == "variance" and not exposure.variance_includes_sources
+    stamps = NewStamps(
+        data=cutout.stamps.data,
+        mask=cutout.stamps.mask,
+        sky_variance=sky_variance,
+        x=x,
+        y=y,
+        ccd_shape=exposure.shape,
+        psf=exposure.psf.at(x, y),
+        psf_fwhm=exposure.psf.fwhm_at(x, y),
+        variance=cutout.stamps.variance if has_map else None,
+    )
+    return stamps, float(cutout.background.scatter.median())
+
+
+def _places(
+    exposure: Exposure, source: str, settings: BackgroundSettings, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Draw pixels until enough of them are fit for a stamp."""
+    ny, nx = exposure.shape
+    allowed = _allowed(exposure, settings)
+    found: list[FloatArray] = []
+    missing = settings.n_per_exposure
+    for _ in range(_ROUNDS + settings.n_per_exposure // _CANDIDATES):
+        if len(allowed) == 0 or missing == 0:
+            break
+        places = allowed[rng.integers(len(allowed), size=min(2 * missing + 10, _CANDIDATES))]
+        y, x = (index.astype(np.float64) for index in np.unravel_index(places, (ny, nx)))
+        fit = np.flatnonzero(_is_fit(exposure, source, settings, x, y))[:missing]
+        found.append(np.stack([x[fit], y[fit]]))
+        missing -= len(fit)
+    if missing == settings.n_per_exposure:
+        raise _RefusedError("no place is fit for a stamp (masked pixels, annulus, noise, PSF, sources)")
+    if missing:
+        text = "%s: %d of %d stamps, places fit for one are rare"
+        logger.warning(text, exposure.path, settings.n_per_exposure - missing, settings.n_per_exposure)
+    x, y = np.concatenate(found, axis=1)
+    return x, y
+
+
+def _allowed(exposure: Exposure, settings: BackgroundSettings) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the flat indices of the pixels that may be a stamp's middle."""
+    if settings.source_free_radius == 0:
+        return np.arange(exposure.data.size)
+    good = good_pixels(exposure.mask)
+    # A bad pixel is no source.
+    blank = source_free(exposure.data, good) | ~good
+    if blank.all():
+        return np.arange(exposure.data.size)
+    return np.flatnonzero(ndimage.distance_transform_edt(blank) > settings.source_free_radius)
+
+
+def _is_fit(exposure: Exposure, source: str, settings: BackgroundSettings, x: FloatArray, y: FloatArray) -> BoolArray:
+    """Tell at which places a stamp may be cut, bool array of shape (n,)."""
+    assert exposure.psf is not None
+    cutout, sky_variance = _look(exposure, source, settings, x, y)
+    mask = cutout.stamps.mask[:, cutout.inner, cutout.inner]
+    fit = (~good_pixels(mask)).mean(axis=(1, 2)) <= settings.max_masked
+    fit &= np.isfinite(sky_variance) & (sky_variance > 0) & np.isfinite(exposure.psf.fwhm_at(x, y))
+    return np.asarray(fit & np.isfinite(cutout.background.level.numpy()))
+
+
+def _look(
+    exposure: Exposure, source: str, settings: BackgroundSettings, x: FloatArray, y: FloatArray
+) -> tuple[Cutout, FloatArray]:
+    """Cut stamps and return them with the variance of a blank pixel of each, shape (n,)."""
+    stamps = cut_stamps(exposure.data, x, y, settings.side, mask=exposure.mask, variance=exposure.variance)
+    background = annulus_background(
+        torch.from_numpy(stamps.data),
+        torch.from_numpy(good_pixels(stamps.mask)),
+        torch.from_numpy(stamps.x),
+        torch.from_numpy(stamps.y),
+        settings.annulus_inner,
+        settings.annulus_outer,
+    )
+    margin = settings.side // 2 - settings.stamp_size // 2
+    cutout = Cutout(stamps, slice(margin, margin + settings.stamp_size), background)
+    variance, _ = stamp_variance(exposure, source, cutout, x, y)
+    good = torch.from_numpy(good_pixels(stamps.mask[:, cutout.inner, cutout.inner]))
+    usable = variance.expand(good.shape).masked_fill(~good, torch.nan).flatten(1)
+    return cutout, usable.nanmedian(dim=1).values.double().numpy()
+
+
+def _judge(facts: list[dict[str, Any]], settings: BackgroundSettings) -> list[dict[str, Any]]:
+    """Refuse the CCDs whose pixel scatter is far from the median of their band."""
+    used = [entry for entry in facts if entry["status"] == "used"]
+    for band in {entry["band"] for entry in used}:
+        members = [entry for entry in used if entry["band"] == band]
+        calibrated = all(entry["zeropoint"] is not None for entry in members)
+        scatter = np.array([entry["scatter"] * (_nanojansky(entry) if calibrated else 1.0) for entry in members])
+        ratios = scatter / np.median(scatter)
+        for entry, ratio in zip(members, ratios.tolist(), strict=True):
+            entry["scatter_ratio"] = ratio
+            limit = settings.max_scatter_ratio
+            if not 1 / limit <= ratio <= limit:
+                reason = f"the pixel scatter is {ratio:.3g} times the median of band {band}"
+                entry |= {"status": "refused", "reason": f"{reason}, allowed: {1 / limit:.3g} to {limit:.3g}"}
+    return facts
+
+
+def _nanojansky(facts: dict[str, Any]) -> float:
+    """Return the flux of 1 image unit."""
+    return float(10 ** (0.4 * (AB_ZEROPOINT_NJY - facts["zeropoint"])))

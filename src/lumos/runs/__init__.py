@@ -1,0 +1,1 @@
+"""Folders that commands begin, continue and finish, and the processes that fill them."""

@@ -1,0 +1,1 @@
+"""Find objects and stars in an image, and fit their profiles."""

@@ -1,0 +1,35 @@
+"""Settings of ``lumos catalog`` and ``lumos psf``."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lumos.config import Count, Positive, StageSettings
+
+__all__ = ["CatalogSettings", "PsfSettings"]
+
+
+class CatalogSettings(StageSettings):
+    """Settings of ``lumos catalog``."""
+
+    threshold: Positive = 3.5
+    """Detection threshold of the image convolved with 3 x 3 pixels, in units of the scatter of that image."""
+    min_area: Count = 5
+    """Fewest connected pixels of a detection."""
+    min_snr: Positive = 20.0
+    """Below this signal-to-noise ratio the index is not fitted but ``default_n``."""
+    default_n: Annotated[float, Field(ge=0.3, le=6.2)] = 1.0
+    """Sérsic index of faint objects."""
+
+
+class PsfSettings(StageSettings):
+    """Settings of ``lumos psf``."""
+
+    min_stars: Count = 5
+    """Fewest stars of an exposure from which a PSF is made."""
+    max_stars: Count = 100
+    """Most stars that are fitted, brightest first."""
+    min_snr: Positive = 30.0
+    """Lowest signal-to-noise ratio of a star."""
+    stamp_size: Annotated[int, Field(ge=11)] = 31
+    """Side in pixels of the stamps that are fitted."""

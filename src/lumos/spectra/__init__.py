@@ -1,0 +1,1 @@
+"""Passbands and spectral energy distributions."""
