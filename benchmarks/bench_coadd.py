@@ -22,14 +22,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from lumos.catalogs.parent import ParentCatalog, read_parent, write_parent
-from lumos.catalogs.schema import (
-    SCHEMA_VERSION,
-    list_column,
-    measure_schema,
-    read_shards,
-    to_arrow,
-    write_shard,
-)
+from lumos.catalogs.schema import SCHEMA_VERSION, list_column, measure_schema, to_arrow
+from lumos.catalogs.tables import write_table
 from lumos.coadds.read import read_coadd
 from lumos.coadds.run import coadd_run
 from lumos.coadds.settings import CoaddSettings
@@ -40,6 +34,7 @@ from lumos.pdf import FluxPdf, FluxPrior, GaussianMixture, posterior
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.report.coadds import CoaddPanel, draw_coadds
+from lumos.runs.shards import read_shards
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
@@ -288,7 +283,7 @@ def synthetic_exposures(folder: Path, n_rows: int, n_per_exposure: int = 5000) -
                 columns = synthetic_rows(rng, truth, name, f"b{band}")
                 columns |= {"object_id": objects, "ra": ra[objects], "dec": dec[objects]}
                 path = folder / "shards" / f"{name}.parquet"
-                write_shard([to_arrow(columns, schema)], path)
+                write_table([to_arrow(columns, schema)], path)
                 entry = {"status": "done", "shard": f"shards/{name}.parquet", "sha256": file_sha256(path)}
                 entries[name] = entry
         yield folder

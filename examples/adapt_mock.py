@@ -18,12 +18,13 @@ from lumos.adaptation.pairs import choose_pairs, open_run
 from lumos.adaptation.run import adapt_model
 from lumos.adaptation.settings import AdaptSettings
 from lumos.catalogs.parent import read_parent, write_parent
-from lumos.catalogs.schema import list_column, read_shards
+from lumos.catalogs.schema import list_column
 from lumos.files import read_json
 from lumos.flags import UNUSABLE
 from lumos.pdf import FluxPrior, GaussianMixture, posterior
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
+from lumos.runs.shards import read_shards
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from astropy.table import Table
 
-from lumos.catalogs.schema import read_shards
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
+from lumos.runs.shards import read_shards
 from lumos.sources.settings import CatalogSettings
 from lumos.surveys import load_survey
 from lumos.workflows.catalog import make_catalog

@@ -12,9 +12,9 @@ from scipy.spatial import cKDTree
 
 from lumos.background.settings import NoiseSettings
 from lumos.catalogs.parent import read_parent
-from lumos.catalogs.schema import read_shards
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
+from lumos.runs.shards import read_shards
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey

@@ -14,10 +14,10 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from lumos.catalogs.parent import ParentCatalog, write_parent
-from lumos.catalogs.schema import read_shards
 from lumos.flags import UNUSABLE
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
+from lumos.runs.shards import read_shards
 from lumos.surveys import load_survey
 from lumos.validate.accuracy import Accuracy, accuracy, accuracy_table
 

@@ -4,7 +4,15 @@ A bad *call* raises one of these, at the door, with the value that was given and
 A bad *object* never raises: it gets NaN and a bit of :mod:`lumos.flags`.
 """
 
-__all__ = ["LumosConfigError", "LumosDataError", "LumosError", "LumosShapeError", "LumosValueError", "one_line"]
+__all__ = [
+    "LumosConfigError",
+    "LumosDataError",
+    "LumosError",
+    "LumosShapeError",
+    "LumosValueError",
+    "WorkerDiedError",
+    "one_line",
+]
 
 
 class LumosError(RuntimeError):
@@ -40,6 +48,10 @@ class LumosConfigError(LumosError, ValueError):
 
 class LumosDataError(LumosError, ValueError):
     """A data file is missing, damaged or lacks what is needed; the message names the file."""
+
+
+class WorkerDiedError(LumosError):
+    """A worker process died of its task, most likely because there was no memory for it."""
 
 
 def one_line(error: BaseException) -> str:

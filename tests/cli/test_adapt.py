@@ -98,7 +98,7 @@ def test_adapt(monkeypatch, capsys, tmp_path, survey):
     assert (out / "model.safetensors").stat().st_mtime_ns == written
     code, _, (line,) = lumos(monkeypatch, capsys, *arguments, "--set", "adapt.seed=5")
     assert code == 1
-    assert line == f"lumos: error: {out}: holds something else; give a new --out"
+    assert line == f"lumos: error: {out}: holds the results of other settings (adapt.seed: 1 -> 5); give a new --out"
 
 
 def test_agreement_that_is_not_accuracy_is_refused_unless_forced(monkeypatch, capsys, tmp_path, survey):
@@ -108,7 +108,7 @@ def test_agreement_that_is_not_accuracy_is_refused_unless_forced(monkeypatch, ca
     assert code == 1
     assert line.startswith(f"lumos: error: {out}: not adapted (--force writes the model all the same): ")
     assert "the PIT-KS of injected galaxies grows by" in line
-    assert [path.name for path in out.iterdir()] == ["adapt.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["adapt.json", "settings.yaml"]
     report = json.loads((out / "adapt.json").read_text())
     assert not report["written"]
     # What it was asked to do it did: held-out exposures agree better, as far as their loss tells.
@@ -154,7 +154,12 @@ def test_inputs_that_are_gone_are_named(monkeypatch, capsys, tmp_path, survey):
         ("paucam-mock-posterior", "run", (), "does not know band 'r', allowed: NB455"),
         ("generic", "exposures", (), "not a run of `lumos measure`"),
         ("none", "run", (), "no model 'none', allowed: generic"),
-        ("generic", "run", ("--set", "adapt.layers=last"), "adapt.layers: Input should be 'head', 'dense' or 'all'"),
+        (
+            "generic",
+            "run",
+            ("--set", "adapt.layers=last"),
+            "adapt.layers: got 'last', Input should be 'head', 'dense' or 'all'",
+        ),
         ("generic", "run", ("--set", "adapt.rate=1"), "allowed: batch_size, epochs"),
     ],
 )

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from lumos import __version__
 from lumos.catalogs.parent import read_parent
-from lumos.catalogs.schema import read_shards
 from lumos.cli import app, main
 from lumos.flags import Flag
 from lumos.images import read_exposure, sky_to_pixel
 from lumos.nets.checkpoint import shipped_models
+from lumos.runs.shards import read_shards
 from lumos.settings import Settings, load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import Survey, load_survey, shipped_surveys
@@ -236,7 +236,10 @@ def test_psf_then_catalog(monkeypatch, capsys, tmp_path, survey):
     assert "(finished before)" in out
     code, _, err = lumos(monkeypatch, capsys, *again, "--set", "catalog.min_area=9")
     assert code == 1
-    assert "made.parquet: holds another catalogue (settings differ); give a new --out, or overwrite it" in err
+    assert (
+        "made.parquet: holds another result of `lumos catalog` (settings differ); give a new --out, or overwrite it"
+        in err
+    )
     # The bright galaxies of the truth are found where they are: the faintest of these has a signal-to-noise
     # ratio of 15, good for 0.1 arcsec. One or two lie before a brighter star or galaxy.
     truth = read_parent(survey / "parent.parquet")

@@ -7,11 +7,11 @@ import pytest
 from astropy.io import fits
 
 from lumos.catalogs.parent import ParentCatalog, write_parent
-from lumos.catalogs.schema import read_shard, read_shards
 from lumos.flags import Flag
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.psfs import moffat_on_pixels
+from lumos.runs.shards import read_shard, read_shards
 from lumos.surveys import load_survey
 
 pytestmark = pytest.mark.science

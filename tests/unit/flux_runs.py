@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from lumos.catalogs.schema import SCHEMA_VERSION, measure_schema, to_arrow, write_shard
+from lumos.catalogs.schema import SCHEMA_VERSION, measure_schema, to_arrow
+from lumos.catalogs.tables import write_table
 from lumos.files import file_sha256, write_json
 from lumos.photometry.settings import MeasureSettings
 
@@ -68,7 +69,7 @@ def write_run(folder: Path, exposures, ref_mag=None, *, model=None, n_objects=10
         with_names = "object_name" in columns
         schema = measure_schema(names, "nJy" if calibrated else "image unit", n_components, with_names=with_names)
         path = folder / "shards" / f"{name}.parquet"
-        write_shard([to_arrow(columns, schema)], path)
+        write_table([to_arrow(columns, schema)], path)
         entries[name] = {"status": "done", "shard": f"shards/{name}.parquet", "sha256": file_sha256(path)}
     write_json(folder / "manifest.json", {"exposures": entries})
     catalog = folder.parent / "parent.parquet"

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from flux_runs import exposure, write_catalog, write_run
 
-from lumos.catalogs.schema import list_column, read_shard, write_shard
+from lumos.catalogs.schema import list_column
+from lumos.catalogs.tables import write_table
 from lumos.coadds.calibrate import Calibration
 from lumos.coadds.partition import partition_sky, sky_cell
 from lumos.coadds.read import read_coadd
@@ -22,6 +23,7 @@ from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.files import file_sha256, read_json, write_json
 from lumos.flags import Flag
 from lumos.pdf import FluxPrior, GaussianMixture, GridPdf, posterior, to_mixture
+from lumos.runs.shards import read_shard
 from lumos.validate.calibration import pdf_metrics
 
 N = 400
@@ -454,10 +456,10 @@ def test_a_finished_coadd_is_kept_and_another_refused(rng, tmp_path, truth):
     report = coadd_run([run], out, settings())
     assert (report.was_finished, report.n_rows) == (True, N)
     assert out.stat().st_mtime_ns == before
-    with pytest.raises(LumosConfigError, match=r"holds another coadd \(settings differ\)"):
+    with pytest.raises(LumosConfigError, match=r"holds another result of `lumos coadd` \(settings differ\)"):
         coadd_run([run], out, settings(n_components=3))
     (tmp_path / "text.parquet").write_text("no table")
-    with pytest.raises(LumosConfigError, match="is no coadd"):
+    with pytest.raises(LumosConfigError, match="was not made by `lumos coadd`"):
         coadd_run([run], tmp_path / "text.parquet", settings())
 
 
@@ -494,7 +496,7 @@ def test_a_lost_or_damaged_part_of_a_finished_coadd_is_noticed(rng, tmp_path, tr
 def replaced(run, name, change):
     """Change the table of a shard, and its digest."""
     path = run / "shards" / f"{name}.parquet"
-    write_shard([change(pq.read_table(path))], path)
+    write_table([change(pq.read_table(path))], path)
     manifest = read_json(run / "manifest.json")
     manifest["exposures"][name]["sha256"] = file_sha256(path)
     write_json(run / "manifest.json", manifest)
@@ -584,7 +586,7 @@ def test_runs_that_do_not_belong_together_are_refused(rng, tmp_path, truth):
         coadd_run([second], out, settings())
     with pytest.raises(LumosDataError, match="measured in two of the runs"):
         coadd_run([first, first], out, settings())
-    with pytest.raises(LumosValueError, match="at least one of each"):
+    with pytest.raises(LumosValueError, match="runs: got 0, allowed: at least one"):
         coadd_run([], out, settings())
     with pytest.raises(LumosValueError, match=r"c\.fits', allowed: a name that ends in \.parquet"):
         coadd_run([first], out.with_suffix(".fits"), settings())

@@ -9,7 +9,7 @@ import lumos
 PACKAGE = Path(lumos.__file__).parent
 #: From the ground up: each room imports only itself and what stands before it.
 ROOMS = [
-    *("__init__", "conventions", "errors", "flags", "files", "psfs", "config", "statistics"),
+    *("__init__", "conventions", "errors", "flags", "files", "psfs", "threads", "config", "statistics"),
     *("pdf", "spectra", "catalogs", "profiles", "surveys", "images", "runs", "estimators"),
     *("background", "pools", "sources", "simulate", "nets"),
     *("photometry", "training", "coadds", "adaptation"),
@@ -29,6 +29,7 @@ ONLY_IN = {
         "photometry",
         "training",
         "adaptation",
+        "threads",
     },
     "galsim": {"profiles"},
     "matplotlib": {"report"},

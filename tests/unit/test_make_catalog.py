@@ -10,11 +10,11 @@ from astropy.io import fits
 from fits_files import SCALE, header
 
 from lumos.catalogs.parent import read_parent
-from lumos.catalogs.schema import read_shards
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
 from lumos.flags import Flag, catalog_flag_metadata
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
+from lumos.runs.shards import read_shards
 from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.surveys import load_survey
 from lumos.workflows import catalog as workflow
@@ -115,7 +115,9 @@ def test_what_is_there_is_not_made_again_and_nothing_else_is_replaced(tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(workflow, "make_parent_catalog", None)
         assert make_catalog(single, out, GENERIC, CatalogSettings()) == f"{first} (finished before)"
-    with pytest.raises(LumosConfigError, match=r"c\.parquet: holds another catalogue \(settings differ\); give a new"):
+    with pytest.raises(
+        LumosConfigError, match=r"c\.parquet: holds another result of `lumos catalog` \(settings differ\); give a new"
+    ):
         make_catalog(single, out, GENERIC, CatalogSettings(threshold=8.0))
     assert out.read_bytes() == content
     make_catalog(single, out, GENERIC, CatalogSettings(threshold=8.0), overwrite=True)

@@ -10,11 +10,11 @@ from astropy.io import fits
 from fits_files import header
 
 from lumos.catalogs.parent import ParentCatalog, write_parent
-from lumos.catalogs.schema import read_shards
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.flags import CatalogFlag, Flag
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
+from lumos.runs.shards import read_shards
 from lumos.surveys import load_survey
 
 SHAPE = (200, 220)

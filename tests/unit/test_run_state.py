@@ -12,11 +12,11 @@ from test_measure import SHAPE, catalog_at, run, write_exposure
 
 from lumos.adaptation.pairs import open_run
 from lumos.catalogs.parent import write_parent
-from lumos.catalogs.schema import read_shards
 from lumos.errors import LumosConfigError, LumosDataError, LumosError
 from lumos.photometry import run as module
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
+from lumos.runs.shards import read_shards
 from lumos.surveys import Survey, load_survey
 
 OBJECTS = catalog_at([100, 50], [100, 50])
@@ -120,7 +120,7 @@ def test_what_must_be_measured_again_does_not_count_meanwhile(tmp_path, rng, mon
         start()
     with pytest.raises(LumosDataError, match="no finished exposure"):
         read_shards(tmp_path / "run")
-    assert "changed since it was measured" in entries(tmp_path / "run")["a"]["reason"]
+    assert "changed since it was finished" in entries(tmp_path / "run")["a"]["reason"]
 
 
 def test_an_exposure_that_cannot_be_read_any_longer_does_not_count(tmp_path, rng):

@@ -7,11 +7,11 @@ import pytest
 from flux_runs import exposure, write_catalog, write_run
 
 from lumos.catalogs.parent import read_parent
-from lumos.catalogs.schema import read_shard
 from lumos.coadds.run import coadd_run
 from lumos.coadds.settings import CoaddSettings
 from lumos.coadds.sky import sky_catalog
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
+from lumos.runs.shards import read_shard
 
 PLAIN = {"prior": "none", "calibrate": {"fit": False}, "repeat_errors": False, "outlier_threshold": 0.0}
 

@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lumos.catalogs.schema import measure_schema, read_shard, read_shards, write_shard
+from lumos.catalogs.schema import measure_schema
+from lumos.catalogs.tables import write_table
 from lumos.errors import LumosDataError
 from lumos.files import file_sha256, read_json, write_json
 from lumos.flags import FLAG_TEXT, MASK_TEXT, Flag, MaskPlane, flag_names
+from lumos.runs.shards import read_shard, read_shards
 
 SCHEMA = measure_schema(["aperture", "optimal"], "nJy", 2, {"run": 1})
 
@@ -48,7 +50,7 @@ def test_every_bit_has_one_meaning():
 
 
 def test_shard_reads_back(tmp_path):
-    assert write_shard([table(3), table(2)], tmp_path / "a.parquet") == 5
+    assert write_table([table(3), table(2)], tmp_path / "a.parquet") == 5
     back = read_shard(tmp_path / "a.parquet")
     assert back.schema.metadata == SCHEMA.metadata
     assert back.schema.field("flux").metadata[b"unit"] == b"nJy"
@@ -62,15 +64,15 @@ def test_failing_writer_leaves_no_file(tmp_path):
         raise LumosDataError("broken exposure")
 
     with pytest.raises(LumosDataError, match="broken exposure"):
-        write_shard(tables(), tmp_path / "a.parquet")
+        write_table(tables(), tmp_path / "a.parquet")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(LumosDataError, match="nothing to write"):
-        write_shard([], tmp_path / "a.parquet")
+        write_table([], tmp_path / "a.parquet")
 
 
 def test_flipped_bit_is_noticed(tmp_path):
     path = tmp_path / "a.parquet"
-    write_shard([table(5000)], path)
+    write_table([table(5000)], path)
     content = bytearray(path.read_bytes())
     content[2000] ^= 1
     path.write_bytes(content)
@@ -80,7 +82,7 @@ def test_flipped_bit_is_noticed(tmp_path):
 
 def test_truncated_missing_and_foreign_files(tmp_path):
     path = tmp_path / "a.parquet"
-    write_shard([table()], path)
+    write_table([table()], path)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(LumosDataError, match="damaged or missing"):
         read_shard(path)
@@ -94,7 +96,7 @@ def test_truncated_missing_and_foreign_files(tmp_path):
 def test_run_is_read_through_its_manifest(tmp_path):
     (tmp_path / "shards").mkdir()
     shard = tmp_path / "shards" / "a.parquet"
-    write_shard([table(4)], shard)
+    write_table([table(4)], shard)
     entry = {"status": "done", "shard": "shards/a.parquet", "sha256": file_sha256(shard)}
     write_json(tmp_path / "manifest.json", {"exposures": {"a": entry, "b": {"status": "failed"}}})
     assert read_shards(tmp_path, ["flags", "x"]).num_rows == 4

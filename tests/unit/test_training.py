@@ -88,7 +88,7 @@ def test_worker_processes_change_nothing(pool, tmp_path):
 
 def test_another_run_in_the_same_folder_is_refused(pool, tmp_path):
     train_network(settings(tmp_path), pool, tmp_path / "run")
-    with pytest.raises(LumosConfigError, match="training run of other settings"):
+    with pytest.raises(LumosConfigError, match=r"holds the results of other settings \(train"):
         train_network(settings(tmp_path, seed=9), pool, tmp_path / "run")
 
 

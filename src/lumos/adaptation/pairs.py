@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from lumos.catalogs.parent import ParentCatalog, read_parent
-from lumos.catalogs.schema import read_manifest, read_shards
 from lumos.config import read_yaml
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.files import file_sha256
 from lumos.flags import UNUSABLE, Flag
 from lumos.photometry.settings import MeasureSettings
+from lumos.runs.folder import read_manifest
+from lumos.runs.shards import read_shards
 from lumos.surveys import Survey
 
 __all__ = ["MeasuredRun", "RunPairs", "choose_pairs", "open_run"]

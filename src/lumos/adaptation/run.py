@@ -16,12 +16,12 @@ from lumos.adaptation.pairs import MeasuredRun, RunPairs, choose_pairs, open_run
 from lumos.adaptation.settings import AdaptSettings
 from lumos.adaptation.transfer import PairedInputs, SplitModel, labelled_inputs, pair_inputs, split_model, transfer
 from lumos.conventions import AnyArray, IntArray
-from lumos.errors import LumosConfigError, LumosDataError, LumosError
+from lumos.errors import LumosDataError, LumosError
 from lumos.files import read_json, write_json
 from lumos.nets.checkpoint import find_model, load_model, save_model
 from lumos.nets.model import FluxModel
 from lumos.photometry.objects import PlacedObjects
-from lumos.runs.outputs import lock_folder, locked, own_files
+from lumos.runs.outputs import check_settings, lock_folder, locked, settle_settings
 from lumos.simulate.draws import FluxProposal
 from lumos.training.data import LabelledInputs
 
@@ -83,9 +83,12 @@ def adapt_model(
     inputs = {
         "model": {"name": model.config.name, "sha256": model.config.sha256},
         "run": {"catalog": run.catalog_sha256, "shards": dict(run.shards)},
-        "settings": settings.model_dump(mode="json"),
+        "adapt": settings.model_dump(mode="json"),
     }
-    if _is_finished(out, inputs):
+    path = out / "adapt.json"
+    begun = path.exists() and bool(read_json(path).get("written"))
+    check_settings(out, "adapt", inputs, begun=begun, alone=True)
+    if begun:
         return f"{out}: finished before"
     pairs = choose_pairs(run, settings.n_pairs, settings.held_out, np.random.default_rng([settings.seed, 0]))
     split = split_model(model, settings.layers)
@@ -98,12 +101,13 @@ def adapt_model(
     excesses = find_excesses(figures, settings.max_bias_change, settings.max_pit_change, settings.max_pull_change)
     written = force or not excesses
     numbers = {"pairs": len(training.pairs), "injected": len(training.injected)}
-    report = {"inputs": inputs, "version": __version__, "training": numbers, "held_out": figures, "curve": curve}
-    # Whoever finds the folder after a kill sees by this file that it is of this very adaptation, and not finished.
-    write_json(out / "adapt.json", report | {"excesses": excesses, "written": False})
+    report = {"version": __version__, "training": numbers, "held_out": figures, "curve": curve}
+    settle_settings(out, "adapt", inputs, begun=begun)
+    # Whoever finds the folder after a kill sees by this file that the adaptation is not finished.
+    write_json(path, report | {"excesses": excesses, "written": False})
     if written:
         _write_model(split.whole, model_name, out, inputs, list(run.files), figures)
-        write_json(out / "adapt.json", report | {"excesses": excesses, "written": True})
+        write_json(path, report | {"excesses": excesses, "written": True})
     if not written:
         raise LumosError(f"{out}: not adapted (--force writes the model all the same): {'; '.join(excesses)}")
     first, last = figures["before"], figures["after"]
@@ -112,17 +116,6 @@ def adapt_model(
         f"differences {first['difference_sigma68']:.3f} -> {last['difference_sigma68']:.3f}, PIT-KS of injected "
         f"galaxies {first['pit_ks']:.4f} -> {last['pit_ks']:.4f}" + ("; forced" if excesses else "")
     )
-
-
-def _is_finished(out: Path, inputs: dict[str, Any]) -> bool:
-    """Tell whether a folder holds this very adaptation; refuse one that holds something else."""
-    if not own_files(out):
-        return False
-    path = out / "adapt.json"
-    report = read_json(path) if path.exists() else {}
-    if report.get("inputs") != inputs:
-        raise LumosConfigError(f"{out}: holds something else; give a new --out")
-    return bool(report.get("written"))
 
 
 def _samples(
@@ -200,7 +193,7 @@ def _write_model(
     model: FluxModel, source: str, out: Path, inputs: dict[str, Any], exposures: list[str], figures: dict[str, Any]
 ) -> None:
     """Write the folder of the adapted model."""
-    facts = {"from": inputs["model"], "exposures": exposures, "settings": inputs["settings"], "version": __version__}
+    facts = {"from": inputs["model"], "exposures": exposures, "settings": inputs["adapt"], "version": __version__}
     after = figures["after"]
     config = model.config.model_copy(
         update={

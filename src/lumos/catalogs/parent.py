@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS, candidates, check_frame, find_column, to_standard_unit
 from lumos.catalogs.formats import TableFile, open_table
-from lumos.catalogs.schema import write_shard
+from lumos.catalogs.tables import write_table
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.flags import catalog_flag_metadata
@@ -226,7 +226,7 @@ def write_parent(catalog: ParentCatalog, path: Path, provenance: Mapping[str, ob
         columns["flags"] = pa.array(catalog.flags, type=pa.int32())
         fields_.append(pa.field("flags", pa.int32(), metadata={"unit": "", "text": "bits of lumos.catalog_flags"}))
         metadata[_FLAGS] = json.dumps(catalog_flag_metadata())
-    write_shard([pa.table(columns, schema=pa.schema(fields_, metadata=metadata))], path)
+    write_table([pa.table(columns, schema=pa.schema(fields_, metadata=metadata))], path)
 
 
 def _sources(table: TableFile, mapping: Mapping[str, str | float]) -> dict[str, str | float | None]:

@@ -8,12 +8,12 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from lumos.catalogs.formats import read_columns
-from lumos.catalogs.schema import iterate_shards
 from lumos.coadds.settings import CalibrateSettings
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError
 from lumos.flags import UNUSABLE, Flag
 from lumos.images.wcs import unit_vectors
+from lumos.runs.shards import iterate_shards
 
 __all__ = ["BrightRows", "Unit", "match_reference", "read_reference", "read_units", "read_zeropoints"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lumos.catalogs.schema import read_shard
 from lumos.conventions import FloatArray, IntArray
+from lumos.runs.shards import read_shard
 
 __all__ = ["Partition", "partition_sky", "sky_cell"]
 

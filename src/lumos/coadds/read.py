@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lumos.catalogs.schema import list_column, read_shard
+from lumos.catalogs.schema import list_column
 from lumos.coadds.calibrate import Calibration
 from lumos.coadds.rows import Rows
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosDataError
 from lumos.pdf import FluxPdf, GaussianMixture, GridPdf
+from lumos.runs.shards import read_shard
 
 __all__ = [
     "READ",

@@ -1,13 +1,9 @@
 """Coadd a finished run: one row per object and band, in memory that does not grow with the run."""
 
 import hashlib
-import json
 import logging
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,15 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumos import __version__
-from lumos.catalogs.checks import check_pages, check_shards
 from lumos.catalogs.parent import read_parent
-from lumos.catalogs.schema import (
-    SCHEMA_VERSION,
-    coadd_schema,
-    shard_paths,
-    to_arrow,
-    write_shard,
-)
+from lumos.catalogs.schema import SCHEMA_VERSION, coadd_schema, to_arrow
+from lumos.catalogs.tables import check_pages, write_table
 from lumos.coadds.calibrate import Calibration, calibrate_run
 from lumos.coadds.columns import coadd_rows
 from lumos.coadds.learn import find_share, find_sky, make_prior
@@ -37,11 +27,12 @@ from lumos.coadds.settings import CoaddSettings
 from lumos.coadds.sky import SkyLevels
 from lumos.config import read_yaml
 from lumos.conventions import BoolArray, FloatArray, IntArray
-from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
+from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError, WorkerDiedError
 from lumos.files import check_parquet_name, file_sha256, write_json
 from lumos.flags import Flag
-from lumos.runs.outputs import describe_changes, lock_file, locked
-from lumos.runs.workers import Workers
+from lumos.runs.driver import LocalDriver, Work
+from lumos.runs.outputs import describe_changes, finished_table, lock_file, locked
+from lumos.runs.shards import check_shards, shard_paths
 
 __all__ = ["CoaddReport", "coadd_run"]
 
@@ -51,6 +42,8 @@ logger = logging.getLogger(__name__)
 _DIGEST = "lumos.coadd_sha256"
 #: What a progress display is told: partitions finished, partitions in all, what was finished.
 Progress = Callable[[int, int, str], None]
+#: What processes share: how shards are read, how rows are coadded, the schema of the table.
+_Shared = tuple[ShardReader, CoaddContext, pa.Schema]
 
 
 @dataclass(frozen=True)
@@ -131,8 +124,9 @@ def coadd_run(
     LumosValueError
         If there is no run or no worker, or ``out`` does not end in ``.parquet``.
     """
-    if not runs or workers < 1:
-        raise LumosValueError("runs and workers", (len(runs), workers), "at least one of each")
+    if not runs:
+        raise LumosValueError("runs", 0, "at least one folder")
+    driver = LocalDriver(workers)
     check_parquet_name(out)
     for name in settings.excluded_flags:
         if name not in Flag.__members__:
@@ -143,7 +137,7 @@ def coadd_run(
     shards = [path for folder in runs for path in shard_paths(folder)]
     identity = _identity(runs, shards, settings, zeropoints, reference, None if sky is None else sky / "manifest.json")
     companion = out.with_suffix(".zeropoints.parquet")
-    finished = _finished(out, companion, identity) if out.exists() else None
+    finished = _finished(out, companion, identity)
     if finished is not None and companion.exists():
         return finished
     is_posterior = run.model is not None and run.model["kind"] == "posterior"
@@ -172,8 +166,9 @@ def coadd_run(
         write_json(out.with_suffix(".prior.json"), context.prior.to_dict())
     schema = _schema(run, settings, identity, context, with_names=has_names(shards))
     partitions = partition_sky(shards, settings.rows_at_once)
-    with closing(_execute(partitions, reader, context, schema, workers)) as tables:
-        n_rows = write_shard(_told(tables, len(partitions), progress), out)
+    work = Work(_coadd_partition, _shared, ((reader, context, schema),))
+    with closing(driver.run(work, partitions, ordered=True)) as results:
+        n_rows = write_table(_told(results, len(partitions), progress), out)
     _write_zeropoints(companion, calibration, out)
     return CoaddReport(n_rows, was_finished=False)
 
@@ -181,7 +176,7 @@ def coadd_run(
 def _write_zeropoints(path: Path, calibration: Calibration, out: Path) -> None:
     """Write the table of zero points, with the digest of the coadd that is thereby finished."""
     table = calibration.table().replace_schema_metadata({_DIGEST: file_sha256(out)})
-    write_shard([table], path)
+    write_table([table], path)
 
 
 def _common(runs: Sequence[Path], *, same_catalog: bool = True) -> _Run:
@@ -232,16 +227,12 @@ def _identity(
     }
 
 
-def _finished(out: Path, zeropoints: Path, identity: Mapping[str, Any]) -> CoaddReport:
+def _finished(out: Path, zeropoints: Path, identity: Mapping[str, Any]) -> CoaddReport | None:
     """Return the report of a coadd that is there already, if it is the one that is asked for and not damaged."""
-    try:
-        metadata = pq.read_metadata(out)
-        before = json.loads((metadata.metadata or {})[b"lumos.provenance"])["coadd"]
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise LumosConfigError(f"{out}: is no coadd; give a new --out") from error
-    changed = sorted(key for key in identity if key != "runs" and before.get(key) != identity[key])
-    if changed:
-        raise LumosConfigError(f"{out}: holds another coadd ({', '.join(changed)} differ); give a new --out")
+    # Runs may have moved.
+    before = finished_table(out, "coadd", {key: value for key, value in identity.items() if key != "runs"})
+    if before is None:
+        return None
     if zeropoints.exists():
         try:
             digest = (pq.read_schema(zeropoints).metadata or {}).get(_DIGEST.encode())
@@ -251,7 +242,7 @@ def _finished(out: Path, zeropoints: Path, identity: Mapping[str, Any]) -> Coadd
             raise LumosDataError(f"{out}: changed since it was written; remove it, then it is made again")
     else:
         check_pages(out)
-    return CoaddReport(metadata.num_rows, was_finished=True)
+    return CoaddReport(before[0], was_finished=True)
 
 
 def _check_product(settings: CoaddSettings, *, is_posterior: bool) -> None:
@@ -280,8 +271,9 @@ def _magnitudes(run: _Run, catalog: Path | None, *, needed: bool) -> tuple[IntAr
     return parent.object_id[order], parent.ref_mag[order]
 
 
-def _coadd_partition(partition: Partition, reader: ShardReader, context: CoaddContext, schema: pa.Schema) -> pa.Table:
+def _coadd_partition(work: _Shared, partition: Partition) -> pa.Table:
     """Return the coadds of one piece of the sky."""
+    reader, context, schema = work
 
     def inside(table: pa.Table) -> BoolArray:
         return np.isin(sky_cell(table["ra"].to_numpy(), table["dec"].to_numpy()), partition.cells)
@@ -316,42 +308,18 @@ def _schema(
     return coadd_schema(run.estimators, settings.pdf, n, provenance, with_names=with_names)
 
 
-def _execute(
-    partitions: Sequence[Partition], reader: ShardReader, context: CoaddContext, schema: pa.Schema, workers: int
-) -> Generator[pa.Table, None, None]:
-    """Coadd the partitions here or in processes; yield the tables in order, few of them waiting."""
-    if workers == 1 or len(partitions) <= 1:
-        yield from (_coadd_partition(partition, reader, context, schema) for partition in partitions)
-        return
-    work = (reader, context, schema)
-    waiting: deque[Future[pa.Table]] = deque()
-    try:
-        with Workers(min(workers, len(partitions)), _start_worker, work) as pool:
-            for partition in partitions:
-                waiting.append(pool.submit(_coadd_in_worker, partition))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        text = "a worker process died, out of memory most likely; run again with fewer --workers"
-        raise LumosError(text) from error
+@contextmanager
+def _shared(work: _Shared) -> Iterator[_Shared]:
+    yield work
 
 
-_worker_state: list[tuple[ShardReader, CoaddContext, pa.Schema]] = []
-
-
-def _start_worker(work: tuple[ShardReader, CoaddContext, pa.Schema]) -> None:
-    _worker_state[:] = [work]
-
-
-def _coadd_in_worker(partition: Partition) -> pa.Table:
-    return _coadd_partition(partition, *_worker_state[0])
-
-
-def _told(tables: Iterator[pa.Table], n: int, progress: Progress | None) -> Iterator[pa.Table]:
+def _told(
+    results: Iterator[tuple[Partition, pa.Table | WorkerDiedError]], n: int, progress: Progress | None
+) -> Iterator[pa.Table]:
     """Yield tables and tell the progress."""
-    for number, table in enumerate(tables):
+    for number, (_, table) in enumerate(results):
+        if isinstance(table, WorkerDiedError):
+            raise LumosError(f"{table}; run again with a smaller coadd.rows_at_once") from table
         yield table
         if progress is not None:
             progress(number + 1, n, f"{table.num_rows} rows")

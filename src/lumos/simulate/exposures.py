@@ -5,25 +5,19 @@ written as one FITS file with an image and a mask per detector, readable through
 """
 
 import logging
-import warnings
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from astropy.io import fits
-from astropy.io.fits import VerifyError
 
-from lumos import __version__
 from lumos.conventions import Float32Array, FloatArray
-from lumos.errors import LumosError, LumosValueError
-from lumos.files import whole_file
-from lumos.runs.outputs import lock_folder, settle_settings
-from lumos.runs.workers import Workers
+from lumos.errors import LumosError, WorkerDiedError
+from lumos.files import file_sha256, whole_file
+from lumos.runs.driver import LocalDriver, Work
+from lumos.runs.folder import Entry, begin_folder
 from lumos.simulate.artefacts import (
     Mask,
     add_cosmic_rays,
@@ -39,6 +33,7 @@ from lumos.simulate.field import Field, draw_field, field_light
 from lumos.simulate.plan import PlannedExposure, detector_wcs, plan_exposures, random_stream
 from lumos.simulate.settings import SurveySimulation
 from lumos.simulate.truth import header_zeropoint, write_tables
+from lumos.threads import one_thread
 
 __all__ = ["KnownExposure", "SimulationReport", "expose", "expose_known", "simulate_survey"]
 
@@ -100,8 +95,8 @@ def simulate_survey(
     settings : SurveySimulation
         Description of the survey.
     out : Path
-        Folder; gets ``exposures/*.fits``, ``parent.parquet``, ``truth.parquet``, ``exposures.parquet``
-        and ``settings.yaml``. A simulation of the same settings is continued.
+        Folder; gets ``exposures/*.fits``, ``parent.parquet``, ``truth.parquet``, ``exposures.parquet``,
+        ``settings.yaml`` and ``manifest.json``. A simulation of the same settings is continued.
     workers : int, optional
         Number of processes; the files do not depend on it.
     progress : callable, optional
@@ -119,65 +114,45 @@ def simulate_survey(
     LumosValueError
         If there is no worker, or a PSF is wider than the stamps that galaxies are drawn on.
     LumosError
-        If a worker process dies.
+        If a worker process dies of an exposure; the others are made all the same.
     """
-    if workers < 1:
-        raise LumosValueError("workers", workers, ">= 1")
+    driver = LocalDriver(workers)
     plan = plan_exposures(settings)
-    content = {"version": __version__, "simulate": settings.model_dump(mode="json")}
-    paths = {exposure.exposure_id: out / "exposures" / f"{exposure.exposure_id}.fits" for exposure in plan}
-    with lock_folder(out, "exposures"):
-        settle_settings(out, "simulate", content, begun=(out / "parent.parquet").exists())
-        (out / "exposures").mkdir(exist_ok=True)
+    content = {"simulate": settings.model_dump(mode="json")}
+    tasks = {exposure.exposure_id: (exposure, out / "exposures" / f"{exposure.exposure_id}.fits") for exposure in plan}
+    # The tables come before the first exposure.
+    begun = (out / "parent.parquet").exists()
+    with begin_folder(out, "simulate", content, "exposures", begun=begun) as folder:
         n_galaxies = write_tables(out, settings, plan)
-        todo = [exposure for exposure in plan if not _is_whole(paths[exposure.exposure_id], settings)]
+        finished = {name for name, (_, path) in tasks.items() if folder.is_finished(name, path)}
+        todo = {name: task for name, task in tasks.items() if name not in finished}
+        folder.begin(finished, {name: path for name, (_, path) in todo.items()}, {})
         done: list[str] = []
-        with closing(_execute(settings, todo, paths, workers)) as names:
-            for name in names:
-                done.append(name)
+        died: list[str] = []
+        with closing(driver.run(Work(_make, _shared, (settings,)), list(todo.values()))) as results:
+            for (exposure, path), result in results:
+                if isinstance(result, WorkerDiedError):
+                    died.append(f"{path}: {result}")
+                    continue
+                folder.enter(exposure.exposure_id, result)
+                done.append(exposure.exposure_id)
                 if progress is not None:
-                    progress(len(plan) - len(todo) + len(done), len(plan), name)
-    skipped = tuple(path for path in paths if path not in set(done))
-    return SimulationReport(tuple(paths.values()), tuple(sorted(done)), skipped, n_galaxies)
+                    progress(len(finished) + len(done), len(plan), exposure.exposure_id)
+    if died:
+        raise LumosError(f"{'; '.join(died)}; run again with fewer --workers, the other exposures are finished")
+    paths = tuple(path for _, path in tasks.values())
+    return SimulationReport(paths, tuple(sorted(done)), tuple(name for name in tasks if name in finished), n_galaxies)
 
 
-def _is_whole(path: Path, settings: SurveySimulation) -> bool:
-    """Tell whether an exposure is there with all its extensions, to the last byte."""
-    if not path.is_file():
-        return False
-    try:
-        # Of a file that was cut off astropy warns.
-        with warnings.catch_warnings(action="ignore"), fits.open(path) as hdus:
-            end = max(hdu.fileinfo()["datLoc"] + hdu.fileinfo()["datSpan"] for hdu in hdus)
-            return len(hdus) == 1 + 2 * settings.camera.detectors and path.stat().st_size == end
-    except (OSError, VerifyError):
-        return False
+@contextmanager
+def _shared(settings: SurveySimulation) -> Iterator[SurveySimulation]:
+    with one_thread():
+        yield settings
 
 
-def _execute(
-    settings: SurveySimulation, todo: Sequence[PlannedExposure], paths: dict[str, Path], workers: int
-) -> Generator[str, None, None]:
-    """Make exposures here or in worker processes, yielding the name of each as it ends."""
-    if workers == 1 or len(todo) <= 1:
-        n_threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as in a worker: sums in another order would change the last digit
-        try:
-            for exposure in todo:
-                yield _make(settings, exposure, paths[exposure.exposure_id])
-        finally:
-            torch.set_num_threads(n_threads)
-        return
-    try:
-        with Workers(min(workers, len(todo)), torch.set_num_threads, 1) as pool:
-            futures = [pool.submit(_make, settings, exposure, paths[exposure.exposure_id]) for exposure in todo]
-            for future in as_completed(futures):
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise LumosError("a worker process died, out of memory most likely; run again with fewer --workers") from error
-
-
-def _make(settings: SurveySimulation, exposure: PlannedExposure, path: Path) -> str:
-    """Make one exposure and write it, whole or not at all."""
+def _make(settings: SurveySimulation, task: tuple[PlannedExposure, Path]) -> Entry:
+    """Make one exposure and write it, whole or not at all; return its entry of the manifest."""
+    exposure, path = task
     field = draw_field(settings, exposure)
     hdus = fits.HDUList([fits.PrimaryHDU(header=_primary_header(exposure))])
     for detector in range(settings.camera.detectors):
@@ -190,7 +165,8 @@ def _make(settings: SurveySimulation, exposure: PlannedExposure, path: Path) -> 
         hdu.add_checksum(when="of the simulation")
     with whole_file(path) as temporary:
         hdus.writeto(temporary, overwrite=True)
-    return exposure.exposure_id
+    shard = f"exposures/{path.name}"
+    return {"status": "done", "file": str(path), "inputs": {}, "shard": shard, "sha256": file_sha256(path)}
 
 
 def expose(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumos.catalogs.parent import COLUMNS, ParentCatalog, write_parent
-from lumos.files import whole_file
+from lumos.catalogs.tables import write_table
 from lumos.simulate.field import Field, draw_field
 from lumos.simulate.plan import PlannedExposure
 from lumos.simulate.settings import SurveySimulation
@@ -77,8 +77,8 @@ def write_tables(out: Path, settings: SurveySimulation, plan: Sequence[PlannedEx
         drawn = {number: draw_field(settings, fields[number]) for number in sorted(fields)}
         parent = _join_parents([field.parent() for field in drawn.values()])
         write_parent(parent, out / names[0])
-        _write_table(out / names[1], truth_table(plan, drawn))
-        _write_table(out / names[2], exposure_table(settings, plan))
+        write_table([truth_table(plan, drawn)], out / names[1])
+        write_table([exposure_table(settings, plan)], out / names[2])
     return int(pq.read_metadata(out / names[0]).num_rows)
 
 
@@ -156,8 +156,3 @@ def exposure_table(settings: SurveySimulation, plan: Sequence[PlannedExposure]) 
         for exposure in plan
     ]
     return pa.Table.from_pylist(rows)
-
-
-def _write_table(path: Path, table: pa.Table) -> None:
-    with whole_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)

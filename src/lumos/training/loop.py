@@ -19,6 +19,7 @@ from lumos.errors import LumosConfigError, LumosDataError
 from lumos.files import whole_file, write_atomic
 from lumos.nets.model import FluxModel
 from lumos.pools.pool import BackgroundPool
+from lumos.runs.outputs import settle_settings
 from lumos.simulate.draws import FluxProposal
 from lumos.training.data import LabelledInputs, TrainingStream, model_config, split_pool
 from lumos.training.score import ValidationScore, batch_loss, score_model
@@ -33,6 +34,8 @@ Progress = Callable[[int, int, str], None]
 #: Validation departs from training when its loss is above by this many standard errors and nats.
 _DEPARTS = (5.0, 0.03)
 _VALIDATION_SEED = 2**20
+#: File with all that the next batch depends on.
+_CHECKPOINT = "checkpoint.safetensors"
 #: Batches between two reports of progress.
 _REPORT_EVERY = 10
 
@@ -148,18 +151,16 @@ class _Trainer:
         for number, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
         tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
-        about = {"batches": str(self.batches), "seconds": f"{self.seconds:.3f}", "settings": _identity(self.settings)}
-        with whole_file(self.out / "checkpoint.safetensors") as temporary:
+        about = {"batches": str(self.batches), "seconds": f"{self.seconds:.3f}"}
+        with whole_file(self.out / _CHECKPOINT) as temporary:
             save_file(tensors, temporary, about)
 
     def load(self) -> bool:
         """Continue from the files, if there are any."""
-        path = self.out / "checkpoint.safetensors"
+        path = self.out / _CHECKPOINT
         if not path.exists():
             return False
         about, tensors = _read_checkpoint(path)
-        if about.get("settings") != _identity(self.settings):
-            raise LumosConfigError(f"{self.out}: holds a training run of other settings; give a new --out")
         groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
         for name, value in tensors.items():
             group, _, rest = name.partition(".")
@@ -185,11 +186,6 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         return about, load_file(path)
     except (SafetensorError, OSError) as error:
         raise LumosDataError(f"{path}: damaged ({error}); remove it to begin anew") from error
-
-
-def _identity(settings: TrainSettings) -> str:
-    """Return what must agree between two starts of a run."""
-    return settings.model_dump_json(exclude={"workers", "device"})
 
 
 def train_network(
@@ -222,6 +218,8 @@ def train_network(
         If the checkpoint is damaged or the pool does not hold what the settings need.
     """
     out.mkdir(parents=True, exist_ok=True)
+    identity = {"train": settings.model_dump(mode="json", exclude={"workers", "device"})}
+    settle_settings(out, "train", identity, begun=(out / _CHECKPOINT).exists())
     trainer = _Trainer(settings, pool, out)
     trainer.load()
     history = _read_history(out / "log.jsonl", trainer.n_seen)

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lumos.catalogs.schema import read_shards
 from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray
 from lumos.errors import LumosDataError
 from lumos.flags import UNUSABLE
+from lumos.runs.shards import read_shards
 from lumos.validate.statistics import BinnedStatistics, binned_statistics
 
 __all__ = ["Accuracy", "accuracy", "accuracy_table", "look_up_truth", "run_accuracy"]

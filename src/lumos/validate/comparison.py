@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from lumos.catalogs.parent import read_parent
-from lumos.catalogs.schema import read_shard
 from lumos.config import read_yaml
 from lumos.conventions import FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.files import file_sha256
 from lumos.flags import UNUSABLE
+from lumos.runs.shards import read_shard
 from lumos.validate.repeats import check_edges
 from lumos.validate.shards import run_estimators, shards_by_band
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lumos.catalogs.schema import read_shard
 from lumos.coadds.calibrate import Calibration, calibrate_run
 from lumos.coadds.settings import CalibrateSettings
 from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.flags import UNUSABLE, Flag
+from lumos.runs.shards import read_shard
 from lumos.validate.differences import Differences, differences
 from lumos.validate.shards import run_estimators, shards_by_band
 from lumos.validate.statistics import binned_statistics

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from lumos.catalogs.schema import read_shard, shard_paths
+from lumos.runs.shards import read_shard, shard_paths
 
 __all__ = ["run_estimators", "shards_by_band"]
 

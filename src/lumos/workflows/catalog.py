@@ -1,6 +1,5 @@
 """Make what a survey lacks: a parent catalogue, PSFs."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,30 +7,29 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.spatial import cKDTree
 
 from lumos import __version__
 from lumos.catalogs.parent import COLUMNS, ParentCatalog, read_parent, write_parent
-from lumos.catalogs.schema import write_shard
+from lumos.catalogs.tables import write_table
 from lumos.conventions import FloatArray
-from lumos.errors import LumosConfigError, LumosDataError, LumosError
+from lumos.errors import LumosDataError, LumosError
 from lumos.files import check_parquet_name, file_sha256, whole_file
 from lumos.flags import CatalogFlag
 from lumos.images.exposure import Exposure
 from lumos.images.reader import list_detectors, read_exposure
 from lumos.images.stamps import cut_stamps
 from lumos.images.wcs import sky_to_pixel, unit_vectors
-from lumos.photometry.run import one_thread
 from lumos.profiles.sersic import render_sersic
 from lumos.psfs import MoffatPsf
 from lumos.report.pictures import draw_catalog, draw_psf
-from lumos.runs.outputs import lock_file, lock_folder, locked
+from lumos.runs.outputs import finished_table, lock_file, lock_folder, locked
 from lumos.sources.completeness import measure_completeness
 from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.sources.shapes import DetectedCatalog, make_parent_catalog
 from lumos.sources.stars import StarPsf, fit_star_psf
 from lumos.surveys import Survey
+from lumos.threads import one_thread
 
 __all__ = ["make_catalog", "make_psfs"]
 
@@ -95,10 +93,9 @@ def make_catalog(
     """
     check_parquet_name(out)
     identity = _identity(image, survey, settings, psf_dir)
-    if out.exists() and not overwrite:
-        before = _finished(out, identity)
-        if before is not None:
-            return before
+    before = None if overwrite else finished_table(out, "catalog", identity, "give a new --out, or overwrite it")
+    if before is not None and not before[1]["failed"] and out.with_suffix(".quality.parquet").is_file():
+        return _summary(out, *before) + " (finished before)"
     out.parent.mkdir(parents=True, exist_ok=True)
     parts: list[_Part] = []
     failed: list[str] = []
@@ -116,7 +113,7 @@ def make_catalog(
         raise LumosDataError("; ".join(failed) if len(names) > 1 else failed[0].split(": ", 1)[1])
     catalog, quality = _joined(parts)
     facts = {"catalog": identity, "failed": failed, "completeness": {part.detector: part.facts for part in parts}}
-    write_shard([quality], out.with_suffix(".quality.parquet"))
+    write_table([quality], out.with_suffix(".quality.parquet"))
     write_parent(catalog, out, facts)
     if failed:
         raise LumosError(f"{out}: {len(failed)} of {len(names)} CCDs are missing: {'; '.join(failed)}")
@@ -145,24 +142,6 @@ def _identity(image: Path, survey: Survey, settings: CatalogSettings, psf_dir: P
         "psf": psf,
         "settings": settings.model_dump(mode="json"),
     }
-
-
-def _finished(out: Path, identity: Mapping[str, Any]) -> str | None:
-    """Return what to say of a catalogue that is there already, None if it is to be completed; refuse another one."""
-    try:
-        metadata = pq.read_metadata(out)
-        facts = json.loads((metadata.metadata or {})[b"lumos.provenance"])
-        before = facts["catalog"]
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
-        text = "was not made by `lumos catalog`; give a new --out"
-        raise LumosConfigError(f"{out}: {text}") from error
-    changed = sorted(key for key in identity if before.get(key) != identity[key])
-    if changed:
-        text = f"holds another catalogue ({', '.join(changed)} differ); give a new --out, or overwrite it"
-        raise LumosConfigError(f"{out}: {text}")
-    if facts["failed"] or not out.with_suffix(".quality.parquet").is_file():
-        return None
-    return _summary(out, metadata.num_rows, facts) + " (finished before)"
 
 
 def _catalog_of(exposure: Exposure, settings: CatalogSettings, progress: Progress | None) -> _Part:
@@ -306,8 +285,8 @@ def make_psfs(
         if progress is not None:
             progress(number + 1, len(images), image.name)
     if rows:
-        write_shard([pa.Table.from_pylist(rows)], out / "psf.parquet")
-        write_shard([pa.Table.from_pylist(quality)], out / "psf.quality.parquet")
+        write_table([pa.Table.from_pylist(rows)], out / "psf.parquet")
+        write_table([pa.Table.from_pylist(quality)], out / "psf.quality.parquet")
     if failed:
         raise LumosError("; ".join(failed))
     return f"{out / 'psf.parquet'}: {len(rows)} PSFs"

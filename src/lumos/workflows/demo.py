@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lumos.catalogs.schema import list_column, read_shard
+from lumos.catalogs.schema import list_column
 from lumos.coadds.read import read_coadd
 from lumos.coadds.run import coadd_run
 from lumos.coadds.settings import CoaddSettings
@@ -21,6 +21,7 @@ from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.report.accuracy import draw_accuracy
 from lumos.report.pdfs import PdfPanel, draw_pdfs
+from lumos.runs.shards import read_shard
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import Survey, load_survey
