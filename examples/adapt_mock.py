@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from lumos.adaptation.compare import figures_table
-from lumos.adaptation.pairs import choose_pairs, open_run
+from lumos.adaptation.pairs import choose_pairs
 from lumos.adaptation.run import adapt_model
 from lumos.adaptation.settings import AdaptSettings
 from lumos.catalogs.parent import read_parent, write_parent
@@ -22,6 +22,7 @@ from lumos.catalogs.schema import list_column
 from lumos.files import read_json
 from lumos.flags import UNUSABLE
 from lumos.pdf import FluxPrior, GaussianMixture, posterior
+from lumos.photometry.measured import open_run
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.runs.shards import read_shards

@@ -79,7 +79,9 @@ def write_run(folder: Path, exposures, ref_mag=None, *, model=None, n_objects=10
         "schema_version": SCHEMA_VERSION,
         "catalog": {"path": str(catalog), "sha256": file_sha256(catalog)},
         "model": model,
-        "measure": MeasureSettings(estimators=("optimal",)).model_dump(mode="json"),
+        "measure": MeasureSettings(
+            estimators=("optimal",), model=model["name"] if isinstance(model, dict) else model
+        ).model_dump(mode="json"),
     }
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
     return folder

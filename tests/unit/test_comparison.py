@@ -128,7 +128,7 @@ def test_bad_calls(rng, tmp_path):
     with pytest.raises(LumosDataError, match="sha256 differs"):
         compare_estimators(run, "lumos", "optimal")
     (run / "settings.yaml").write_text("a: 1")
-    with pytest.raises(LumosDataError, match="no run of"):
+    with pytest.raises(LumosDataError, match="not a run of"):
         compare_estimators(run, "lumos", "optimal")
 
 

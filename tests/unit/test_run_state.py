@@ -10,10 +10,10 @@ import pytest
 from astropy.io import fits
 from test_measure import SHAPE, catalog_at, run, write_exposure
 
-from lumos.adaptation.pairs import open_run
 from lumos.catalogs.parent import write_parent
 from lumos.errors import LumosConfigError, LumosDataError, LumosError
 from lumos.photometry import run as module
+from lumos.photometry.measured import open_run
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.runs.shards import read_shards
@@ -146,10 +146,10 @@ def test_moved_exposures_are_still_finished_and_relative_paths_are_found_from_an
     monkeypatch.chdir(tmp_path)
     run(tmp_path, [Path("images/a.fits")], OBJECTS, settings=FAST)
     monkeypatch.chdir("/")
-    assert open_run(tmp_path / "run").files == {"a": tmp_path / "images" / "a.fits"}
+    assert open_run(tmp_path / "run").finished["a"]["file"] == str(tmp_path / "images" / "a.fits")
     shutil.move(tmp_path / "images", tmp_path / "moved")
     assert run(tmp_path, [tmp_path / "moved" / "a.fits"], OBJECTS, settings=FAST).skipped == ("a",)
-    assert open_run(tmp_path / "run").files == {"a": tmp_path / "moved" / "a.fits"}
+    assert open_run(tmp_path / "run").finished["a"]["file"] == str(tmp_path / "moved" / "a.fits")
 
 
 def test_settings_that_measured_nothing_do_not_block_the_next_try(tmp_path, rng):
@@ -204,7 +204,7 @@ def test_damaged_settings(tmp_path, rng, content, message):
     (tmp_path / "run" / "settings.yaml").write_bytes(content)
     with pytest.raises(LumosConfigError, match=rf"settings\.yaml: .*{message}"):
         run(tmp_path, [path], OBJECTS, settings=FAST)
-    with pytest.raises(LumosConfigError, match=r"not a run of `lumos measure`, or damaged"):
+    with pytest.raises(LumosDataError, match=r"not a run of `lumos measure`, or damaged"):
         open_run(tmp_path / "run")
 
 

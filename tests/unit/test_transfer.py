@@ -12,14 +12,15 @@ from torch.nn import Module
 
 from lumos.adaptation.compare import compare_held_out, figures_table, find_excesses
 from lumos.adaptation.held_out import HeldOutRows, measure_held_out
-from lumos.adaptation.pairs import choose_pairs, open_run
+from lumos.adaptation.pairs import choose_pairs
 from lumos.adaptation.settings import AdaptSettings
 from lumos.adaptation.transfer import labelled_inputs, pair_inputs, pair_loss, split_model, transfer
-from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
+from lumos.errors import LumosDataError, LumosValueError
 from lumos.flags import Flag
 from lumos.nets.inputs import NetworkInputs
 from lumos.nets.losses import overlap_nll
 from lumos.nets.model import FluxModel, ModelConfig
+from lumos.photometry.measured import open_run
 from lumos.simulate.draws import FluxProposal
 
 PROPOSAL = FluxProposal()
@@ -323,5 +324,5 @@ def test_runs_without_pairs_are_refused(tmp_path):
     run = run_with(tmp_path / "run", [flux_runs.exposure("a", np.arange(50), np.full(50, 100.0), 1.0)])
     with pytest.raises(LumosDataError, match="no object was measured in two exposures"):
         choose_pairs(run, 100, 0.5, np.random.default_rng(1))
-    with pytest.raises(LumosConfigError, match=r"not a run of `lumos measure`, or damaged"):
+    with pytest.raises(LumosDataError, match=r"not a run of `lumos measure`, or damaged"):
         open_run(tmp_path)

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lumos.adaptation.pairs import MeasuredRun
 from lumos.background.noise import ExposureNoise
 from lumos.coadds.calibrate import Calibration, calibrate_run
 from lumos.conventions import AB_ZEROPOINT_NJY
@@ -21,6 +21,7 @@ from lumos.nets.estimator import prepare_inputs
 from lumos.nets.inputs import NetworkInputs
 from lumos.nets.model import FluxModel
 from lumos.photometry.batches import in_handy_units, object_batches, object_noise, stamp_batch
+from lumos.photometry.measured import MeasuredRun
 from lumos.photometry.network import check_model, noise_factor, side_inputs
 from lumos.photometry.objects import PlacedObjects, place_objects
 from lumos.photometry.settings import MeasureSettings
@@ -119,14 +120,14 @@ def iterate_ccds(run: MeasuredRun, model: FluxModel) -> Iterator[Ccd]:
     LumosDataError
         If a file is missing, or an exposure is none for the model.
     """
-    calibration = calibrate_run([run.path])
-    for path in run.files.values():
-        for exposure in read_exposure(path, run.survey, psf_dir=run.psf_dir):
+    calibration, catalog = calibrate_run([run.path]), run.read_catalog()
+    for entry in run.finished.values():
+        for exposure in read_exposure(Path(entry["file"]), run.survey, psf_dir=run.psf_dir):
             check_model(model, exposure)
             scale = _scale(calibration, exposure)
             if not np.isfinite(scale):
                 continue
-            objects = place_objects(exposure, run.catalog, run.settings)
+            objects = place_objects(exposure, catalog, run.settings)
             handy, unit = in_handy_units(exposure)
             noise = object_noise(handy, objects, run.settings)
             yield Ccd(handy, unit, noise, objects, scale, run.settings)

@@ -1,62 +1,21 @@
 """Objects that several exposures of a finished run have seen."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from lumos.catalogs.parent import ParentCatalog, read_parent
-from lumos.config import read_yaml
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
-from lumos.errors import LumosConfigError, LumosDataError
-from lumos.files import file_sha256
+from lumos.errors import LumosDataError
 from lumos.flags import UNUSABLE, Flag
-from lumos.photometry.settings import MeasureSettings
-from lumos.runs.folder import read_manifest
+from lumos.photometry.measured import MeasuredRun
 from lumos.runs.shards import read_shards
-from lumos.surveys import Survey
 
-__all__ = ["MeasuredRun", "RunPairs", "choose_pairs", "open_run"]
+__all__ = ["RunPairs", "choose_pairs"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class MeasuredRun:
-    """A finished run of ``lumos measure``.
-
-    Parameters
-    ----------
-    path : Path
-        Its folder.
-    survey : Survey
-        How its exposures are read.
-    psf_dir : Path or None
-        Folder with PSF models.
-    catalog : ParentCatalog
-        Its objects.
-    catalog_sha256 : str
-        Digest of their file.
-    settings : MeasureSettings
-        How it was measured.
-    files : mapping
-        Image file of each exposure.
-    shards : mapping
-        Digest of the shard of each exposure.
-    """
-
-    path: Path
-    survey: Survey
-    psf_dir: Path | None
-    catalog: ParentCatalog
-    catalog_sha256: str
-    settings: MeasureSettings
-    files: Mapping[str, Path]
-    shards: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,52 +61,6 @@ class RunPairs:
             True for that part.
         """
         return np.asarray(_offset(ra, self.reference) >= self.boundary)
-
-
-def open_run(path: Path) -> MeasuredRun:
-    """Read what a finished run was made of.
-
-    Parameters
-    ----------
-    path : Path
-        Folder that ``lumos measure`` wrote.
-
-    Returns
-    -------
-    MeasuredRun
-        Files, catalogue and settings.
-
-    Raises
-    ------
-    LumosConfigError
-        If it is no run, or its settings are damaged.
-    LumosDataError
-        If the catalogue is missing or not the one that was measured.
-    """
-    try:
-        content = read_yaml(path / "settings.yaml")
-        survey = Survey.model_validate(content["survey"])
-        settings = MeasureSettings.model_validate(content["measure"])
-        catalog_path, digest, psf = Path(content["catalog"]["path"]), content["catalog"]["sha256"], content["psf"]
-    except (TypeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise LumosConfigError(f"{path}: not a run of `lumos measure`, or damaged ({reason})") from error
-    if file_sha256(catalog_path) != digest:
-        raise LumosDataError(f"{catalog_path}: changed since {path} was measured; measure again")
-    entries = read_manifest(path)
-    done = sorted(name for name, entry in entries.items() if entry["status"] == "done")
-    return MeasuredRun(
-        path=path,
-        survey=survey,
-        psf_dir=None if psf is None else Path(psf),
-        catalog=read_parent(
-            catalog_path, settings.catalog.columns, settings.catalog.radius, settings.catalog.made_from
-        ),
-        catalog_sha256=digest,
-        settings=settings,
-        files={name: Path(entries[name]["file"]) for name in done},
-        shards={name: entries[name]["sha256"] for name in done},
-    )
 
 
 def choose_pairs(run: MeasuredRun, n_pairs: int, held_out: float, rng: np.random.Generator) -> RunPairs:

@@ -12,7 +12,7 @@ from lumos.adaptation.compare import compare_held_out, figures_table, find_exces
 from lumos.adaptation.held_out import measure_held_out
 from lumos.adaptation.injected import InjectedStamps, inject_round, training_stamps
 from lumos.adaptation.inputs import Ccd, PreparedStamps, iterate_ccds, prepare
-from lumos.adaptation.pairs import MeasuredRun, RunPairs, choose_pairs, open_run
+from lumos.adaptation.pairs import RunPairs, choose_pairs
 from lumos.adaptation.settings import AdaptSettings
 from lumos.adaptation.transfer import PairedInputs, SplitModel, labelled_inputs, pair_inputs, split_model, transfer
 from lumos.conventions import AnyArray, IntArray
@@ -20,6 +20,7 @@ from lumos.errors import LumosDataError, LumosError
 from lumos.files import read_json, write_json
 from lumos.nets.checkpoint import find_model, load_model, save_model
 from lumos.nets.model import FluxModel
+from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.photometry.objects import PlacedObjects
 from lumos.runs.outputs import check_settings, lock_folder, locked, settle_settings
 from lumos.simulate.draws import FluxProposal
@@ -82,7 +83,10 @@ def adapt_model(
     model, run = load_model(model_name), open_run(run_path)
     inputs = {
         "model": {"name": model.config.name, "sha256": model.config.sha256},
-        "run": {"catalog": run.catalog_sha256, "shards": dict(run.shards)},
+        "run": {
+            "catalog": run.catalog_sha256,
+            "shards": {name: entry["sha256"] for name, entry in run.finished.items()},
+        },
         "adapt": settings.model_dump(mode="json"),
     }
     path = out / "adapt.json"
@@ -106,7 +110,7 @@ def adapt_model(
     # Whoever finds the folder after a kill sees by this file that the adaptation is not finished.
     write_json(path, report | {"excesses": excesses, "written": False})
     if written:
-        _write_model(split.whole, model_name, out, inputs, list(run.files), figures)
+        _write_model(split.whole, model_name, out, inputs, list(run.finished), figures)
         write_json(path, report | {"excesses": excesses, "written": True})
     if not written:
         raise LumosError(f"{out}: not adapted (--force writes the model all the same): {'; '.join(excesses)}")

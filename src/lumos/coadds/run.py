@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumos import __version__
-from lumos.catalogs.parent import read_parent
-from lumos.catalogs.schema import SCHEMA_VERSION, coadd_schema, to_arrow
+from lumos.catalogs.schema import coadd_schema, to_arrow
 from lumos.catalogs.tables import check_pages, write_table
 from lumos.coadds.calibrate import Calibration, calibrate_run
 from lumos.coadds.columns import coadd_rows
@@ -25,11 +24,11 @@ from lumos.coadds.repeat_errors import NO_REPEATS
 from lumos.coadds.rows import CoaddContext
 from lumos.coadds.settings import CoaddSettings
 from lumos.coadds.sky import SkyLevels
-from lumos.config import read_yaml
-from lumos.conventions import BoolArray, FloatArray, IntArray
+from lumos.conventions import BoolArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError, WorkerDiedError
 from lumos.files import check_parquet_name, file_sha256, write_json
 from lumos.flags import Flag
+from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.runs.driver import LocalDriver, Work
 from lumos.runs.outputs import describe_changes, finished_table, lock_file, locked
 from lumos.runs.shards import check_shards, shard_paths
@@ -60,17 +59,6 @@ class CoaddReport:
 
     n_rows: int
     was_finished: bool
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What several runs have in common, as their settings say."""
-
-    estimators: tuple[str, ...]
-    model: Mapping[str, Any] | None
-    catalog: Mapping[str, Any]
-    columns: Mapping[str, Any]
-    radius: Literal["major", "circularised"]
 
 
 @locked(lock_file)
@@ -140,18 +128,19 @@ def coadd_run(
     finished = _finished(out, companion, identity)
     if finished is not None and companion.exists():
         return finished
-    is_posterior = run.model is not None and run.model["kind"] == "posterior"
+    is_posterior = run.pdf_model is not None and run.pdf_model["kind"] == "posterior"
     _check_product(settings, is_posterior=is_posterior)
     if sky is not None and is_posterior:
         raise LumosConfigError(f"{sky}: the PDFs are posteriors, which know that fluxes are positive; no sky for them")
     check_shards(
         [*shards, *([] if sky is None else shard_paths(sky))],
-        (*READ, "zeropoint", "zeropoint_err", *flux_columns(run.estimators)),
+        (*READ, "zeropoint", "zeropoint_err", *flux_columns(run.settings.all_estimators)),
     )
     calibration = calibrate_run(runs, settings.calibrate, zeropoints=zeropoints, reference=reference)
-    mags = _magnitudes(run, catalog, needed=settings.prior != "none" or is_posterior)
-    cut_from = None if run.model is None else run.model["cut_from"]
-    reader = ShardReader(run.estimators, calibration, *mags)
+    cut_from = None if run.pdf_model is None else run.pdf_model["cut_from"]
+    needed = settings.prior != "none" or is_posterior or cut_from is not None
+    mags = run.read_magnitudes(catalog) if needed else (np.zeros(0, dtype=np.int64), np.zeros(0))
+    reader = ShardReader(run.settings.all_estimators, calibration, *mags)
     context = CoaddContext(settings, calibration, NO_REPEATS, SkyLevels(), None, is_posterior, cut_from)
     if finished is not None:
         # The table of zero points was lost.
@@ -179,37 +168,26 @@ def _write_zeropoints(path: Path, calibration: Calibration, out: Path) -> None:
     write_table([table], path)
 
 
-def _common(runs: Sequence[Path], *, same_catalog: bool = True) -> _Run:
-    """Return what the runs have in common; refuse those that do not belong together."""
-    first: dict[str, Any] = {}
-    for run in runs:
-        path = run / "settings.yaml"
-        try:
-            content = read_yaml(path)
-            measure = content["measure"]
-            about = {
-                "schema_version": content["schema_version"],
-                "model": content["model"],
-                "catalog": {"sha256": None, **content["catalog"]} if same_catalog else None,
-                "estimators": measure["estimators"],
-                "default": measure["default"],
-            }
-        except (TypeError, ValueError, KeyError) as error:
-            raise LumosDataError(f"{path}: missing or damaged, {run} is no run of `lumos measure`") from error
-        if about["schema_version"] != SCHEMA_VERSION:
-            version = about["schema_version"]
-            raise LumosDataError(f"{path}: schema version {version}, this version reads {SCHEMA_VERSION}")
-        first = first or {"about": about, "content": content}
-        changes = describe_changes(first["about"], about)
+def _common(runs: Sequence[Path], *, same_catalog: bool = True) -> MeasuredRun:
+    """Return the first of several runs; refuse those that do not belong together."""
+    first, *others = map(open_run, runs)
+    wanted = _kind(first, same_catalog=same_catalog)
+    for run in others:
+        changes = describe_changes(wanted, _kind(run, same_catalog=same_catalog))
         if changes:
-            raise LumosDataError(f"{run}: differs from {runs[0]} ({changes}); only runs of one kind can be coadded")
-    content = first["content"]
-    measure, model = content["measure"], content["model"]
-    estimators = (*measure["estimators"], *(() if model is None else ("lumos",)))
-    parent = measure["catalog"]
-    # Without its own PDF in the run, a model's is not what is multiplied.
-    used = model if measure["default"] in {None, "lumos"} else None
-    return _Run(estimators, used, content["catalog"], parent["columns"], parent["radius"])
+            text = f"differs from {first.path} ({changes}); only runs of one kind can be coadded"
+            raise LumosDataError(f"{run.path}: {text}")
+    return first
+
+
+def _kind(run: MeasuredRun, *, same_catalog: bool) -> dict[str, object]:
+    """Return what runs that are coadded have in common."""
+    return {
+        "model": run.model,
+        "catalog": {"path": str(run.catalog_path), "sha256": run.catalog_sha256} if same_catalog else None,
+        "estimators": list(run.settings.estimators),
+        "default": run.settings.default,
+    }
 
 
 def _identity(
@@ -256,21 +234,6 @@ def _check_product(settings: CoaddSettings, *, is_posterior: bool) -> None:
         raise LumosConfigError("product=naive: multiplies posteriors and needs a prior, got prior=none")
 
 
-def _magnitudes(run: _Run, catalog: Path | None, *, needed: bool) -> tuple[IntArray, FloatArray]:
-    """Return identifiers, sorted, and magnitudes of the parent catalogue."""
-    cut = run.model is not None and run.model["cut_from"] is not None
-    if not (needed or cut):
-        return np.zeros(0, dtype=np.int64), np.zeros(0)
-    path = Path(run.catalog["path"]) if catalog is None else catalog
-    if not path.is_file():
-        raise LumosDataError(f"{path}: no such parent catalogue; the prior needs its magnitudes, give --catalog")
-    if file_sha256(path) != run.catalog["sha256"]:
-        raise LumosDataError(f"{path}: sha256 differs from that of the catalogue that the run measured")
-    parent = read_parent(path, run.columns, run.radius)
-    order = np.argsort(parent.object_id)
-    return parent.object_id[order], parent.ref_mag[order]
-
-
 def _coadd_partition(work: _Shared, partition: Partition) -> pa.Table:
     """Return the coadds of one piece of the sky."""
     reader, context, schema = work
@@ -286,7 +249,7 @@ def _coadd_partition(work: _Shared, partition: Partition) -> pa.Table:
 
 
 def _schema(
-    run: _Run, settings: CoaddSettings, identity: Mapping[str, Any], context: CoaddContext, *, with_names: bool
+    run: MeasuredRun, settings: CoaddSettings, identity: Mapping[str, Any], context: CoaddContext, *, with_names: bool
 ) -> pa.Schema:
     share = {name: getattr(context.share, name).tolist() for name in ("excess", "share", "n")}
     scatter = dict(context.calibration.scatter)
@@ -297,7 +260,7 @@ def _schema(
     }
     provenance = {
         "coadd": identity,
-        "model": run.model,
+        "model": run.pdf_model,
         # What was used: a run with few galaxies has none, whatever was asked for.
         "prior": "none" if context.prior is None else settings.prior,
         "relative_scatter": scatter,
@@ -305,7 +268,7 @@ def _schema(
         "sky": sky,
     }
     n = settings.n_components if settings.pdf == "mixture" else settings.n_nodes
-    return coadd_schema(run.estimators, settings.pdf, n, provenance, with_names=with_names)
+    return coadd_schema(run.settings.all_estimators, settings.pdf, n, provenance, with_names=with_names)
 
 
 @contextmanager

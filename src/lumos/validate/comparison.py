@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lumos.catalogs.parent import read_parent
-from lumos.config import read_yaml
 from lumos.conventions import FloatArray, IntArray
-from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
-from lumos.files import file_sha256
+from lumos.errors import LumosDataError, LumosValueError
 from lumos.flags import UNUSABLE
+from lumos.photometry.measured import open_run
 from lumos.runs.shards import read_shard
 from lumos.validate.repeats import check_edges
 from lumos.validate.shards import run_estimators, shards_by_band
@@ -142,7 +140,7 @@ def compare_estimators(
         raise LumosValueError("second estimator", second, f"another than {first!r}")
     if edges is None and n_bins < 1:
         raise LumosValueError("number of bins", n_bins, "at least 1")
-    magnitudes = _magnitudes(run, catalog)
+    magnitudes = open_run(run).read_magnitudes(catalog)
     bands = sorted(shards)
     parts = [_band(shards[band], (first, second), magnitudes) for band in bands]
     magnitude, flux_first, flux_second, error_ratio = (
@@ -171,24 +169,6 @@ def compare_estimators(
         median_gain=np.array([part["gain"] for part in parts]),
         **{name: sum(part[name] for part in parts) for name in counts},
     )
-
-
-def _magnitudes(run: Path, catalog: Path | None) -> tuple[IntArray, FloatArray]:
-    """Return identifiers, sorted, and magnitudes of the parent catalogue."""
-    path = run / "settings.yaml"
-    try:
-        content = read_yaml(path)
-        about, columns = content["catalog"], content["measure"]["catalog"]["columns"]
-        parent, sha256 = catalog or Path(about["path"]), about["sha256"]
-    except (LumosConfigError, TypeError, KeyError) as error:
-        raise LumosDataError(f"{path}: missing or damaged, {run} is no run of `lumos measure`") from error
-    if not parent.is_file():
-        raise LumosDataError(f"{parent}: no such parent catalogue, whose magnitudes make the bins; give its path")
-    if file_sha256(parent) != sha256:
-        raise LumosDataError(f"{parent}: sha256 differs from that of the catalogue that the run measured")
-    objects = read_parent(parent, columns)
-    order = np.argsort(objects.object_id)
-    return objects.object_id[order], objects.ref_mag[order]
 
 
 def _band(paths: Sequence[Path], names: tuple[str, str], magnitudes: tuple[IntArray, FloatArray]) -> dict[str, Any]:
