@@ -58,7 +58,7 @@ def prepare(data: Path, out: Path) -> tuple[list[Path], Path]:
 
 def half(catalog: ParentCatalog, *, east: bool) -> ParentCatalog:
     """Return the objects of one half of the sky."""
-    return catalog[(catalog.ra >= np.median(catalog.ra)) == east]
+    return catalog.take((catalog.ra >= np.median(catalog.ra)) == east)
 
 
 def compare(data: Path, out: Path, model: str = "generic") -> dict[str, Comparison]:

@@ -241,7 +241,7 @@ def test_stars_are_points(rng):
     nearest = np.hypot(made.x[:, None] - centres[:, 0], made.y[:, None] - centres[:, 1]).argmin(axis=0)
     is_point = (made.flags[nearest] & int(CatalogFlag.POINT_SOURCE)) > 0
     assert is_point[-60:].mean() > 0.9
-    point = made.catalog[nearest[is_point]]
+    point = made.catalog.take(nearest[is_point])
     assert (point.half_light_radius < 0.1 * SCALE).all()
     assert (point.axis_ratio == 1).all()
 

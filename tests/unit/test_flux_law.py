@@ -207,7 +207,9 @@ def test_an_exposure_without_fluxes_is_told(rng, caplog):
 def test_a_psf_far_from_the_training_is_out_of_domain(rng, fwhm, outside):
     exposure, catalog = exposure_of_patterns(rng)
     table = measure_exposure(
-        replace(exposure, psf=MoffatModel(fwhm, 4.765)), catalog[:1], MeasureSettings(model="generic", estimators=())
+        replace(exposure, psf=MoffatModel(fwhm, 4.765)),
+        catalog.take(slice(1)),
+        MeasureSettings(model="generic", estimators=()),
     )
     assert (table["ood_score"][0].as_py() > 1) >= outside
     # The score of the PSF alone, without what the network for such faults says.

@@ -9,7 +9,7 @@ import lumos
 PACKAGE = Path(lumos.__file__).parent
 #: From the ground up: each room imports only itself and what stands before it.
 ROOMS = [
-    *("__init__", "conventions", "errors", "flags", "files", "psfs", "threads", "config", "statistics"),
+    *("__init__", "conventions", "errors", "flags", "files", "psfs", "threads", "config", "statistics", "rows"),
     *("pdf", "spectra", "catalogs", "profiles", "surveys", "images", "runs", "estimators"),
     *("background", "pools", "sources", "simulate", "nets"),
     *("photometry", "training", "coadds", "adaptation"),
@@ -19,6 +19,7 @@ ROOMS = [
 #: What only some rooms may import: matplotlib is slow, torch is large, galsim is a reference for tests.
 ONLY_IN = {
     "torch": {
+        "rows",
         "profiles",
         "estimators",
         "background",

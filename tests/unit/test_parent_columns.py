@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -228,7 +229,7 @@ def test_texts_are_identifiers(tmp_path, suffix):
     again = read_parent(tmp_path / "b.parquet")
     assert again.object_name.tolist() == catalog.object_name.tolist()
     np.testing.assert_array_equal(again.object_id, catalog.object_id)
-    assert again[np.array([2, 0])].object_name.tolist() == catalog.object_name[[2, 0]].tolist()
+    assert again.take(np.array([2, 0])).object_name.tolist() == catalog.object_name[[2, 0]].tolist()
 
 
 def test_texts_that_are_no_identifiers(tmp_path, monkeypatch):
@@ -325,7 +326,7 @@ def test_flags_and_exposures_of_a_made_catalogue_are_kept_and_no_other_flags_are
     assert catalog.flags is None
     assert catalog.made_from == ("e1",)
     flags = np.array([0, int(CatalogFlag.EDGE), int(CatalogFlag.SATURATED)])
-    made = parent_module.replace(catalog, flags=flags, made_from=("e1", "e2"))
+    made = replace(catalog, flags=flags, made_from=("e1", "e2"))
     write_parent(made, tmp_path / "b.parquet")
     again = read_parent(tmp_path / "b.parquet", made_from=["e3", "e1"])
     np.testing.assert_array_equal(again.flags, flags)

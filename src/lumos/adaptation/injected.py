@@ -1,8 +1,7 @@
 """Galaxies of known flux on the exposures of a run, measured as its own objects are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from lumos.nets.model import FluxModel
 from lumos.photometry.batches import object_batches, stamp_batch
 from lumos.photometry.objects import PlacedObjects, place_objects
 from lumos.psfs import PSF_HALF_LIGHT
+from lumos.rows import Rowwise
 from lumos.simulate.draws import FluxProposal
 from lumos.simulate.field import Shapes
 from lumos.simulate.inject import draw_positions, inject
@@ -29,7 +29,7 @@ __all__ = ["InjectedStamps", "inject_round", "training_stamps"]
 
 
 @dataclass(frozen=True)
-class InjectedStamps:
+class InjectedStamps(Rowwise):
     """Stamps of injected galaxies.
 
     Parameters
@@ -45,23 +45,6 @@ class InjectedStamps:
     stamps: PreparedStamps
     flux: Tensor
     ra: FloatArray
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Join stamps.
-
-        Parameters
-        ----------
-        parts : sequence of InjectedStamps
-            One or more, of one model.
-
-        Returns
-        -------
-        InjectedStamps
-            All galaxies, in order.
-        """
-        stamps = PreparedStamps.concatenate([part.stamps for part in parts])
-        return cls(stamps, torch.cat([part.flux for part in parts]), np.concatenate([part.ra for part in parts]))
 
 
 def training_stamps(training: Mapping[str, object]) -> StampSettings:

@@ -1,9 +1,8 @@
 """The CCDs of a finished run, and stamps cut from them as inputs of a model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from lumos.photometry.measured import MeasuredRun
 from lumos.photometry.network import check_model, noise_factor, side_inputs
 from lumos.photometry.objects import PlacedObjects, place_objects
 from lumos.photometry.settings import MeasureSettings
+from lumos.rows import Rowwise
 
 __all__ = ["Ccd", "PreparedStamps", "Reduce", "closed_form_error", "iterate_ccds", "prepare"]
 
@@ -64,7 +64,7 @@ class Ccd:
 
 
 @dataclass(frozen=True)
-class PreparedStamps:
+class PreparedStamps(Rowwise):
     """Inputs of a model for n objects of any exposures, fluxes in the unit that all exposures share.
 
     Parameters
@@ -80,24 +80,6 @@ class PreparedStamps:
     inputs: NetworkInputs
     flux_scale: Tensor
     ref_mag: Tensor
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Join stamps.
-
-        Parameters
-        ----------
-        parts : sequence of PreparedStamps
-            One or more, of one model.
-
-        Returns
-        -------
-        PreparedStamps
-            All objects, in order.
-        """
-        inputs = NetworkInputs.concatenate(part.inputs for part in parts)
-        rest = (torch.cat([getattr(part, name) for part in parts]) for name in ("flux_scale", "ref_mag"))
-        return cls(inputs, *rest)
 
 
 def iterate_ccds(run: MeasuredRun, model: FluxModel) -> Iterator[Ccd]:

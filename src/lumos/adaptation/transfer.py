@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from lumos.nets.inputs import NetworkInputs
 from lumos.nets.losses import likelihood_overlap_nll, overlap_nll
 from lumos.nets.mdn import MixtureOutput
 from lumos.nets.model import FluxModel
+from lumos.rows import SHARED, Rowwise
 from lumos.simulate.draws import FluxProposal
 from lumos.training.data import LabelledInputs
 from lumos.training.score import batch_loss
@@ -26,7 +27,7 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class PairedInputs:
+class PairedInputs(Rowwise):
     """Stamps of objects, and which two show one object.
 
     Parameters
@@ -39,29 +40,11 @@ class PairedInputs:
         Stamps of each pair.
     """
 
-    inputs: NetworkInputs
-    flux_scale: Tensor
-    ref_mag: Tensor
+    inputs: NetworkInputs = field(metadata=SHARED)
+    flux_scale: Tensor = field(metadata=SHARED)
+    ref_mag: Tensor = field(metadata=SHARED)
     first: Tensor
     second: Tensor
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def take(self, rows: Tensor | BoolArray | slice) -> "PairedInputs":
-        """Return some of the pairs, and all stamps.
-
-        Parameters
-        ----------
-        rows : tensor, array or slice
-            Which.
-
-        Returns
-        -------
-        PairedInputs
-            Of these pairs.
-        """
-        return replace(self, first=self.first[rows], second=self.second[rows])
 
 
 def pair_inputs(

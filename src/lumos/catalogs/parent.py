@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from lumos.catalogs.tables import write_table
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.flags import catalog_flag_metadata
+from lumos.rows import SHARED, Rowwise
 
 __all__ = ["COLUMNS", "ParentCatalog", "digest_names", "read_parent", "write_parent"]
 
@@ -32,7 +33,7 @@ _MADE_FROM, _FLAGS = "lumos.made_from", "lumos.catalog_flags"
 
 
 @dataclass(frozen=True)
-class ParentCatalog:
+class ParentCatalog(Rowwise):
     """Positions and shapes of the objects to measure, one entry per object.
 
     Parameters
@@ -70,17 +71,7 @@ class ParentCatalog:
     ref_mag: FloatArray
     object_name: AnyArray | None = None
     flags: IntArray | None = None
-    made_from: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.object_id)
-
-    def __getitem__(self, rows: AnyArray) -> "ParentCatalog":
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        chosen: dict[str, Any] = {
-            name: values[rows] for name, values in arrays.items() if isinstance(values, np.ndarray)
-        }
-        return replace(self, **chosen)
+    made_from: tuple[str, ...] = field(default=(), metadata=SHARED)
 
     def near(self, ra: float, dec: float, radius: float) -> "ParentCatalog":
         """Return the objects within a circle, read into memory.
@@ -104,7 +95,7 @@ class ParentCatalog:
             half = np.sin((first - second) / 2) ** 2
             half += np.cos(first) * np.cos(second) * np.sin(np.deg2rad(self.ra[rows] - ra) / 2) ** 2
             found.append(rows[half <= np.sin(np.deg2rad(min(radius, 180.0)) / 2) ** 2])
-        return self[np.concatenate(found) if found else np.zeros(0, dtype=np.int64)]
+        return self.take(np.concatenate(found) if found else np.zeros(0, dtype=np.int64))
 
     @property
     def is_point(self) -> BoolArray:

@@ -10,7 +10,7 @@ from lumos.coadds.repeat_errors import IndependentShare, repeat_pairs
 from lumos.coadds.settings import CoaddSettings
 from lumos.coadds.shared_errors import SharedErrors
 from lumos.coadds.sky import SkyLevels
-from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
+from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.flags import Flag
 from lumos.pdf import (
     FluxPrior,
@@ -25,6 +25,7 @@ from lumos.pdf import (
 )
 from lumos.pdf.base import LEVELS_68
 from lumos.pdf.mixture import Mixture
+from lumos.rows import Rowwise
 
 __all__ = [
     "CoaddContext",
@@ -45,7 +46,7 @@ _WHITE = "optimal"
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class Rows(Rowwise):
     """Rows of a run, one exposure each, sorted by object and unit.
 
     Parameters
@@ -77,31 +78,11 @@ class Rows:
     stds: FloatArray
     fluxes: dict[str, tuple[FloatArray, FloatArray]]
 
-    def __len__(self) -> int:
-        return len(self.object_id)
-
     @property
     def measured(self) -> BoolArray:
         """Return which rows have a PDF, all of its numbers finite and its widths above 0, shape (n,)."""
         finite = np.isfinite(self.weights) & np.isfinite(self.means) & np.isfinite(self.stds) & (self.stds > 0)
         return np.asarray(finite.all(axis=1))
-
-    def take(self, rows: AnyArray | slice) -> "Rows":
-        """Return some of the rows.
-
-        Parameters
-        ----------
-        rows : int array or slice
-            Which.
-
-        Returns
-        -------
-        Rows
-            These.
-        """
-        names = ("object_id", "ra", "dec", "unit", "flags", "ref_mag", "weights", "means", "stds")
-        fluxes = {name: (flux[rows], error[rows]) for name, (flux, error) in self.fluxes.items()}
-        return Rows(**{name: getattr(self, name)[rows] for name in names}, fluxes=fluxes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -140,7 +140,7 @@ def sky_catalog(parent: ParentCatalog, n: int, min_distance: float, rng: np.rand
     usable = np.flatnonzero(parent.shape_ok & np.isfinite(parent.ra + parent.dec))
     if not len(usable):
         raise LumosDataError("sky: the catalogue has no object with a position and a shape")
-    here = parent[usable]
+    here = parent.take(usable)
     tree = cKDTree(unit_vectors(here.ra, here.dec))
     limit = np.deg2rad(min_distance / 3600)
     ra, dec = np.zeros(0), np.zeros(0)
@@ -159,7 +159,7 @@ def sky_catalog(parent: ParentCatalog, n: int, min_distance: float, rng: np.rand
         ra, dec = ra[keep], dec[keep]
     if len(ra) < n:
         raise LumosDataError(f"sky: room for {len(ra)} of {n} positions {min_distance:g} arcsec from everything else")
-    like = here[rng.integers(len(here), size=n)]
+    like = here.take(rng.integers(len(here), size=n))
     return ParentCatalog(
         object_id=-np.arange(1, n + 1),
         ra=np.mod(ra[:n], 360.0),

@@ -1,18 +1,19 @@
 """The one interface of the flux estimators: a batch of stamps in, fluxes out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lumos.errors import LumosShapeError
+from lumos.rows import Rowwise
 
 __all__ = ["Ellipses", "Estimator", "FluxResult", "StampBatch"]
 
 
 @dataclass(frozen=True)
-class Ellipses:
+class Ellipses(Rowwise):
     """Shape of the PSF-convolved profile of each object: concentric similar ellipses.
 
     Parameters
@@ -29,7 +30,7 @@ class Ellipses:
 
 
 @dataclass(frozen=True)
-class StampBatch:
+class StampBatch(Rowwise):
     """Everything that an estimator may use, for n objects of one exposure (or of many).
 
     Fluxes are in image units throughout; no pixel of ``data`` or ``sky_variance`` is NaN or infinite
@@ -78,29 +79,6 @@ class StampBatch:
         if self.data.ndim != 3 or self.data.shape != self.profile.shape or self.data.shape != self.good.shape:
             shapes = (tuple(self.data.shape), tuple(self.good.shape), tuple(self.profile.shape))
             raise LumosShapeError("stamps, masks and profiles", shapes, "three equal shapes (n, height, width)")
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def take(self, rows: slice) -> "StampBatch":
-        """Return some of the objects, as views.
-
-        Parameters
-        ----------
-        rows : slice
-            Which.
-
-        Returns
-        -------
-        StampBatch
-            Of these objects.
-        """
-        ellipses = Ellipses(*(getattr(self.ellipses, field.name)[rows] for field in fields(Ellipses)))
-        named = (field.name for field in fields(self) if field.name not in {"ellipses", "variance"})
-        variance = None if self.variance is None else self.variance[rows]
-        return replace(
-            self, ellipses=ellipses, variance=variance, **{name: getattr(self, name)[rows] for name in named}
-        )
 
 
 @dataclass(frozen=True)

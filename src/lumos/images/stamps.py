@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from lumos.conventions import AnyArray, Float32Array, FloatArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.flags import MaskPlane
+from lumos.rows import Rowwise
 
 __all__ = ["Stamps", "cut_stamps"]
 
 
 @dataclass(frozen=True)
-class Stamps:
+class Stamps(Rowwise):
     """Stamps around n positions.
 
     Parameters
@@ -33,9 +34,6 @@ class Stamps:
     variance: Float32Array | None
     x: FloatArray
     y: FloatArray
-
-    def __len__(self) -> int:
-        return len(self.data)
 
 
 def cut_stamps(

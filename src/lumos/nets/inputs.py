@@ -5,9 +5,8 @@ closed-form optimal flux :math:`\hat f` in units of the pixel noise, and the flu
 units of its error u.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from lumos.conventions import AnyArray, FloatArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.estimators import StampBatch
 from lumos.estimators.optimal import optimal, optimal_flux_free
+from lumos.rows import Rowwise
 
 __all__ = [
     "N_CHANNELS",
@@ -41,7 +41,7 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class SideInputs:
+class SideInputs(Rowwise):
     """What is known of n objects beside their stamps; None where it is not known or not wanted.
 
     Parameters
@@ -65,22 +65,6 @@ class SideInputs:
     ref_mag: Tensor | None = None
     ref_flux: Tensor | None = None
     rate: Tensor | None = None
-
-    def take(self, rows: slice) -> Self:
-        """Return some of the objects.
-
-        Parameters
-        ----------
-        rows : slice
-            Which.
-
-        Returns
-        -------
-        SideInputs
-            Of these objects.
-        """
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return type(self)(**{name: None if part is None else part[rows] for name, part in parts.items()})
 
     def require(self, *names: str) -> tuple[Tensor, ...]:
         """Return inputs that a network cannot do without.
@@ -108,7 +92,7 @@ class SideInputs:
 
 
 @dataclass(frozen=True)
-class NetworkInputs:
+class NetworkInputs(Rowwise):
     """Inputs of a network for n objects, and the unit of its output.
 
     Parameters
@@ -131,56 +115,6 @@ class NetworkInputs:
     centre: Tensor
     unit: Tensor
     usable: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, rows: Tensor | slice) -> Self:
-        """Return some of the objects.
-
-        Parameters
-        ----------
-        rows : tensor or slice
-            Which.
-
-        Returns
-        -------
-        NetworkInputs
-            Of these objects.
-        """
-        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
-    @classmethod
-    def concatenate(cls, parts: Iterable[Self]) -> Self:
-        """Join inputs.
-
-        Parameters
-        ----------
-        parts : iterable of NetworkInputs
-            One or more, of one network.
-
-        Returns
-        -------
-        NetworkInputs
-            All objects, in order.
-        """
-        joined = list(parts)
-        return cls(**{field.name: torch.cat([getattr(part, field.name) for part in joined]) for field in fields(cls)})
-
-    def to(self, device: torch.device | str) -> Self:
-        """Return the inputs on a device.
-
-        Parameters
-        ----------
-        device : torch.device or str
-            Where.
-
-        Returns
-        -------
-        NetworkInputs
-            The same values there.
-        """
-        return type(self)(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 def residual_inputs(

@@ -2,18 +2,18 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
-from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
+from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.pdf import truncated
 from lumos.pdf.base import FluxPdf, check_factor, per_row, row_chunks
 from lumos.pdf.invert import invert
 from lumos.pdf.peaks import highest_peak
+from lumos.rows import Rowwise
 
 __all__ = ["GaussianMixture", "Mixture", "TruncatedMixture"]
 
@@ -25,7 +25,7 @@ LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 
 
 @dataclass(frozen=True, eq=False)
-class Mixture(FluxPdf):
+class Mixture(Rowwise, FluxPdf):
     """What mixtures of a two-parameter family on the line or the half-line share.
 
     The formulae of a single component are the underscored methods that end in ``component``; they take arrays that
@@ -97,27 +97,9 @@ class Mixture(FluxPdf):
             Moments.
         """
 
-    def __len__(self) -> int:
-        return len(self.weights)
-
     @property
     def _width(self) -> int:
         return int(self.weights.shape[1])
-
-    def take(self, rows: AnyArray | slice) -> Self:
-        """Return the PDFs of some rows.
-
-        Parameters
-        ----------
-        rows : slice or ndarray
-            Slice, indices or mask of rows.
-
-        Returns
-        -------
-        Mixture
-            Of the same class.
-        """
-        return type(self)(self.weights[rows], self.means[rows], self.stds[rows])
 
     def _log_pdf(self, flux: FloatArray) -> FloatArray:
         terms = self._log_pdf_component(flux[..., None], self.means[:, None], self.stds[:, None])

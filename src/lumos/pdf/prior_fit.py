@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, FloatArray
+from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray
 from lumos.errors import LumosDataError
 from lumos.pdf.base import row_chunks
 from lumos.pdf.mixture import GaussianMixture
+from lumos.rows import Rowwise
 
 __all__ = ["KNOT_SPACING", "MIN_GALAXIES", "fit_band", "hats", "log_reference"]
 
@@ -124,15 +125,12 @@ def _normalised(theta: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class _Band:
+class _Band(Rowwise):
     """Galaxies of one band: likelihood per cell, likelihood of the floor, and weights of the knots."""
 
     cells: FloatArray
     floor: FloatArray
     hats: FloatArray
-
-    def take(self, rows: AnyArray) -> "_Band":
-        return _Band(self.cells[rows], self.floor[rows], self.hats[rows])
 
     def shares(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the probability of each cell for each galaxy, and each galaxy's evidence."""

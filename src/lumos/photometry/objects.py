@@ -1,6 +1,6 @@
 """Which catalogue objects lie on an exposure, and what they look like there, in pixels."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from lumos.images.exposure import Exposure
 from lumos.images.wcs import pixel_jacobian, pixel_to_sky, sky_to_pixel, unit_vectors
 from lumos.photometry.settings import MeasureSettings
 from lumos.psfs import PSF_HALF_LIGHT
+from lumos.rows import Rowwise
 
 __all__ = ["PlacedObjects", "catalog_near", "place_objects"]
 
@@ -23,7 +24,7 @@ _AROUND = 1000
 
 
 @dataclass(frozen=True)
-class PlacedObjects:
+class PlacedObjects(Rowwise):
     """Objects of a parent catalogue on one exposure, one entry per object.
 
     Parameters
@@ -58,24 +59,6 @@ class PlacedObjects:
     semi_minor: FloatArray
     stamp_size: AnyArray
     flags: AnyArray
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def take(self, rows: AnyArray) -> "PlacedObjects":
-        """Return some of the objects.
-
-        Parameters
-        ----------
-        rows : int or bool array
-            Which.
-
-        Returns
-        -------
-        PlacedObjects
-            In the order of ``rows``.
-        """
-        return PlacedObjects(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     @property
     def usable(self) -> BoolArray:
@@ -135,7 +118,7 @@ def place_objects(
     """
     assert exposure.psf is not None  # the caller refuses an exposure without a PSF
     x_all, y_all, inside = sky_to_pixel(exposure.wcs, catalog.ra, catalog.dec, exposure.shape, margin)
-    here = catalog[inside]
+    here = catalog.take(inside)
     x, y = x_all[inside], y_all[inside]
     extended = here.shape_ok & ~here.is_point
     radius, axis_ratio, theta = _ellipses(

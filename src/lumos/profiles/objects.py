@@ -10,6 +10,7 @@ from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.profiles.transforms import moffat_alpha, sersic_b
 from lumos.psfs import MoffatPsf, PixelPsf
+from lumos.rows import Rowwise
 
 __all__ = ["Objects", "check_objects", "check_size"]
 
@@ -18,7 +19,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Objects:
+class Objects(Rowwise):
     """Shapes and positions of n galaxies, float64 tensors of shape (n,).
 
     Parameters
@@ -50,26 +51,6 @@ class Objects:
     fwhm: Tensor
     alpha: Tensor
     beta: Tensor
-
-    def __len__(self) -> int:
-        return len(self.radius)
-
-    def take(self, index: Tensor, device: torch.device | None = None) -> "Objects":
-        """Return some of the objects.
-
-        Parameters
-        ----------
-        index : int64 tensor, shape (m,)
-            Which objects.
-        device : torch.device, optional
-            Where the result shall lie; by default where the objects are.
-
-        Returns
-        -------
-        Objects
-            Of length m.
-        """
-        return Objects(**{name: value[index].to(device) for name, value in vars(self).items()})
 
 
 def check_size(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -105,9 +105,9 @@ def render_sersic(
     for grid, members in plan.groups():
         painter = _Painter(grid, shape, psf, device, dtype)
         for index in torch.split(members, painter.chunk):
-            stamps[index.to(device)] = painter.draw(objects.take(index, device), index)
+            stamps[index.to(device)] = painter.draw(objects.take(index).to(device), index)
     for index in torch.split(plan.distant, max(1, _CHUNK_POINTS_CPU // (shape[0] * shape[1]))):
-        stamps[index.to(device)] = _draw_distant(objects.take(index, device), shape, dtype)
+        stamps[index.to(device)] = _draw_distant(objects.take(index).to(device), shape, dtype)
     return stamps
 
 

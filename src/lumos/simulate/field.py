@@ -107,7 +107,7 @@ class Field:
             With the true shapes.
         """
         seen = self.in_catalog
-        galaxies = self.galaxies[seen]
+        galaxies = self.galaxies.take(seen)
         return ParentCatalog(
             object_id=self.object_id[seen],
             ra=self.ra[seen],
@@ -256,7 +256,7 @@ def field_light(
     x, y, near = sky_to_pixel(wcs, field.ra, field.dec, shape, _REACH)
     star_x, star_y, star_near = sky_to_pixel(wcs, field.star_ra, field.star_dec, shape, _REACH)
     star_x, star_y = star_x[star_near], star_y[star_near]
-    galaxies = field.galaxies[near]
+    galaxies = field.galaxies.take(near)
     theta = position_angle_to_pixel(wcs, field.ra[near], field.dec[near], galaxies.position_angle)
     point = np.zeros(len(star_x))
     shapes = Shapes(

@@ -4,7 +4,7 @@ The parameters in ``population.yaml`` were fitted to real tables by ``benchmarks
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -15,6 +15,7 @@ from scipy.stats import multivariate_normal
 from lumos.config import parse_yaml
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, BoolArray, FloatArray
 from lumos.errors import LumosValueError
+from lumos.rows import SHARED, Rowwise
 from lumos.spectra.sed import REFERENCE_PASSBAND, Passband, SedFamily
 
 __all__ = [
@@ -35,7 +36,7 @@ _MAX_REDSHIFT = 2.5
 
 
 @dataclass(frozen=True)
-class Galaxies:
+class Galaxies(Rowwise):
     """Galaxies drawn from the population, one entry per galaxy.
 
     Parameters
@@ -70,14 +71,7 @@ class Galaxies:
     ref_mag_error: FloatArray
     sed_latents: FloatArray
     line_widths: FloatArray
-    sed: SedFamily
-
-    def __len__(self) -> int:
-        return len(self.ref_mag)
-
-    def __getitem__(self, rows: AnyArray | slice) -> "Galaxies":
-        arrays = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "sed"}
-        return Galaxies(**arrays, sed=self.sed)
+    sed: SedFamily = field(metadata=SHARED)
 
     def band_flux(self, bands: Sequence[Passband]) -> FloatArray:
         """Return the fluxes in any bands.

@@ -252,7 +252,7 @@ def population_flux(
     flux = np.empty(len(galaxies))
     for number in np.unique(backgrounds.band):
         here = np.flatnonzero(backgrounds.band == number)
-        flux[here] = galaxies[here].band_flux([passbands[bands[number]]])[:, 0]
+        flux[here] = galaxies.take(here).band_flux([passbands[bands[number]]])[:, 0]
     flux *= 10 ** (0.4 * (backgrounds.zeropoint - AB_ZEROPOINT_NJY))
     if settings.flux_clip is not None:
         units = backgrounds.exposure_time / backgrounds.gain

@@ -4,7 +4,7 @@ The recipe of the paper's section 2.2: the profile is drawn with the PSF of the 
 comes from, its photons get Poisson noise, and the sum is added to the background, which has its own noise already.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from lumos.estimators.base import Ellipses, StampBatch
 from lumos.pools.background_stamps import BackgroundStamps
 from lumos.profiles.sersic import render_sersic
 from lumos.psfs import PSF_HALF_LIGHT, MoffatPsf, PixelPsf, Psf
+from lumos.rows import SHARED, Rowwise
 from lumos.simulate.draws import FluxProposal
 
 __all__ = ["GalaxyProfiles", "SimulatedStamps", "simulate_stamps"]
@@ -56,7 +57,7 @@ class GalaxyProfiles:
 
 
 @dataclass(frozen=True)
-class SimulatedStamps:
+class SimulatedStamps(Rowwise):
     """n simulated stamps with their truth and what a catalogue says. Tensors lie on one device.
 
     Parameters
@@ -110,10 +111,7 @@ class SimulatedStamps:
     state: IntArray
     ccd_x_norm: FloatArray
     ccd_y_norm: FloatArray
-    annulus: tuple[float, float]
-
-    def __len__(self) -> int:
-        return len(self.data)
+    annulus: tuple[float, float] = field(metadata=SHARED)
 
     @property
     def inner(self) -> slice:

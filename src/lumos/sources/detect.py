@@ -1,6 +1,6 @@
 """Detect objects in an image, and tell which of them touch what would spoil their shapes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import sep
@@ -11,6 +11,7 @@ from lumos.conventions import AnyArray, BoolArray, Float32Array, FloatArray, Int
 from lumos.errors import LumosDataError
 from lumos.flags import CatalogFlag, MaskPlane
 from lumos.images.exposure import Exposure
+from lumos.rows import SHARED, Rowwise
 
 __all__ = ["Detections", "detect", "detect_in", "grown_segments"]
 
@@ -30,7 +31,7 @@ _REACH = (3.0, 15.0)
 
 
 @dataclass(frozen=True)
-class Detections:
+class Detections(Rowwise):
     """Objects found in an image, brightest first.
 
     Parameters
@@ -64,14 +65,11 @@ class Detections:
     flux_err: FloatArray
     half_light_radius: FloatArray
     segment: AnyArray
-    segmentation: AnyArray
-    subtracted: Float32Array
-    scatter: Float32Array
+    segmentation: AnyArray = field(metadata=SHARED)
+    subtracted: Float32Array = field(metadata=SHARED)
+    scatter: Float32Array = field(metadata=SHARED)
     flags: IntArray
-    n_false: int
-
-    def __len__(self) -> int:
-        return len(self.x)
+    n_false: int = field(metadata=SHARED)
 
 
 def detect(exposure: Exposure, *, threshold: float = 3.5, min_area: int = 5) -> Detections:

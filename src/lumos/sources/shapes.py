@@ -16,6 +16,7 @@ from lumos.images.stamps import cut_stamps
 from lumos.images.wcs import pixel_jacobian, pixel_to_sky
 from lumos.profiles.sersic import render_sersic
 from lumos.psfs import PSF_HALF_LIGHT, Psf
+from lumos.rows import Rowwise
 from lumos.sources.detect import Detections, detect, grown_segments
 from lumos.sources.fitting import ModelFit, Parameters, fit_models
 from lumos.sources.settings import CatalogSettings
@@ -99,7 +100,7 @@ class _Work:
 
 
 @dataclass(frozen=True)
-class _Fits:
+class _Fits(Rowwise):
     """Results of fits: parameters (n, 6) as of :func:`_shape_of` and the shift of the centre, the rest (n,)."""
 
     point: FloatArray
@@ -187,7 +188,7 @@ def _fit(work: _Work, rows: AnyArray, *, fixed_centre: bool = False, progress: P
         parts.append(_fit_chunk(work, some, fixed_centre=fixed_centre))
         if progress is not None:
             progress(start + len(some), len(rows), "objects fitted")
-    return _Fits(**{item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(_Fits)})
+    return _Fits.concatenate(parts)
 
 
 def _fit_chunk(work: _Work, rows: AnyArray, *, fixed_centre: bool) -> _Fits:

@@ -11,6 +11,7 @@ from lumos.conventions import AnyArray, IntArray
 from lumos.nets.inputs import NetworkInputs, SideInputs
 from lumos.nets.model import FluxModel, ModelConfig
 from lumos.pools.pool import BackgroundPool
+from lumos.rows import Rowwise
 from lumos.simulate.population import load_population
 from lumos.simulate.stamp_simulator import StampSimulator
 from lumos.simulate.stamps import SimulatedStamps
@@ -23,7 +24,7 @@ _VALIDATION_SHARE = 12
 
 
 @dataclass(frozen=True)
-class LabelledInputs:
+class LabelledInputs(Rowwise):
     """Inputs of a network with the truth.
 
     Parameters
@@ -38,41 +39,6 @@ class LabelledInputs:
     flux: Tensor
     flux_scale: Tensor
     ref_mag: Tensor
-
-    def __len__(self) -> int:
-        return len(self.flux)
-
-    def take(self, rows: Tensor | slice) -> "LabelledInputs":
-        """Return some of the objects.
-
-        Parameters
-        ----------
-        rows : tensor or slice
-            Which.
-
-        Returns
-        -------
-        LabelledInputs
-            Of these objects.
-        """
-        parts = (self.flux[rows], self.flux_scale[rows], self.ref_mag[rows])
-        return LabelledInputs(self.inputs.take(rows), *parts)
-
-    def to(self, device: torch.device | str) -> "LabelledInputs":
-        """Return the same on a device.
-
-        Parameters
-        ----------
-        device : torch.device or str
-            Where.
-
-        Returns
-        -------
-        LabelledInputs
-            The same values there.
-        """
-        parts = (part.to(device) for part in (self.flux, self.flux_scale, self.ref_mag))
-        return LabelledInputs(self.inputs.to(device), *parts)
 
 
 def model_config(settings: TrainSettings, pool: BackgroundPool) -> ModelConfig:

@@ -11,6 +11,7 @@ from lumos.images.exposure import Exposure
 from lumos.images.stamps import cut_stamps
 from lumos.photometry.objects import PlacedObjects
 from lumos.pools.pool import BackgroundPool
+from lumos.rows import Rowwise
 from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
 
 __all__ = ["TwinTest", "Twins", "central_rows", "compare_twins", "make_twins"]
@@ -20,7 +21,7 @@ _CORE, _WHOLE, _RING = 2.5, 7.0, (18.0, 28.0)
 
 
 @dataclass(frozen=True)
-class Twins:
+class Twins(Rowwise):
     """n pairs of stamps.
 
     Parameters
@@ -38,9 +39,6 @@ class Twins:
     x: FloatArray
     y: FloatArray
     rows: AnyArray
-
-    def __len__(self) -> int:
-        return len(self.real)
 
 
 @dataclass(frozen=True)
