@@ -136,8 +136,8 @@ def pulls_on(pool, n, **settings):
     for index in range(n // 500):
         made = source.batch(index)
         result = ESTIMATORS["optimal"](made.to_batch())
-        factor = torch.from_numpy(pool.noise_factor(made.exposure, result.noise_area.nan_to_num(nan=1.0).numpy()))
-        error = result.flux_err * (1 + result.sky_share * (factor**2 - 1)).sqrt()
+        factor = torch.from_numpy(pool.noise_factor(made.exposure, result.noise.area.nan_to_num(nan=1.0).numpy()))
+        error = result.flux_err * (1 + result.noise.sky * (factor**2 - 1)).sqrt()
         found.append((result.flux - made.flux) / error)
     pull = torch.cat(found).double().numpy()
     return pull[np.isfinite(pull)]

@@ -1,20 +1,23 @@
 """The network among the estimators of `measure`: its columns, units, bands, and stamps of other sizes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from estimator_batches import gaussian_batch
 
-from lumos.errors import LumosDataError, LumosShapeError
-from lumos.estimators import optimal
+from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
+from lumos.estimators import StampContext, optimal
+from lumos.flags import Flag
 from lumos.nets.checkpoint import save_model
-from lumos.nets.estimator import bin_stamps, network_fluxes
+from lumos.nets.estimator import bin_stamps, network_estimator, network_fluxes, side_inputs
 from lumos.nets.inputs import SideInputs
 from lumos.nets.model import FluxModel, ModelConfig
 from lumos.pdf import GaussianMixture, TruncatedMixture
-from lumos.photometry.network import check_model, model_facts, summarise
+from lumos.photometry.columns import summarise
+from lumos.photometry.network import model_facts
 
 SMALL = {"channels": [4, 6, 8], "hidden": 16}
 
@@ -25,26 +28,42 @@ def new_model(**changes):
     return FluxModel.create(ModelConfig(**config))
 
 
-class _Exposure:
-    path, band, state = "a.fits", "r", ""
-    zeropoint, gain, exposure_time = 27.0, float("nan"), 100.0
+def context(**changes):
+    """What is known of two objects of an exposure in band r without a zero point or a gain."""
+    place, nothing = torch.full((2,), 0.5), torch.full((2,), torch.nan)
+    known = {"band": "r", "state": "", "ccd_x": place, "ccd_y": place, "ref_mag": 20 * place, "ref_flux": nothing}
+    return StampContext(**(known | {"rate": nothing, "psf_fwhm": 3 * place.double(), "noise_factor": None} | changes))
 
 
 def test_a_model_for_other_bands_is_refused():
     model = new_model(bands=("NB455", "NB465"), states=("before", "after"))
-    with pytest.raises(LumosDataError, match=r"a\.fits: model 'small' does not know band 'r', allowed: NB455, NB465"):
-        check_model(model, _Exposure())
-    check_model(new_model(), _Exposure())
+    with pytest.raises(LumosDataError, match=r"model 'small' does not know band 'r', allowed: NB455, NB465"):
+        side_inputs(model, context())
+    assert side_inputs(new_model(), context()).band is None
 
 
 def test_what_a_model_needs_of_an_exposure_is_named():
-    exposure = _Exposure()
-    exposure.zeropoint = float("nan")
-    with pytest.raises(LumosDataError, match=r"a\.fits: no zeropoint, which model 'small' needs"):
-        check_model(new_model(network={**SMALL, "reference": True}), exposure)
+    model = new_model(network={**SMALL, "reference": True})
+    with pytest.raises(LumosDataError, match=r"no zeropoint, which model 'small' needs"):
+        side_inputs(model, context())
+    # An object without a magnitude is none without a zero point.
+    side_inputs(model, context(ref_mag=torch.full((2,), torch.nan)))
     paper = ModelConfig(name="paper", architecture="paper", kind="posterior", bands=("r",), states=("",))
-    with pytest.raises(LumosDataError, match="no gain, which"):
-        check_model(FluxModel.create(paper), _Exposure())
+    with pytest.raises(LumosDataError, match="no gain or exposure time, which"):
+        side_inputs(FluxModel.create(paper), context(ref_flux=torch.ones(2)))
+
+
+def test_a_model_is_an_estimator():
+    batch, _ = gaussian_batch(2)
+    model = new_model(domain={"psf_fwhm": (1.0, 2.0)})
+    estimator = network_estimator(model, "lumos")
+    with pytest.raises(LumosValueError, match="context of the stamps: got None"):
+        estimator(batch)
+    measured = estimator(replace(batch, context=context(psf_fwhm=torch.tensor([1.5, 9.0], dtype=torch.float64))))
+    assert measured.pdf.means.shape == (2, estimator.n_components)
+    torch.testing.assert_close(measured.flux, (measured.pdf.weights * measured.pdf.means).sum(1))
+    assert measured.columns["ood_score"][1] > 1
+    assert int(measured.flags[1]) == int(Flag.OUT_OF_DOMAIN) == int(estimator.notes)
 
 
 @pytest.mark.parametrize("size", [48, 90])
@@ -76,7 +95,7 @@ def test_large_stamps_are_binned():
     batch, _ = gaussian_batch(8, size=120)
     fluxes = network_fluxes(new_model(), batch, SideInputs(), np.ones_like)
     reference = optimal(batch)
-    mean = (fluxes.weights * fluxes.means).sum(1)
+    mean = fluxes.flux.numpy()
     # An untrained network stays within an error of the optimal flux.
     assert (np.abs(mean - reference.flux.numpy()) < 2 * reference.flux_err.numpy()).all()
 

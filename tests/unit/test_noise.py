@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from lumos.background.correlation import (
 )
 from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosShapeError, LumosValueError
-from lumos.estimators import FluxResult, elliptical_overlap
+from lumos.estimators import Measurement, NoiseShare, elliptical_overlap
 from lumos.images.exposure import Exposure
 from lumos.images.psf_models import MoffatModel
 from lumos.photometry.exposure import measure_exposure
@@ -183,20 +184,20 @@ def test_factor_is_interpolated_in_log_area_and_constant_outside():
 
 
 def test_only_the_sky_part_of_an_error_grows():
-    result = FluxResult(
+    result = Measurement(
         flux=torch.tensor([5.0, 6.0, torch.nan]),
         flux_err=torch.tensor([2.0, 2.0, torch.nan]),
-        noise_area=torch.tensor([16.0, 16.0, torch.nan]),
         flags=torch.zeros(3, dtype=torch.int32),
-        sky_share=torch.tensor([1.0, 0.25, torch.nan]),
+        noise=NoiseShare(torch.tensor([16.0, 16.0, torch.nan]), torch.tensor([1.0, 0.25, torch.nan])),
     )
     noise = CorrelatedNoise(np.array([1.0, 100.0]), np.array([1.5, 1.5]), np.array([500, 500]))
     grown = apply_correlation(result, noise)
     # Variances 4 = 4 sky and 4 = 1 sky + 3 source: 9 and 2.25 + 3.
     torch.testing.assert_close(grown.flux_err[:2], torch.tensor([3.0, 5.25**0.5]))
-    torch.testing.assert_close(grown.sky_share[:2], torch.tensor([1.0, 2.25 / 5.25]))
+    torch.testing.assert_close(grown.noise.sky[:2], torch.tensor([1.0, 2.25 / 5.25]))
     torch.testing.assert_close(grown.flux[:2], result.flux[:2])
     assert torch.isnan(grown.flux_err[2])
+    assert apply_correlation(replace(result, noise=None), noise).flux_err is result.flux_err
 
 
 def test_same_seed_gives_the_same_factors():

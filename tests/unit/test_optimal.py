@@ -102,4 +102,4 @@ def test_noise_area_of_a_gaussian():
     batch, _ = gaussian_batch(1, noise=False, gain=np.inf)
     sigma2 = float(batch.ellipses.semi_major * batch.ellipses.semi_minor) / (2 * np.log(2)) + 1 / 12
     # (sum m)^2 / sum m^2 = 4 pi sigma_x sigma_y for a Gaussian; the pixel widens both axes.
-    assert float(optimal(batch).noise_area) == pytest.approx(4 * np.pi * sigma2, rel=0.02)
+    assert float(optimal(batch).noise.area) == pytest.approx(4 * np.pi * sigma2, rel=0.02)

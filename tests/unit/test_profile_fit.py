@@ -87,8 +87,8 @@ def test_without_photon_noise_it_is_the_optimal_sum():
     fit, linear = profile_fit(batch), optimal(batch)
     torch.testing.assert_close(fit.flux, linear.flux, rtol=1e-5, atol=1e-3)
     torch.testing.assert_close(fit.flux_err, linear.flux_err, rtol=1e-5, atol=0)
-    torch.testing.assert_close(fit.noise_area, linear.noise_area, rtol=1e-4, atol=0)
-    torch.testing.assert_close(fit.sky_share, torch.ones(16))
+    torch.testing.assert_close(fit.noise.area, linear.noise.area, rtol=1e-4, atol=0)
+    torch.testing.assert_close(fit.noise.sky, torch.ones(16))
 
 
 def test_own_light_in_the_annulus_is_corrected():

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lumos.adaptation.inputs import Ccd, PreparedStamps, Reduce, closed_form_error, prepare
+from lumos.adaptation.inputs import PreparedStamps, Reduce, ScaledCcd, closed_form_error, prepare
 from lumos.catalogs.parent import ParentCatalog
 from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray
 from lumos.errors import LumosDataError
 from lumos.images.wcs import pixel_to_sky
 from lumos.nets.model import FluxModel
 from lumos.photometry.batches import object_batches, stamp_batch
+from lumos.photometry.ccd import Ccd
 from lumos.photometry.objects import PlacedObjects, place_objects
 from lumos.psfs import PSF_HALF_LIGHT
 from lumos.rows import Rowwise
@@ -67,7 +68,7 @@ def training_stamps(training: Mapping[str, object]) -> StampSettings:
 
 def inject_round(
     model: FluxModel,
-    ccd: Ccd,
+    scaled: ScaledCcd,
     settings: StampSettings,
     n: int,
     distance: float,
@@ -83,7 +84,7 @@ def inject_round(
     ----------
     model : FluxModel
         The model.
-    ccd : Ccd
+    scaled : ScaledCcd
         The CCD.
     settings : StampSettings
         What the model was trained on: magnitudes, the broad density, errors of the catalogue.
@@ -106,6 +107,7 @@ def inject_round(
     LumosDataError
         If fluxes of a posterior's training need a zero point that the exposure lacks.
     """
+    ccd = scaled.ccd
     avoid = ccd.objects.x, ccd.objects.y
     x, y = draw_positions(ccd.exposure, n, rng, avoid, distance=distance)
     if len(x) == 0:
@@ -115,14 +117,14 @@ def inject_round(
     placed = _as_catalogued(truth, settings, rng)
     if model.config.kind == "likelihood":
         proposal = FluxProposal(**settings.proposal.model_dump())
-        flux = proposal.draw(len(placed), rng) * _errors(ccd, placed)
+        flux = proposal.draw(len(placed), rng) * _errors(replace(ccd, objects=placed))
     else:
         flux = _population_flux(galaxies, ccd, settings)
     shapes = Shapes(truth.x, truth.y, truth.radius, truth.sersic_n, truth.axis_ratio, truth.theta)
-    full = replace(ccd, exposure=inject(ccd.exposure, shapes, flux, rng))
+    full = replace(ccd, exposure=inject(ccd.exposure, shapes, flux, rng), objects=placed)
     return InjectedStamps(
-        stamps=prepare(model, full, placed, reduce),
-        flux=torch.from_numpy(flux * ccd.unit * ccd.scale).float(),
+        stamps=prepare(model, replace(scaled, ccd=full), reduce),
+        flux=torch.from_numpy(flux * ccd.unit * scaled.scale).float(),
         ra=placed.catalog.ra,
     )
 
@@ -164,11 +166,11 @@ def _as_catalogued(truth: PlacedObjects, settings: StampSettings, rng: np.random
     )
 
 
-def _errors(ccd: Ccd, placed: PlacedObjects) -> FloatArray:
+def _errors(ccd: Ccd) -> FloatArray:
     """Return the closed-form errors of the fluxes of galaxies, before they are there."""
-    errors = np.empty(len(placed))
-    for rows in object_batches(placed, ccd.settings):
-        batch = stamp_batch(ccd.exposure, ccd.noise, placed, rows, ccd.settings)[0]
+    errors = np.empty(len(ccd.objects))
+    for rows in object_batches(ccd):
+        batch = stamp_batch(ccd, rows)[0]
         errors[rows] = closed_form_error(batch).double().numpy()
     return errors
 

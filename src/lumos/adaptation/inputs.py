@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lumos.background.noise import ExposureNoise
 from lumos.coadds.calibrate import Calibration, calibrate_run
 from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.errors import LumosDataError
@@ -16,17 +15,16 @@ from lumos.estimators import StampBatch
 from lumos.flags import UNUSABLE, Flag
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
-from lumos.nets.estimator import prepare_inputs
+from lumos.nets.estimator import band_and_state, prepare_inputs, side_inputs
 from lumos.nets.inputs import NetworkInputs
 from lumos.nets.model import FluxModel
-from lumos.photometry.batches import in_handy_units, object_batches, object_noise, stamp_batch
+from lumos.photometry.batches import object_batches, stamp_batch
+from lumos.photometry.ccd import Ccd, in_handy_units, prepare_ccd
 from lumos.photometry.measured import MeasuredRun
-from lumos.photometry.network import check_model, noise_factor, side_inputs
-from lumos.photometry.objects import PlacedObjects, place_objects
-from lumos.photometry.settings import MeasureSettings
+from lumos.photometry.objects import place_objects
 from lumos.rows import Rowwise
 
-__all__ = ["Ccd", "PreparedStamps", "Reduce", "closed_form_error", "iterate_ccds", "prepare"]
+__all__ = ["PreparedStamps", "Reduce", "ScaledCcd", "closed_form_error", "iterate_ccds", "prepare"]
 
 #: Stamps that no model has been trained on: beside those that nobody would use, those that leave the image.
 _UNFIT = UNUSABLE | Flag.EDGE
@@ -36,31 +34,19 @@ Reduce = Callable[[NetworkInputs], NetworkInputs]
 
 
 @dataclass(frozen=True)
-class Ccd:
-    """One CCD of one exposure of a run, ready for a model.
+class ScaledCcd:
+    """One CCD of a run, with its unit.
 
     Parameters
     ----------
-    exposure : Exposure
-        In units of ``unit`` image units.
-    unit : float
-        Image units.
-    noise : ExposureNoise
-        Of the exposure.
-    objects : PlacedObjects
-        All catalogue objects on it.
+    ccd : Ccd
+        With all catalogue objects on it.
     scale : float
         Factor from image units to those that all exposures share.
-    settings : MeasureSettings
-        Of the run.
     """
 
-    exposure: Exposure
-    unit: float
-    noise: ExposureNoise
-    objects: PlacedObjects
+    ccd: Ccd
     scale: float
-    settings: MeasureSettings
 
 
 @dataclass(frozen=True)
@@ -82,7 +68,7 @@ class PreparedStamps(Rowwise):
     ref_mag: Tensor
 
 
-def iterate_ccds(run: MeasuredRun, model: FluxModel) -> Iterator[Ccd]:
+def iterate_ccds(run: MeasuredRun, model: FluxModel) -> Iterator[ScaledCcd]:
     """Read the CCDs of a run one after the other.
 
     Parameters
@@ -94,7 +80,7 @@ def iterate_ccds(run: MeasuredRun, model: FluxModel) -> Iterator[Ccd]:
 
     Yields
     ------
-    Ccd
+    ScaledCcd
         In the order of the exposures' names; CCDs that nothing calibrates are left out where others are calibrated.
 
     Raises
@@ -105,14 +91,16 @@ def iterate_ccds(run: MeasuredRun, model: FluxModel) -> Iterator[Ccd]:
     calibration, catalog = calibrate_run([run.path]), run.read_catalog()
     for entry in run.finished.values():
         for exposure in read_exposure(Path(entry["file"]), run.survey, psf_dir=run.psf_dir):
-            check_model(model, exposure)
+            try:
+                band_and_state(model, exposure.band, exposure.state, 0)
+            except LumosDataError as error:
+                raise LumosDataError(f"{exposure.path}: {error}") from error
             scale = _scale(calibration, exposure)
             if not np.isfinite(scale):
                 continue
             objects = place_objects(exposure, catalog, run.settings)
             handy, unit = in_handy_units(exposure)
-            noise = object_noise(handy, objects, run.settings)
-            yield Ccd(handy, unit, noise, objects, scale, run.settings)
+            yield ScaledCcd(prepare_ccd(handy, unit, objects, run.settings), scale)
 
 
 def _scale(calibration: Calibration, exposure: Exposure) -> float:
@@ -128,17 +116,15 @@ def _scale(calibration: Calibration, exposure: Exposure) -> float:
     return float(stated * np.exp(calibration.log_scale[unit]))
 
 
-def prepare(model: FluxModel, ccd: Ccd, objects: PlacedObjects, reduce: Reduce) -> PreparedStamps:
+def prepare(model: FluxModel, scaled: ScaledCcd, reduce: Reduce) -> PreparedStamps:
     """Prepare stamps of a CCD for a model.
 
     Parameters
     ----------
     model : FluxModel
         The model.
-    ccd : Ccd
-        Where to cut.
-    objects : PlacedObjects
-        n objects on it, each with a shape and a PSF.
+    scaled : ScaledCcd
+        A CCD with n objects, each with a shape and a PSF.
     reduce : callable
         What is kept of the inputs.
 
@@ -154,19 +140,23 @@ def prepare(model: FluxModel, ccd: Ccd, objects: PlacedObjects, reduce: Reduce) 
     LumosShapeError
         If the run's stamps are not of the model's size.
     """
+    ccd, objects = scaled.ccd, scaled.ccd.objects
     if not objects.usable.all() or len(objects) == 0:
         raise LumosDataError(f"{ccd.exposure.path}: an object has no shape or no PSF; measure again")
     parts, scales, order, fine = [], [], [], []
-    for rows in object_batches(objects, ccd.settings):
-        batch, _, flags = stamp_batch(ccd.exposure, ccd.noise, objects, rows, ccd.settings)
-        side = side_inputs(model, ccd.exposure, objects, rows, unit=ccd.unit)
-        factor = noise_factor(ccd.noise, batch)
-        parts += [reduce(inputs) for inputs in prepare_inputs(model, batch, side, factor)]
+    for rows in object_batches(ccd):
+        batch, _, flags = stamp_batch(ccd, rows)
+        assert batch.context is not None
+        try:
+            side = side_inputs(model, batch.context)
+        except LumosDataError as error:
+            raise LumosDataError(f"{ccd.exposure.path}: {error}") from error
+        parts += [reduce(inputs) for inputs in prepare_inputs(model, batch, side, batch.context.noise_factor)]
         scales.append(closed_form_error(batch))
         fine.append(torch.from_numpy((flags & int(_UNFIT)) == 0))
         order.append(rows)
     back = torch.from_numpy(np.argsort(np.concatenate(order)))
-    inputs, scale = NetworkInputs.concatenate(parts), ccd.unit * ccd.scale
+    inputs, scale = NetworkInputs.concatenate(parts), ccd.unit * scaled.scale
     usable = inputs.usable & torch.cat(fine)
     inputs = replace(inputs, centre=inputs.centre * scale, unit=inputs.unit * scale, usable=usable)
     return PreparedStamps(

@@ -11,7 +11,7 @@ from lumos import __version__
 from lumos.adaptation.compare import compare_held_out, figures_table, find_excesses
 from lumos.adaptation.held_out import measure_held_out
 from lumos.adaptation.injected import InjectedStamps, inject_round, training_stamps
-from lumos.adaptation.inputs import Ccd, PreparedStamps, iterate_ccds, prepare
+from lumos.adaptation.inputs import PreparedStamps, ScaledCcd, iterate_ccds, prepare
 from lumos.adaptation.pairs import RunPairs, choose_pairs
 from lumos.adaptation.settings import AdaptSettings
 from lumos.adaptation.transfer import PairedInputs, SplitModel, labelled_inputs, pair_inputs, split_model, transfer
@@ -20,6 +20,7 @@ from lumos.errors import LumosDataError, LumosError
 from lumos.files import read_json, write_json
 from lumos.nets.checkpoint import find_model, load_model, save_model
 from lumos.nets.model import FluxModel
+from lumos.photometry.ccd import Ccd
 from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.photometry.objects import PlacedObjects
 from lumos.runs.outputs import check_settings, lock_folder, locked, settle_settings
@@ -131,13 +132,15 @@ def _samples(
     stamps: list[PreparedStamps] = []
     injected: list[InjectedStamps] = []
     rows: list[AnyArray] = []
-    for ccd in iterate_ccds(run, split.whole):
+    for scaled in iterate_ccds(run, split.whole):
+        ccd = scaled.ccd
         key = f"{ccd.exposure.exposure_id}/{ccd.exposure.detector}"
         here = np.flatnonzero(keys == key)
         if len(here):
-            stamps.append(prepare(split.whole, ccd, _objects(ccd, pairs.object_id[here]), split.reduce))
+            some = replace(scaled, ccd=replace(ccd, objects=_objects(ccd, pairs.object_id[here])))
+            stamps.append(prepare(split.whole, some, split.reduce))
             rows.append(here)
-            injected += _inject(split, ccd, settings, -(-settings.n_injected // n_ccds), len(rows))
+            injected += _inject(split, scaled, settings, -(-settings.n_injected // n_ccds), len(rows))
             if progress is not None:
                 progress(len(rows), n_ccds, key)
     if not injected:
@@ -155,7 +158,7 @@ def _objects(ccd: Ccd, object_id: IntArray) -> PlacedObjects:
     return ccd.objects.take(order[place])
 
 
-def _inject(split: SplitModel, ccd: Ccd, settings: AdaptSettings, n: int, number: int) -> list[InjectedStamps]:
+def _inject(split: SplitModel, scaled: ScaledCcd, settings: AdaptSettings, n: int, number: int) -> list[InjectedStamps]:
     """Inject n galaxies into a CCD, in as many rounds as that takes."""
     stamps = training_stamps(split.whole.config.training)
     rounds: list[InjectedStamps] = []
@@ -164,7 +167,7 @@ def _inject(split: SplitModel, ccd: Ccd, settings: AdaptSettings, n: int, number
         left = n - sum(int(one.stamps.inputs.usable.sum()) for one in rounds)
         if left <= 0:
             break
-        one = inject_round(split.whole, ccd, stamps, left, settings.injection_distance, rng, split.reduce)
+        one = inject_round(split.whole, scaled, stamps, left, settings.injection_distance, rng, split.reduce)
         if one is None:
             break
         rounds.append(one)

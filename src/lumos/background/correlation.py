@@ -7,7 +7,7 @@ error formula as the estimators.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sep
@@ -18,7 +18,7 @@ from torch import Tensor
 from lumos.background.annulus import annulus_background
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosShapeError, LumosValueError
-from lumos.estimators.base import FluxResult
+from lumos.estimators.base import Measurement, NoiseShare
 from lumos.estimators.overlap import elliptical_overlap
 
 __all__ = ["CorrelatedNoise", "apply_correlation", "measure_correlation", "source_free"]
@@ -88,31 +88,29 @@ class CorrelatedNoise:
         }
 
 
-def apply_correlation(result: FluxResult, noise: CorrelatedNoise) -> FluxResult:
+def apply_correlation(measured: Measurement, noise: CorrelatedNoise) -> Measurement:
     """Multiply the sky's part of the errors by the measured factor.
 
     Parameters
     ----------
-    result : FluxResult
-        Fluxes with errors for pixels without correlation.
+    measured : Measurement
+        Fluxes; where they have a ``noise``, their errors are for pixels without correlation.
     noise : CorrelatedNoise
         The measured factors.
 
     Returns
     -------
-    FluxResult
-        The same fluxes; ``flux_err`` and ``sky_share`` with the sky's variance times the factor squared.
+    Measurement
+        The same fluxes; ``flux_err`` and the sky's share with the sky's variance times the factor squared. What has
+        no ``noise`` is returned as it is.
     """
-    factor = noise.factor_at(result.noise_area.detach().cpu().numpy())
-    excess = torch.from_numpy(np.atleast_1d(factor**2)).to(result.flux_err)
-    growth = 1 + result.sky_share * (excess - 1)
-    return FluxResult(
-        flux=result.flux,
-        flux_err=result.flux_err * growth.sqrt(),
-        noise_area=result.noise_area,
-        flags=result.flags,
-        sky_share=result.sky_share * excess / growth,
-    )
+    if measured.noise is None:
+        return measured
+    area, sky = measured.noise.area, measured.noise.sky
+    factor = noise.factor_at(area.detach().cpu().numpy())
+    excess = torch.from_numpy(np.atleast_1d(factor**2)).to(measured.flux_err)
+    growth = 1 + sky * (excess - 1)
+    return replace(measured, flux_err=measured.flux_err * growth.sqrt(), noise=NoiseShare(area, sky * excess / growth))
 
 
 def source_free(data: AnyArray, good: BoolArray, *, threshold: float = 2.5, grow: int = 4) -> BoolArray:

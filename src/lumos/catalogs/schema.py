@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Literal
@@ -15,6 +16,7 @@ from lumos.flags import flag_metadata
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Column",
     "coadd_schema",
     "list_column",
     "measure_schema",
@@ -23,6 +25,41 @@ __all__ = [
 
 #: Raised by one whenever a column changes its name, type or meaning.
 SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, as ``schema.yaml`` describes its own.
+
+    Parameters
+    ----------
+    name : str
+        Of the column.
+    type : str
+        ``float32``, ``float64``, ``int32`` or ``int64``.
+    unit : str
+        With ``{flux}`` for the flux unit of the run; empty where there is none.
+    ucd : str
+        Unified content descriptor of the IVOA.
+    text : str
+        What it is, in a sentence.
+    """
+
+    name: str
+    type: str
+    unit: str
+    ucd: str
+    text: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the description as ``schema.yaml`` has it.
+
+        Returns
+        -------
+        dict
+            All but the name.
+        """
+        return {"type": self.type, "unit": self.unit, "ucd": self.ucd, "text": self.text}
 
 
 @cache
@@ -38,6 +75,7 @@ def measure_schema(
     n_components: int = 1,
     provenance: Mapping[str, object] | None = None,
     *,
+    own: Sequence[Column] = (),
     with_names: bool = False,
 ) -> pa.Schema:
     """Return the Arrow schema of the table that ``lumos measure`` writes.
@@ -52,6 +90,8 @@ def measure_schema(
         Number of mixture components of the flux likelihood.
     provenance : mapping, optional
         Plain facts stored in the metadata of the file.
+    own : sequence of Column, optional
+        Columns that single estimators add.
     with_names : bool, optional
         Whether the catalogue has identifiers that are texts, in the column ``object_name``.
 
@@ -61,6 +101,8 @@ def measure_schema(
         Each field with unit, UCD and meaning; the flag registry in the metadata.
     """
     columns = _chosen(_columns("measure"), with_names=with_names)
+    flags = {"flags": columns.pop("flags")}
+    columns |= {column.name: column.as_dict() for column in own} | flags
     return _schema(columns, estimators, flux_unit, n_components, provenance)
 
 

@@ -1,17 +1,20 @@
 """Flux estimators: functions of a batch of stamps, all behind the interface of :mod:`lumos.estimators.base`."""
 
-from lumos.estimators.aperture import aperture
-from lumos.estimators.base import Ellipses, Estimator, FluxResult, StampBatch
-from lumos.estimators.optimal import optimal, optimal_flux, optimal_flux_free, optimal_free
+from lumos.estimators.aperture import APERTURE, aperture
+from lumos.estimators.base import Ellipses, Estimator, Measurement, Mixture, NoiseShare, StampBatch, StampContext
+from lumos.estimators.optimal import OPTIMAL, OPTIMAL_FREE, optimal, optimal_flux, optimal_flux_free, optimal_free
 from lumos.estimators.overlap import elliptical_overlap
-from lumos.estimators.profile_fit import profile_fit
+from lumos.estimators.profile_fit import PROFILE_FIT, profile_fit
 
 __all__ = [
     "ESTIMATORS",
     "Ellipses",
     "Estimator",
-    "FluxResult",
+    "Measurement",
+    "Mixture",
+    "NoiseShare",
     "StampBatch",
+    "StampContext",
     "aperture",
     "elliptical_overlap",
     "optimal",
@@ -21,10 +24,5 @@ __all__ = [
     "profile_fit",
 ]
 
-#: The estimators by the name that their output columns carry.
-ESTIMATORS: dict[str, Estimator] = {
-    "aperture": aperture,
-    "profile_fit": profile_fit,
-    "optimal": optimal,
-    "optimal_free": optimal_free,
-}
+#: The estimators that need no model, by the name that their output columns carry.
+ESTIMATORS: dict[str, Estimator] = {one.name: one for one in (APERTURE, PROFILE_FIT, OPTIMAL, OPTIMAL_FREE)}

@@ -8,17 +8,20 @@ the denominator is the constant 0.625).
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from lumos.config import StageSettings
 from lumos.conventions import DEFAULT_MAX_MASKED
-from lumos.estimators.base import FluxResult, StampBatch
+from lumos.estimators.base import Estimator, Measurement, StampBatch
 from lumos.estimators.light import finish, flag_where, masked_light_flags, propagate_error
 from lumos.estimators.overlap import EllipseFrame, boundary_share
 from lumos.flags import Flag
 
-__all__ = ["aperture"]
+__all__ = ["APERTURE", "ApertureOptions", "aperture"]
 
 #: The search for the ellipse's size bins the light by radius, this many bins per half-light radius.
 _BINS_PER_RADIUS = 16
@@ -28,7 +31,14 @@ _REFINE = 0.2
 _STEPS = 3
 
 
-def aperture(batch: StampBatch, *, fraction: float = 0.625, max_masked: float = DEFAULT_MAX_MASKED) -> FluxResult:
+class ApertureOptions(StageSettings):
+    """Options of the estimator ``aperture``."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.625
+    """Share of the light inside the aperture."""
+
+
+def aperture(batch: StampBatch, *, fraction: float = 0.625, max_masked: float = DEFAULT_MAX_MASKED) -> Measurement:
     """Measure fluxes in the ellipse of the convolved profile that holds a given share of the light.
 
     Parameters
@@ -42,7 +52,7 @@ def aperture(batch: StampBatch, *, fraction: float = 0.625, max_masked: float = 
 
     Returns
     -------
-    FluxResult
+    Measurement
         Fluxes divided by the light actually enclosed on usable pixels, which corrects masked pixels and
         ellipses that leave the stamp (``TRUNCATED_PROFILE``).
 
@@ -174,3 +184,6 @@ def _leaves_stamp(frame: EllipseFrame, size: Tensor, ratio: Tensor, shape: tuple
     half_y = size * torch.sqrt(frame.py**2 + (ratio * frame.px) ** 2)
     outside_x = (frame.x - half_x < -0.5) | (frame.x + half_x > width - 0.5)
     return outside_x | (frame.y - half_y < -0.5) | (frame.y + half_y > height - 0.5)
+
+
+APERTURE = Estimator("aperture", aperture, ApertureOptions)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lumos.estimators.base import FluxResult, StampBatch
+from lumos.estimators.base import Measurement, NoiseShare, StampBatch
 from lumos.flags import Flag
 
 __all__ = ["finish", "flag_where", "masked_light_flags", "propagate_error"]
@@ -120,19 +120,19 @@ def _weighted_variance(squares: Tensor, variance: Tensor) -> Tensor:
     return total
 
 
-def finish(flux: Tensor, flux_err: Tensor, noise_area: Tensor, sky_share: Tensor, flags: Tensor) -> FluxResult:
+def finish(flux: Tensor, flux_err: Tensor, noise_area: Tensor, sky_share: Tensor, flags: Tensor) -> Measurement:
     """Put NaN where an object could not be measured, and say why.
 
     Parameters
     ----------
     flux, flux_err, noise_area, sky_share : tensor, shape (n,)
-        As in :class:`~lumos.estimators.base.FluxResult`.
+        As in :class:`~lumos.estimators.base.Measurement` and its noise.
     flags : tensor, shape (n,), int32
         Bits known so far; ``TOO_MASKED``, ``BAD_BACKGROUND`` and ``FIT_FAILED`` make the object NaN.
 
     Returns
     -------
-    FluxResult
+    Measurement
         All four NaN together, with ``FIT_FAILED`` where nothing else explains it.
     """
     fatal = int(Flag.TOO_MASKED | Flag.BAD_BACKGROUND | Flag.FIT_FAILED)
@@ -142,4 +142,4 @@ def finish(flux: Tensor, flux_err: Tensor, noise_area: Tensor, sky_share: Tensor
     bad = failed | explained
     columns = (column.masked_fill(bad, torch.nan) for column in (flux, flux_err, noise_area, sky_share))
     flux, flux_err, noise_area, sky_share = columns
-    return FluxResult(flux=flux, flux_err=flux_err, noise_area=noise_area, flags=flags, sky_share=sky_share)
+    return Measurement(flux, flux_err, flags, NoiseShare(noise_area, sky_share))

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lumos.conventions import DEFAULT_MAX_MASKED
-from lumos.estimators.base import FluxResult, StampBatch
+from lumos.estimators.base import Estimator, Measurement, StampBatch
 from lumos.estimators.light import finish, flag_where, masked_light_flags, propagate_error
 from lumos.flags import Flag
 
-__all__ = ["optimal", "optimal_flux", "optimal_flux_free", "optimal_free"]
+__all__ = ["OPTIMAL", "OPTIMAL_FREE", "optimal", "optimal_flux", "optimal_flux_free", "optimal_free"]
 
 #: A free background is hopeless where the profile is this close to flat over the stamp.
 _LEAST_CONTRAST = 1e-6
@@ -99,7 +99,7 @@ def _free_weights(profile: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor, Ten
     return weights, total, mean, information.masked_fill(flat, torch.nan)
 
 
-def optimal(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFAULT_MAX_MASKED) -> FluxResult:
+def optimal(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFAULT_MAX_MASKED) -> Measurement:
     """Measure fluxes with optimal weights, the annulus background subtracted.
 
     Parameters
@@ -114,7 +114,7 @@ def optimal(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFAULT_M
 
     Returns
     -------
-    FluxResult
+    Measurement
         Fluxes, the object's own light in the annulus corrected. The weights use ``sky_variance`` and ``gain``
         only: weights from a variance map that holds the sources would follow their noise and bias the flux.
 
@@ -151,7 +151,7 @@ def optimal(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFAULT_M
     return finish(flux, flux_err, noise_area, sky_share, flags)
 
 
-def optimal_free(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFAULT_MAX_MASKED) -> FluxResult:
+def optimal_free(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFAULT_MAX_MASKED) -> Measurement:
     """Measure fluxes with optimal weights and a free constant background in the stamp.
 
     Parameters
@@ -166,7 +166,7 @@ def optimal_free(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFA
 
     Returns
     -------
-    FluxResult
+    Measurement
         Fluxes that are unbiased for any constant sky. ``noise_area`` is that of the weights without
         the free background, whose sum is not 0.
 
@@ -193,3 +193,7 @@ def optimal_free(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFA
     noise_area = matched.sum(1) ** 2 / torch.linalg.vecdot(matched, matched)
     lost = 1 - torch.linalg.vecdot(profile, good) / profile.sum(1)
     return finish(flux, flux_err, noise_area, sky_share, masked_light_flags(batch, lost, max_masked))
+
+
+OPTIMAL = Estimator("optimal", optimal)
+OPTIMAL_FREE = Estimator("optimal_free", optimal_free, needs_background=False)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from lumos.conventions import DEFAULT_MAX_MASKED
-from lumos.estimators.base import FluxResult, StampBatch
+from lumos.estimators.base import Estimator, Measurement, StampBatch
 from lumos.estimators.light import finish, flag_where, masked_light_flags, propagate_error
 from lumos.flags import Flag
 
-__all__ = ["profile_fit"]
+__all__ = ["PROFILE_FIT", "profile_fit"]
 
 #: Converged after a step this small, in units of the error or (float32 knows no less) of the flux. The next
 #: step would be its square.
@@ -28,7 +28,7 @@ _STEP_IN_ERRORS = 1e-4
 _STEP_IN_FLUX = 3e-7
 
 
-def profile_fit(batch: StampBatch, *, max_iter: int = 50, max_masked: float = DEFAULT_MAX_MASKED) -> FluxResult:
+def profile_fit(batch: StampBatch, *, max_iter: int = 50, max_masked: float = DEFAULT_MAX_MASKED) -> Measurement:
     r"""Measure fluxes by the fit of the convolved profile's amplitude.
 
     Parameters
@@ -42,7 +42,7 @@ def profile_fit(batch: StampBatch, *, max_iter: int = 50, max_masked: float = DE
 
     Returns
     -------
-    FluxResult
+    Measurement
         Fluxes at the minimum of chi-square.
 
     Notes
@@ -162,3 +162,6 @@ class _Fit:
             converged[index] |= small & running
             running = running & ~small & torch.isfinite(new)
         return flux, converged
+
+
+PROFILE_FIT = Estimator("profile_fit", profile_fit)

@@ -1,45 +1,105 @@
 """A trained model as an estimator: stamps in, flux PDFs out."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from lumos.conventions import AnyArray, BoolArray, FloatArray
-from lumos.errors import LumosDataError, LumosShapeError
-from lumos.estimators import Ellipses, StampBatch
-from lumos.nets.inputs import NetworkInputs, NoiseFactor, SideInputs
+from lumos.conventions import AnyArray, FloatArray
+from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
+from lumos.estimators import Ellipses, Estimator, Measurement, Mixture, StampBatch, StampContext
+from lumos.estimators.base import NoiseFactor
+from lumos.flags import Flag
+from lumos.nets.domain import psf_score
+from lumos.nets.inputs import NetworkInputs, SideInputs
 from lumos.nets.model import FluxModel
 
-__all__ = ["NetworkFluxes", "band_and_state", "bin_stamps", "network_fluxes", "prepare_inputs"]
+__all__ = ["band_and_state", "bin_stamps", "network_estimator", "network_fluxes", "prepare_inputs", "side_inputs"]
 
 
 #: Objects whose inputs stay in a processor's cache.
 _AT_ONCE = 128
 
 
-@dataclass(frozen=True)
-class NetworkFluxes:
-    """Flux PDFs of n objects with K components, image units; NaN for objects that cannot be measured.
+def network_estimator(model: FluxModel, name: str, *, bfloat16: bool = False) -> Estimator:
+    """Return a model as an estimator.
 
     Parameters
     ----------
-    weights, means, stds : float array, shape (n, K)
-        Gaussian components.
-    is_cut : bool array, shape (n,)
-        Whether the components are cut at flux 0.
-    ood_score : float array, shape (n,)
-        Distance from the training domain; above 1 is outside.
+    model : FluxModel
+        The model.
+    name : str
+        Of the estimator.
+    bfloat16 : bool, optional
+        Compute the convolutions in bfloat16.
+
+    Returns
+    -------
+    Estimator
+        Its batches need a context. Its PDFs have ``model.n_components`` components; it fills the column
+        ``ood_score`` and flags objects unlike the training's with ``OUT_OF_DOMAIN``.
     """
 
-    weights: FloatArray
-    means: FloatArray
-    stds: FloatArray
-    is_cut: BoolArray
-    ood_score: FloatArray
+    def measure(batch: StampBatch, *, max_masked: float = 0.0) -> Measurement:  # noqa: ARG001 (flags of the stamps say it)
+        if batch.context is None:
+            raise LumosValueError("context of the stamps", None, "band, state and place of each object")
+        side = side_inputs(model, batch.context)
+        measured = network_fluxes(model, batch, side, batch.context.noise_factor, bfloat16=bfloat16)
+        step = batch.data.shape[1] // model.config.stamp_size
+        of_psf = torch.from_numpy(psf_score(batch.context.psf_fwhm.numpy(), step, model.config.domain))
+        score = torch.maximum(measured.columns["ood_score"], of_psf)
+        flags = torch.where(score > 1, int(Flag.OUT_OF_DOMAIN), 0).int()
+        return replace(measured, flags=flags, columns={"ood_score": score})
+
+    return Estimator(
+        name,
+        measure,
+        n_components=model.n_components,
+        notes=Flag.OUT_OF_DOMAIN,
+        judges_exposures=model.domain is not None,
+    )
+
+
+def side_inputs(model: FluxModel, context: StampContext) -> SideInputs:
+    """Return what a model takes of objects beside their stamps.
+
+    Parameters
+    ----------
+    model : FluxModel
+        The model.
+    context : StampContext
+        Of n objects.
+
+    Returns
+    -------
+    SideInputs
+        Of n objects.
+
+    Raises
+    ------
+    LumosDataError
+        If the model was not trained on the band or camera state, or the exposure lacks what it needs.
+    """
+    band, state = band_and_state(model, context.band, context.state, len(context))
+    needed = {"zeropoint": context.ref_flux} if model.config.reference else {}
+    needed |= {"gain or exposure time": context.rate} if model.config.architecture == "paper" else {}
+    # A catalogue without magnitudes is another matter.
+    known = torch.isfinite(context.ref_mag)
+    missing = [name for name, values in needed.items() if len(values) and not values[known].isfinite().all()]
+    if missing:
+        raise LumosDataError(f"no {', '.join(missing)}, which model {model.config.name!r} needs")
+    return SideInputs(
+        band=band,
+        state=state,
+        ccd_x=context.ccd_x,
+        ccd_y=context.ccd_y,
+        ref_mag=context.ref_mag,
+        ref_flux=context.ref_flux,
+        rate=context.rate,
+    )
 
 
 def band_and_state(model: FluxModel, band: str, state: str, n: int) -> tuple[Tensor | None, Tensor | None]:
@@ -81,7 +141,7 @@ def network_fluxes(
     noise_factor: NoiseFactor | None = None,
     *,
     bfloat16: bool = False,
-) -> NetworkFluxes:
+) -> Measurement:
     """Measure flux PDFs with a model.
 
     Parameters
@@ -99,8 +159,9 @@ def network_fluxes(
 
     Returns
     -------
-    NetworkFluxes
-        Of n objects.
+    Measurement
+        Of n objects; flux and error are the moments of the components, before any cut at 0. NaN where an object
+        cannot be measured. ``ood_score`` is the distance from the training domain, above 1 outside.
 
     Raises
     ------
@@ -113,9 +174,15 @@ def network_fluxes(
     for inputs in prepare_inputs(model, batch, side, noise_factor):
         output = model.predict(inputs, bfloat16=bfloat16)
         parts.append((*output.parameters, model.ood_score(inputs, output)))
-    log_weights, means, stds, score = (torch.cat(values).double().numpy() for values in zip(*parts, strict=True))
+    log_weights, means, stds, score = (torch.cat(values).double() for values in zip(*parts, strict=True))
     ref_mag = None if side.ref_mag is None else side.ref_mag.double().numpy()
-    return NetworkFluxes(np.exp(log_weights), means, stds, model.is_cut(ref_mag, len(batch)), score)
+    # As numpy has it: the last digit of another exponential is another.
+    weights = torch.from_numpy(np.exp(log_weights.numpy()))
+    pdf = Mixture(weights, means, stds, torch.from_numpy(model.is_cut(ref_mag, len(batch))))
+    mean = (weights * means).sum(1)
+    std = ((weights * (stds.square() + means.square())).sum(1) - mean.square()).clamp(min=0).sqrt()
+    flags = torch.zeros(len(batch), dtype=torch.int32)
+    return Measurement(mean, std, flags, pdf=pdf, columns={"ood_score": score})
 
 
 def prepare_inputs(

@@ -5,15 +5,14 @@ closed-form optimal flux :math:`\hat f` in units of the pixel noise, and the flu
 units of its error u.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lumos.conventions import AnyArray, FloatArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.estimators import StampBatch
+from lumos.estimators.base import NoiseFactor
 from lumos.estimators.optimal import optimal, optimal_flux_free
 from lumos.rows import Rowwise
 
@@ -23,14 +22,10 @@ __all__ = [
     "N_REFERENCE",
     "N_SCALARS",
     "NetworkInputs",
-    "NoiseFactor",
     "SideInputs",
     "paper_inputs",
     "residual_inputs",
 ]
-
-#: Factor by which correlation raises the noise of a weighted sum, for its noise-equivalent area in pixels.
-NoiseFactor = Callable[[AnyArray], FloatArray]
 
 #: Images of the residual network: residual, profile, their product, usable pixels.
 N_CHANNELS = 4
@@ -155,15 +150,16 @@ def residual_inputs(
         If a side input is missing.
     """
     result = optimal(batch)
+    assert result.noise is not None
     factor = torch.ones_like(result.flux)
     if noise_factor is not None:
-        factor = torch.from_numpy(noise_factor(result.noise_area.cpu().numpy())).to(result.flux)
-    unit = result.flux_err * (1 + result.sky_share * (factor.square() - 1)).sqrt()
+        factor = torch.from_numpy(noise_factor(result.noise.area.cpu().numpy())).to(result.flux)
+    unit = result.flux_err * (1 + result.noise.sky * (factor.square() - 1)).sqrt()
     usable = torch.isfinite(result.flux) & torch.isfinite(unit) & (unit > 0)
     flux = torch.where(usable, result.flux, 0.0)
     unit = torch.where(usable, unit, 1.0)
     images, scalars = _describe(batch, flux, unit, factor)
-    scalars.append(1 - result.sky_share)
+    scalars.append(1 - result.noise.sky)
     if position:
         scalars += [2 * value.float() - 1 for value in side.require("ccd_x", "ccd_y")]
     if reference:

@@ -11,8 +11,9 @@ from lumos.config import Count, StageSettings
 from lumos.conventions import BoolArray, FloatArray
 from lumos.errors import LumosConfigError
 from lumos.estimators import StampBatch
+from lumos.estimators.base import NoiseFactor
 from lumos.nets.domain import DomainNetwork, box_score
-from lumos.nets.inputs import NetworkInputs, NoiseFactor, SideInputs, paper_inputs, residual_inputs
+from lumos.nets.inputs import NetworkInputs, SideInputs, paper_inputs, residual_inputs
 from lumos.nets.mdn import MixtureHead, MixtureOutput
 from lumos.nets.paper import PaperNetwork
 from lumos.nets.residual import ResidualNetwork

@@ -1,60 +1,27 @@
 """Objects of an exposure in batches of stamps, as the estimators take them."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lumos.background.annulus import own_light_per_pixel
-from lumos.background.noise import Cutout, ExposureNoise, cut_out, exposure_noise, good_pixels, stamp_variance
-from lumos.conventions import AnyArray, Float32Array, FloatArray
-from lumos.estimators import Ellipses, StampBatch
+from lumos.background.noise import Cutout, cut_out, good_pixels, stamp_variance
+from lumos.conventions import AnyArray, FloatArray
+from lumos.estimators import Ellipses, StampBatch, StampContext
 from lumos.estimators.light import masked_light_flags
 from lumos.flags import Flag, MaskPlane
-from lumos.images.exposure import Exposure
-from lumos.photometry.objects import PlacedObjects
+from lumos.photometry.ccd import Ccd
 from lumos.photometry.settings import MeasureSettings
 from lumos.profiles.sersic import render_sersic
 
-__all__ = ["in_handy_units", "object_batches", "object_noise", "stamp_batch"]
+__all__ = ["object_batches", "stamp_batch"]
 
 #: Pixels of the large stamps that are held at once; sets the memory of a batch (about 50 bytes each).
 _BATCH_PIXELS = 2_000_000
-#: Pixel scatters that need no other unit.
-_HANDY = (1e-4, 1e6)
 #: Pixels brighter than this share of the profile's peak are the object's footprint.
 _FOOTPRINT = 0.01
-
-
-def in_handy_units(exposure: Exposure) -> tuple[Exposure, float]:
-    """Choose units in which the squares of an exposure's pixels fit into single precision.
-
-    Parameters
-    ----------
-    exposure : Exposure
-        In image units.
-
-    Returns
-    -------
-    exposure : Exposure
-        Pixels, variance, sky and gain in the new unit; the zero point stays that of the image unit.
-    unit : float
-        The new unit in image units, 1 as a rule.
-    """
-    pixels = exposure.data[good_pixels(exposure.mask)]
-    scatter = float(np.std(pixels)) if pixels.size else 1.0
-    if not np.isfinite(scatter) or scatter == 0 or _HANDY[0] < scatter < _HANDY[1]:
-        return exposure, 1.0
-
-    def scaled(values: Float32Array | None, factor: float) -> Float32Array | None:
-        return None if values is None else (values.astype(np.float64) / factor).astype(np.float32)
-
-    data = scaled(exposure.data, scatter)
-    assert data is not None
-    variance, sky = scaled(exposure.variance, scatter**2), scaled(exposure.sky, scatter)
-    return replace(exposure, data=data, variance=variance, sky=sky, gain=exposure.gain * scatter), scatter
 
 
 def _annulus(size: int, settings: MeasureSettings) -> tuple[float, float]:
@@ -63,43 +30,20 @@ def _annulus(size: int, settings: MeasureSettings) -> tuple[float, float]:
     return settings.annulus_inner * growth, settings.annulus_outer * growth
 
 
-def object_noise(exposure: Exposure, objects: PlacedObjects, settings: MeasureSettings) -> ExposureNoise:
-    """Choose the noise of an exposure, with its correlation for the stamps that its objects need.
+def object_batches(ccd: Ccd) -> Iterator[AnyArray]:
+    """Share the objects of a CCD out into batches of one stamp size, few enough to hold in memory.
 
     Parameters
     ----------
-    exposure : Exposure
-        In handy units.
-    objects : PlacedObjects
-        Objects on it.
-    settings : MeasureSettings
-        Noise, stamps and annulus.
-
-    Returns
-    -------
-    ExposureNoise
-        As :func:`lumos.background.noise.exposure_noise` measures it.
-    """
-    sizes = np.unique(objects.stamp_size[objects.usable]).tolist()
-    larger = {size: size / settings.stamp_size for size in sizes if size != settings.stamp_size}
-    return exposure_noise(exposure, settings.noise, (settings.annulus_inner, settings.annulus_outer), larger)
-
-
-def object_batches(objects: PlacedObjects, settings: MeasureSettings) -> Iterator[AnyArray]:
-    """Share objects out into batches of one stamp size, few enough to hold in memory.
-
-    Parameters
-    ----------
-    objects : PlacedObjects
-        Objects of one exposure.
-    settings : MeasureSettings
-        Stamp sizes.
+    ccd : Ccd
+        The CCD.
 
     Yields
     ------
     int array
         Row numbers; objects without shape or PSF are in none.
     """
+    objects, settings = ccd.objects, ccd.settings
     for size in np.unique(objects.stamp_size[objects.usable]):
         rows = np.flatnonzero(objects.usable & (objects.stamp_size == size))
         step = max(1, int(_BATCH_PIXELS / (2 * _annulus(int(size), settings)[1]) ** 2))
@@ -107,23 +51,15 @@ def object_batches(objects: PlacedObjects, settings: MeasureSettings) -> Iterato
             yield rows[start : start + step]
 
 
-def stamp_batch(
-    exposure: Exposure, noise: ExposureNoise, objects: PlacedObjects, rows: AnyArray, settings: MeasureSettings
-) -> tuple[StampBatch, Cutout, AnyArray]:
+def stamp_batch(ccd: Ccd, rows: AnyArray) -> tuple[StampBatch, Cutout, AnyArray]:
     """Assemble what the estimators see of objects that share a stamp size.
 
     Parameters
     ----------
-    exposure : Exposure
+    ccd : Ccd
         With a PSF.
-    noise : ExposureNoise
-        Source of its noise.
-    objects : PlacedObjects
-        All objects on the exposure.
     rows : int array, shape (n,)
-        Which of them, as :func:`object_batches` yields them.
-    settings : MeasureSettings
-        Annulus.
+        Which of its objects, as :func:`object_batches` yields them.
 
     Returns
     -------
@@ -134,6 +70,7 @@ def stamp_batch(
     flags : int array, shape (n,)
         Flags that the pixels give.
     """
+    exposure, objects, noise, settings = ccd.exposure, ccd.objects, ccd.noise, ccd.settings
     assert exposure.psf is not None
     size = int(objects.stamp_size[rows[0]])
     cutout = cut_out(exposure, objects.x[rows], objects.y[rows], size, _annulus(size, settings))
@@ -177,6 +114,7 @@ def stamp_batch(
             *_annulus(size, settings),
         ).float(),
         variance=None if variance is None else torch.where(good, variance, 1.0),
+        context=_context(ccd, rows, size),
     )
     # What is lost of the light does not depend on who measures it: these count for every estimator and network.
     lost = torch.zeros(len(rows))
@@ -184,6 +122,25 @@ def stamp_batch(
     lost[some] = 1 - (profile[some] * good[some]).sum((1, 2)) / profile[some].sum((1, 2))
     flags |= masked_light_flags(batch, lost, settings.masked_limit).numpy()
     return batch, cutout, flags | cutout.background.flags.numpy()
+
+
+def _context(ccd: Ccd, rows: AnyArray, size: int) -> StampContext:
+    """Return what is known of objects beside their pixels."""
+    exposure, objects = ccd.exposure, ccd.objects
+    ny, nx = exposure.shape
+    correlation = ccd.noise.correlation_at(size)
+    ref_mag = objects.catalog.ref_mag[rows]
+    return StampContext(
+        band=exposure.band,
+        state=exposure.state,
+        ccd_x=torch.from_numpy((objects.x[rows] + 0.5) / nx),
+        ccd_y=torch.from_numpy((objects.y[rows] + 0.5) / ny),
+        ref_mag=torch.from_numpy(ref_mag),
+        ref_flux=torch.from_numpy(10 ** (-0.4 * (ref_mag - exposure.zeropoint)) / ccd.unit),
+        rate=torch.full((len(rows),), exposure.gain / exposure.exposure_time),
+        psf_fwhm=torch.from_numpy(objects.psf_fwhm[rows]),
+        noise_factor=None if correlation is None else correlation.factor_at,
+    )
 
 
 def _clean_variance(sky_variance: Tensor, variance: Tensor | None, good: Tensor) -> tuple[Tensor, Tensor, AnyArray]:

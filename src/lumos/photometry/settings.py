@@ -47,8 +47,8 @@ class MeasureSettings(StageSettings):
     """Inner radius of the background annulus in pixels; grows with the stamp."""
     annulus_outer: Annotated[float, Field(gt=0, le=500)] = 45.0
     """Outer radius of the background annulus in pixels; grows with the stamp."""
-    aperture_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.625
-    """Share of the light inside the aperture."""
+    options: dict[str, dict[str, bool | int | float | str]] = {}
+    """Options of single estimators by their names, as ``{aperture: {fraction: 0.5}}``."""
     max_masked: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Largest share of an object's light on masked pixels that is corrected; 0.25 at most for a model."""
     noise: NoiseSettings = NoiseSettings()
