@@ -19,7 +19,7 @@ class CatalogScatter(StageSettings):
     axis_ratio: NotNegative = 0.0
     """Of the ratio itself."""
     angle: NotNegative = 0.0
-    """Degrees."""
+    """Of the position angle, degrees."""
     centre: NotNegative = 0.0
     """Pixels, along each axis."""
     psf_fwhm: NotNegative = 0.0

@@ -75,7 +75,7 @@ class TrainSettings(StageSettings):
     cut_from: float | None = None
     """Reference magnitude from which components are cut at flux 0 (eq. 10 of the paper)."""
     pool: PoolSettings
-    """Backgrounds."""
+    """Where the background stamps come from."""
     stamps: StampSettings = StampSettings()
     """Simulated stamps."""
     n_stamps: Count = 1_000_000
