@@ -16,7 +16,7 @@ from lumos.flags import Flag, MaskPlane
 from lumos.images.exposure import Exposure
 from lumos.photometry.objects import PlacedObjects
 from lumos.photometry.settings import MeasureSettings
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles.sersic import render
 
 __all__ = ["in_handy_units", "object_batches", "object_noise", "stamp_batch"]
 
@@ -139,16 +139,8 @@ def stamp_batch(
     cutout = cut_out(exposure, objects.x[rows], objects.y[rows], size, _annulus(size, settings))
     inner, stamps = cutout.inner, cutout.stamps
     x, y = stamps.x - inner.start, stamps.y - inner.start
-    profile = render_sersic(
-        objects.radius[rows],
-        objects.sersic_n[rows],
-        objects.axis_ratio[rows],
-        objects.theta[rows],
-        x,
-        y,
-        exposure.psf.at(objects.x[rows], objects.y[rows]),
-        size=size,
-    )
+    psf = exposure.psf.at(objects.x[rows], objects.y[rows])
+    profile = render(objects.take(rows).at(x, y), psf, size=size)
     mask = stamps.mask[:, inner, inner]
     good = torch.from_numpy(good_pixels(mask))
     sky_variance, variance = stamp_variance(exposure, noise.source, cutout, objects.x[rows], objects.y[rows])
@@ -172,7 +164,7 @@ def stamp_batch(
         background=cutout.background.level.float(),
         background_err=cutout.background.level_err.float(),
         own_light=own_light_per_pixel(
-            torch.from_numpy(objects.radius[rows] * np.sqrt(objects.axis_ratio[rows])),
+            torch.from_numpy(objects.half_light_radius[rows] * np.sqrt(objects.axis_ratio[rows])),
             torch.from_numpy(objects.sersic_n[rows]),
             *_annulus(size, settings),
         ).float(),
