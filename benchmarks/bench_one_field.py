@@ -31,7 +31,6 @@ from lumos.photometry.objects import PlacedObjects, place_objects
 from lumos.photometry.settings import MeasureSettings
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
-from lumos.simulate.field import Shapes
 from lumos.simulate.inject import inject
 from lumos.simulate.population import Galaxies, load_population
 from lumos.spectra.sed import PAUCAM_PASSBANDS
@@ -154,8 +153,7 @@ def _measured(paths: tuple[Path, ...], home: Path, models: list[str], seed: int)
             placed = place_objects(exposure, catalog, MeasureSettings())
             rows = placed.catalog.object_id - first
             units = flux[rows] * 10 ** (0.4 * (exposure.zeropoint - AB_ZEROPOINT_NJY))
-            shapes = Shapes(placed.x, placed.y, placed.radius, placed.sersic_n, placed.axis_ratio, placed.theta)
-            full = inject(exposure, shapes, units, rng)
+            full = inject(exposure, placed, units, rng)
             for name in models:
                 table = measure_exposure(full, catalog, MeasureSettings(model=name))
                 found[name].append((table, order, exposure.state == "before", exposure.shape))
@@ -236,7 +234,8 @@ def _neighbour_light(exposure: Exposure, placed: PlacedObjects, home: Path, band
     x, y, near = sky_to_pixel(exposure.wcs, truth["ra"].to_numpy(), truth["dec"].to_numpy(), exposure.shape, 60)
     x, y, flux, radius = x[near], y[near], truth["flux"].to_numpy()[near], radius[near] / exposure.pixel_scale
     star = (float(np.nanmedian(placed.psf_fwhm)) / 2.355) ** 2
-    others, own = star + (radius / 1.177) ** 2, star + (placed.radius * np.sqrt(placed.axis_ratio) / 1.177) ** 2
+    circular = placed.half_light_radius * np.sqrt(placed.axis_ratio)
+    others, own = star + (radius / 1.177) ** 2, star + (circular / 1.177) ** 2
     light = np.zeros(len(placed))
     found = cKDTree(np.column_stack([x, y])).query_ball_point(np.column_stack([placed.x, placed.y]), 30.0)
     for row, near_it in enumerate(found):

@@ -10,13 +10,14 @@ import argparse
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import scipy
 import torch
 from numpy.typing import NDArray
 
-from lumos.profiles import render_sersic
+from lumos.profiles import Shapes, render
 from lumos.profiles.reference import render_galsim
 from lumos.profiles.transforms import moffat_alpha, moffat_table, sersic_b, sersic_table
 from lumos.psfs import MoffatPsf
@@ -25,19 +26,17 @@ SIZE = 60
 OVERSAMPLING = 10
 FWHM, BETA = 4.5, 4.765
 
-Shapes = tuple[NDArray[np.float64], ...]
-
 
 def draw_shapes(n_sources: int) -> Shapes:
-    """Draw a survey-like population: radius, index, axis ratio, angle, x, y."""
+    """Draw a survey-like population."""
     rng = np.random.default_rng(1)
-    return (
+    columns = (
         np.exp(rng.normal(np.log(3), 0.5, n_sources)).clip(0.5, 20),
         np.exp(rng.normal(np.log(1.3), 0.6, n_sources)).clip(0.3, 6.2),
         rng.uniform(0.1, 1, n_sources),
         rng.uniform(-np.pi, np.pi, n_sources),
-        *((SIZE - 1) / 2 + rng.uniform(-0.5, 0.5, (2, n_sources))),
     )
+    return Shapes(*((SIZE - 1) / 2 + rng.uniform(-0.5, 0.5, (2, n_sources))), *columns)
 
 
 def render_oversampled(shapes: Shapes) -> NDArray[np.float64]:
@@ -49,8 +48,9 @@ def render_oversampled(shapes: Shapes) -> NDArray[np.float64]:
     alpha = OVERSAMPLING * FWHM * float(moffat_alpha(np.array(BETA)))
     moffat = (1 + (reach[:, None] ** 2 + reach**2) / alpha**2) ** -BETA
     moffat /= moffat.sum()
-    images = np.empty((len(shapes[0]), SIZE, SIZE))
-    for i, (radius, index, q, theta, x, y) in enumerate(zip(*shapes, strict=True)):
+    images = np.empty((len(shapes), SIZE, SIZE))
+    columns = (getattr(shapes, field.name) for field in fields(shapes))
+    for i, (x, y, radius, index, q, theta) in enumerate(zip(*columns, strict=True)):
         dx, dy = fine / OVERSAMPLING - x, (fine / OVERSAMPLING - y)[:, None]
         major = dx * np.cos(theta) + dy * np.sin(theta)
         minor = (dy * np.cos(theta) - dx * np.sin(theta)) / q
@@ -83,14 +83,14 @@ def measure(n_sources: int) -> list[tuple[str, float]]:
     first = best_time(lambda: (sersic_table(), moffat_table()), 1)
     print(f"tables, once per process: {first:.2f} s")
     rows = [
-        ("lumos, one Moffat", 1e3 / n_sources * best_time(lambda: render_sersic(*shapes, shared, size=SIZE), 3)),
-        ("lumos, a Moffat each", 1e3 / n_sources * best_time(lambda: render_sersic(*shapes, each, size=SIZE), 3)),
+        ("lumos, one Moffat", 1e3 / n_sources * best_time(lambda: render(shapes, shared, size=SIZE), 3)),
+        ("lumos, a Moffat each", 1e3 / n_sources * best_time(lambda: render(shapes, each, size=SIZE), 3)),
     ]
     n_slow = max(1, n_sources // 50)
-    few = tuple(column[:n_slow] for column in shapes)
+    few = shapes.take(slice(n_slow))
     slow: dict[str, Callable[[], object]] = {
-        "GalSim, new indices": lambda: render_galsim(*few, shared, size=SIZE),
-        "GalSim, warm": lambda: render_galsim(*few, shared, size=SIZE),
+        "GalSim, new indices": lambda: render_galsim(few, shared, size=SIZE),
+        "GalSim, warm": lambda: render_galsim(few, shared, size=SIZE),
         "paper, 600 x 600": lambda: render_oversampled(few),
     }
     rows.extend((name, 1e3 / n_slow * best_time(function, 1)) for name, function in slow.items())
@@ -100,9 +100,9 @@ def measure(n_sources: int) -> list[tuple[str, float]]:
 
 def print_errors(shapes: Shapes, psf: MoffatPsf) -> None:
     """Print how far ours and the paper's images are from GalSim's."""
-    truth = render_galsim(*shapes, psf, size=SIZE, dtype=torch.float64).numpy()
+    truth = render_galsim(shapes, psf, size=SIZE, dtype=torch.float64).numpy()
     images = {
-        "lumos": render_sersic(*shapes, psf, size=SIZE).numpy(),
+        "lumos": render(shapes, psf, size=SIZE).numpy(),
         # These are normalised to the stamp, not to the whole plane.
         "paper": render_oversampled(shapes) * truth.sum((1, 2), keepdims=True),
     }

@@ -11,6 +11,7 @@ import platform
 import resource
 import tempfile
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import galsim
@@ -20,6 +21,7 @@ import torch
 from bench_render import render_oversampled
 from lumos.pools.pool import BackgroundPool
 from lumos.pools.writer import NewStamps, PoolWriter
+from lumos.profiles import Shapes
 from lumos.profiles.reference import render_galsim
 from lumos.psfs import MoffatPsf
 from lumos.simulate.population import load_population
@@ -86,7 +88,6 @@ def time_others(pool: BackgroundPool, n_stamps: int) -> dict[str, float]:
     """Return milliseconds per stamp of drawing galaxy by galaxy, with the same noise and backgrounds."""
     made = StampSimulator(pool, load_population(), StampSettings(batch_size=n_stamps), 1).batch(0)
     truth, backgrounds = made.truth, pool.sample(np.random.default_rng(2), n_stamps)
-    shapes = (truth.half_light_radius, truth.sersic_n, truth.axis_ratio, truth.theta, truth.x, truth.y)
     psf = MoffatPsf(made.psf_fwhm, np.full(n_stamps, 4.765))
     rng = np.random.default_rng(3)
 
@@ -96,21 +97,22 @@ def time_others(pool: BackgroundPool, n_stamps: int) -> dict[str, float]:
 
     times = {}
     start = time.perf_counter()
-    finish(render_oversampled(shapes))
+    finish(render_oversampled(truth))
     times["paper, 600 x 600, one PSF"] = time.perf_counter() - start
     start = time.perf_counter()
-    finish(render_galsim(*shapes, psf, size=SIZE).numpy())
+    finish(render_galsim(truth, psf, size=SIZE).numpy())
     times["GalSim, as exact as ours"] = time.perf_counter() - start
     start = time.perf_counter()
-    finish(draw_galsim(shapes, made.psf_fwhm))
+    finish(draw_galsim(truth, made.psf_fwhm))
     times["GalSim, its defaults"] = time.perf_counter() - start
     return {name: 1e3 * value / n_stamps for name, value in times.items()}
 
 
-def draw_galsim(shapes: tuple[np.ndarray, ...], fwhm: np.ndarray) -> np.ndarray:
+def draw_galsim(shapes: Shapes, fwhm: np.ndarray) -> np.ndarray:
     """Draw with GalSim's usual accuracy; indices are rounded to 0.1, since each new one costs a table."""
     images = np.empty((len(fwhm), SIZE, SIZE))
-    for i, (radius, index, q, theta, x, y) in enumerate(zip(*shapes, strict=True)):
+    columns = (getattr(shapes, field.name) for field in fields(shapes))
+    for i, (x, y, radius, index, q, theta) in enumerate(zip(*columns, strict=True)):
         galaxy = galsim.Sersic(round(index, 1), half_light_radius=radius * np.sqrt(q))
         galaxy = galaxy.shear(q=q, beta=theta * galsim.radians)
         scene = galsim.Convolve(galaxy, galsim.Moffat(4.765, fwhm=fwhm[i]))

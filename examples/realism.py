@@ -6,7 +6,7 @@ population nobody knows, they have the catalogue's shapes and the measured fluxe
 """
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,10 +27,11 @@ from lumos.photometry.settings import MeasureSettings
 from lumos.pools.cut import make_backgrounds
 from lumos.pools.pool import BackgroundPool
 from lumos.pools.settings import BackgroundSettings
+from lumos.profiles import Shapes
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.population import load_population
-from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
+from lumos.simulate.stamps import simulate_stamps
 from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.spectra.sed import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
@@ -91,15 +92,15 @@ def area_under_curve(samples: Samples, *, shuffled: bool = False) -> float:
 
 
 def draw(
-    exposure: Exposure, objects: PlacedObjects, rows: np.ndarray, flux: np.ndarray, shapes: GalaxyProfiles, pool: Path
+    exposure: Exposure, objects: PlacedObjects, rows: np.ndarray, flux: np.ndarray, shapes: Shapes, pool: Path
 ) -> Samples:
     """Return cutouts of some objects, and Teahupoo stamps with given fluxes and shapes."""
     rng = np.random.default_rng(2)
     # The same is asked of both: few masked pixels in the stamp, and a galaxy that it holds.
     masks = cut_stamps(exposure.data, objects.x[rows], objects.y[rows], SIZE, mask=exposure.mask).mask
     fit = (masks != 0).mean(axis=(1, 2)) <= BackgroundSettings().max_masked
-    fit &= (objects.radius[rows] < LARGEST) & (shapes.half_light_radius < LARGEST)
-    shapes = GalaxyProfiles(**{field.name: getattr(shapes, field.name)[fit] for field in fields(shapes)})
+    fit &= (objects.half_light_radius[rows] < LARGEST) & (shapes.half_light_radius < LARGEST)
+    shapes = shapes.take(fit)
     rows, flux = rows[fit], flux[fit]
     real = cut_stamps(exposure.data, objects.x[rows], objects.y[rows], SIZE)
     backgrounds = BackgroundPool.open(pool).sample(rng, len(rows))
@@ -129,13 +130,13 @@ def mock_samples(out: Path, overrides: tuple[str, ...] = ()) -> Samples:
     galaxies = load_population().draw_at(objects.catalog.ref_mag[rows], np.random.default_rng(5))
     njy = galaxies.band_flux([PAUCAM_PASSBANDS["NB785"]])[:, 0]
     x, y = random_centres(len(rows))
-    shapes = GalaxyProfiles(
+    shapes = Shapes(
+        x,
+        y,
         galaxies.half_light_radius / exposure.pixel_scale,
         galaxies.sersic_n,
         galaxies.axis_ratio,
         np.deg2rad(galaxies.position_angle),
-        x,
-        y,
     )
     return draw(exposure, objects, rows, njy * 10 ** (0.4 * (exposure.zeropoint - 31.4)), shapes, out / "pool")
 
@@ -152,8 +153,7 @@ def survey_samples(path: Path, name: str, catalog: ParentCatalog, out: Path, psf
     rows = np.flatnonzero((flags == 0) & (flux > SNR[0] * error) & (objects.stamp_size == SIZE))
     scale = 10 ** (0.4 * (31.4 - exposure.zeropoint))
     x, y = random_centres(len(rows))
-    columns = (objects.radius, objects.sersic_n, objects.axis_ratio, objects.theta)
-    shapes = GalaxyProfiles(*(column[rows] for column in columns), x, y)
+    shapes = objects.take(rows).at(x, y)
     return draw(exposure, objects, rows, flux[rows] / scale, shapes, out / "pool")
 
 

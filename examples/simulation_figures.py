@@ -15,11 +15,12 @@ from lumos.images import read_exposure
 from lumos.pools.cut import make_backgrounds
 from lumos.pools.pool import BackgroundPool
 from lumos.pools.settings import BackgroundSettings
+from lumos.profiles import Shapes
 from lumos.report.simulation import draw_distributions, draw_images
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.population import load_population
-from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
+from lumos.simulate.stamps import simulate_stamps
 from lumos.spectra.sed import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
 
@@ -42,12 +43,12 @@ def stamps(out: Path) -> dict[str, AnyArray]:
     pool, rng = BackgroundPool.open(out / "pool"), np.random.default_rng(3)
     magnitude = np.repeat(MAGNITUDES, 4)
     galaxies, backgrounds = load_population().draw_at(magnitude, rng), pool.sample(rng, len(magnitude))
-    shapes = GalaxyProfiles(
+    shapes = Shapes(
+        *(30 + rng.uniform(-0.5, 0.5, (2, len(magnitude)))),
         galaxies.half_light_radius / 0.263,
         galaxies.sersic_n,
         galaxies.axis_ratio,
         np.deg2rad(galaxies.position_angle),
-        *(30 + rng.uniform(-0.5, 0.5, (2, len(magnitude)))),
     )
     njy = galaxies.band_flux([PAUCAM_PASSBANDS["NB685"]])[:, 0]
     images = simulate_stamps(backgrounds, shapes, njy * 10 ** (0.4 * (backgrounds.zeropoint - 31.4)), rng).stamps

@@ -6,7 +6,8 @@ import pytest
 from lumos.images.psf_models import MoffatModel, StampModel
 from lumos.images.psfex import PsfexModel
 from lumos.images.sdss import SdssKlModel
-from lumos.profiles import render_sersic
+from lumos.profiles.sersic import render
+from lumos.profiles.shapes import Shapes
 from lumos.psfs import MoffatPsf
 
 SHAPE = (200, 300)
@@ -39,8 +40,7 @@ def model(request):
 def stars(model, x, y, size=61):
     """Draw stars of unit flux at the places, shape (n, size, size), with the corner of each stamp."""
     corner = np.stack([np.rint(x), np.rint(y)]).astype(int) - size // 2
-    zero, one = np.zeros(len(x)), np.ones(len(x))
-    images = render_sersic(zero, one, one, zero, x - corner[0], y - corner[1], model.at(x, y), size=size)
+    images = render(Shapes.points(x - corner[0], y - corner[1]), model.at(x, y), size=size)
     return images.numpy(), corner
 
 

@@ -12,7 +12,7 @@ from scipy.stats import ks_2samp, norm
 from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.estimators.aperture import aperture
 from lumos.estimators.base import Ellipses, StampBatch
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles import Shapes, render
 from lumos.psfs import MoffatPsf
 from lumos.simulate.population import load_instrument, load_population
 from lumos.spectra.sed import PAUCAM_PASSBANDS
@@ -125,16 +125,8 @@ def measured(paus):
     radius, theta = galaxies.half_light_radius / instrument.pixel_scale, np.deg2rad(galaxies.position_angle)
     x, y = (size - 1) / 2 + rng.uniform(-0.5, 0.5, (2, n))
     fwhm = fit_population.PSF_FWHM / instrument.pixel_scale
-    profile = render_sersic(
-        radius,
-        galaxies.sersic_n,
-        galaxies.axis_ratio,
-        theta,
-        x,
-        y,
-        MoffatPsf(np.array([fwhm]), np.array([4.765])),
-        size=size,
-    )
+    shapes = Shapes(x, y, radius, galaxies.sersic_n, galaxies.axis_ratio, theta)
+    profile = render(shapes, MoffatPsf(np.array([fwhm]), np.array([4.765])), size=size)
     electrons = (
         galaxies.band_flux([NB685])[:, 0] * 10 ** (0.4 * (instrument.zeropoint(685.0) - AB_ZEROPOINT_NJY)) * time
     )

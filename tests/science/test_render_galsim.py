@@ -5,7 +5,7 @@ import pytest
 import torch
 from astropy.io import fits
 
-from lumos.profiles import render_sersic
+from lumos.profiles import Shapes, render
 from lumos.profiles.reference import render_galsim
 from lumos.psfs import MoffatPsf, PixelPsf
 
@@ -16,8 +16,8 @@ SIZE = 60
 
 
 def compare(shapes, psf, size=SIZE):
-    ours = render_sersic(*shapes, psf, size=size).double().numpy()
-    theirs = render_galsim(*shapes, psf, size=size, dtype=torch.float64).numpy()
+    ours = render(shapes, psf, size=size).double().numpy()
+    theirs = render_galsim(shapes, psf, size=size, dtype=torch.float64).numpy()
     return ours, theirs
 
 
@@ -39,7 +39,7 @@ def sample():
     angle = rng.uniform(-np.pi, np.pi, N_SAMPLE)
     x, y = (SIZE - 1) / 2 + rng.uniform(-0.5, 0.5, (2, N_SAMPLE))
     psf = MoffatPsf(rng.uniform(2, 8, N_SAMPLE), rng.uniform(2.5, 5, N_SAMPLE))
-    return compare((radius, index, axis_ratio, angle, x, y), psf)
+    return compare(Shapes(x, y, radius, index, axis_ratio, angle), psf)
 
 
 def test_worst_pixel(sample):
@@ -73,11 +73,13 @@ def test_centroid(sample):
 def test_other_sizes_and_centres():
     # Rectangular stamps and centres near and beyond the edge, in units of the peak of the whole galaxy: galaxies whose
     # peak lies off the stamp are compared with what they reach at the centre of a stamp.
-    shapes = [np.array(v, float) for v in ([3, 8, 8, 30], [1, 4, 2, 4], [0.5, 0.3, 0.8, 0.6], [0.3, 1, 2, -1])]
+    columns = [np.array(v, float) for v in ([3, 8, 8, 30], [1, 4, 2, 4], [0.5, 0.3, 0.8, 0.6], [0.3, 1, 2, -1])]
+    middle = np.full(4, 50.0)
+    shapes = Shapes(middle, middle, *columns)
     psf = MoffatPsf(np.array([3.5]), np.array([3.0]))
-    whole = render_sersic(*shapes, np.full(4, 50.0), np.full(4, 50.0), psf, size=101).amax((1, 2)).numpy()
+    whole = render(shapes, psf, size=101).amax((1, 2)).numpy()
     centres = np.array([2.2, -20.0, 75.3, 40.0]), np.array([-1.4, 15.0, 33.8, 20.0])
-    ours, theirs = compare((*shapes, *centres), psf, size=(41, 81))
+    ours, theirs = compare(shapes.at(*centres), psf, size=(41, 81))
     assert (np.abs(ours - theirs).max((1, 2)) / whole).max() < 1e-4
 
 
@@ -86,12 +88,12 @@ def test_real_psfex_models(data_dir, includes_pixel):
     paths = sorted((data_dir / "legacypipe").glob("**/psfex*/**/*.fits"))[::3]
     assert paths, "no PSFEx models in the data folder"
     rng = np.random.default_rng(5)
-    shapes = (
-        np.array([0, 0, 0.7, 2, 5, 9]),
-        np.array([1, 1, 4, 1, 2.5, 0.8]),
-        rng.uniform(0.1, 1, 6),
-        rng.uniform(-3, 3, 6),
-        *((SIZE - 1) / 2 + rng.uniform(-0.5, 0.5, (2, 6))),
+    shapes = Shapes(
+        half_light_radius=np.array([0, 0, 0.7, 2, 5, 9]),
+        sersic_n=np.array([1, 1, 4, 1, 2.5, 0.8]),
+        axis_ratio=rng.uniform(0.1, 1, 6),
+        theta=rng.uniform(-3, 3, 6),
+        **dict(zip("xy", (SIZE - 1) / 2 + rng.uniform(-0.5, 0.5, (2, 6)), strict=True)),
     )
     for path in paths:
         psf = PixelPsf(*read_base_image(path), includes_pixel)

@@ -14,12 +14,13 @@ from lumos.estimators.optimal import optimal_flux
 from lumos.pools.cut import make_backgrounds
 from lumos.pools.pool import BackgroundPool
 from lumos.pools.settings import BackgroundSettings
+from lumos.profiles import Shapes
 from lumos.profiles.reference import render_galsim
 from lumos.psfs import MoffatPsf
 from lumos.simulate.population import load_population
 from lumos.simulate.stamp_settings import CatalogScatter, ProposalSettings, StampSettings
 from lumos.simulate.stamp_simulator import StampSimulator
-from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
+from lumos.simulate.stamps import simulate_stamps
 from lumos.sources.settings import PsfSettings
 from lumos.surveys import load_survey
 from lumos.workflows.catalog import make_psfs
@@ -39,7 +40,7 @@ def in_pixels(galaxies, pixel_scale, rng):
     n = len(galaxies)
     x, y = 30 + rng.uniform(-0.5, 0.5, (2, n))
     radius, theta = galaxies.half_light_radius / pixel_scale, np.deg2rad(galaxies.position_angle)
-    return GalaxyProfiles(radius, galaxies.sersic_n, galaxies.axis_ratio, theta, x, y)
+    return Shapes(x, y, radius, galaxies.sersic_n, galaxies.axis_ratio, theta)
 
 
 def sigma_68(values):
@@ -81,12 +82,7 @@ def test_stamps_are_galsims_stamps_but_for_the_noise(tmp_path, rng):
     ours = simulate_stamps(backgrounds, truth, flux, rng).stamps.numpy().astype(np.float64)
     # The same galaxies drawn, and their photons counted, by GalSim.
     expected = render_galsim(
-        truth.half_light_radius,
-        truth.sersic_n,
-        truth.axis_ratio,
-        truth.theta,
-        truth.x,
-        truth.y,
+        truth,
         MoffatPsf(np.array([4.0]), np.array([3.5])),
         size=60,
         dtype=torch.float64,
@@ -110,7 +106,7 @@ def test_the_mean_stamp_has_galsims_flux_place_and_size(tmp_path, rng):
     n = 3000
     pool = flat_pool(tmp_path / "pool", rng, n, side=92, level=0.0, scatter=1.0, facts={"gain": 1.0})
     one = np.ones(n)
-    truth = GalaxyProfiles(3 * one, 1.0 * one, 0.6 * one, 0.8 * one, 30.3 * one, 29.6 * one)
+    truth = Shapes(30.3 * one, 29.6 * one, 3 * one, 1.0 * one, 0.6 * one, 0.8 * one)
     flux = 1e4
     made = simulate_stamps(pool.take(np.arange(n)), truth, flux * one, rng)
     mean = galsim.Image(made.stamps.double().mean(0).numpy().copy())

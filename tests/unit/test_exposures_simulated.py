@@ -14,11 +14,13 @@ from lumos.images import read_exposure, sky_to_pixel
 from lumos.images.reader import list_detectors
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
+from lumos.profiles.scene import draw_light
+from lumos.profiles.shapes import Shapes
 from lumos.psfs import MoffatPsf
 from lumos.runs.shards import read_shards
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import expose_known, simulate_survey
-from lumos.simulate.field import Shapes, draw_field, draw_light
+from lumos.simulate.field import draw_field
 from lumos.simulate.plan import plan_exposures
 from lumos.simulate.settings import shipped_presets
 from lumos.surveys import load_survey

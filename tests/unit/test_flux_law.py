@@ -17,7 +17,7 @@ from lumos.nets.checkpoint import read_config, shipped_models
 from lumos.nets.domain import psf_score
 from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.settings import MeasureSettings
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles import Shapes, render
 
 SHAPE, STEP, FWHM = (480, 480), 120, 3.6
 #: One object each, in cells of 120 pixels; `edge` and `corner` are moved to the border of the image.
@@ -54,7 +54,8 @@ def exposure_of_patterns(rng, *, band="r", state="", with_variance=True, include
     flux[PATTERNS.index("faint")], flux[PATTERNS.index("negative")] = 0.0, -2000.0
     psf = _HolePsf(FWHM, 4.765)
     data = rng.normal(100, 5, SHAPE).astype(np.float32)
-    light = render_sersic(2.5 * one, one, 0.7 * one, 0 * one, x, y, MoffatModel(FWHM, 4.765).at(x, y), size=SHAPE)
+    shapes = Shapes(x, y, 2.5 * one, one, 0.7 * one, 0 * one)
+    light = render(shapes, MoffatModel(FWHM, 4.765).at(x, y), size=SHAPE)
     data += (light.numpy() * flux[:, None, None]).sum(0)
     mask = np.zeros(SHAPE, dtype=np.int32)
     variance = np.full(SHAPE, 25.0, dtype=np.float32)

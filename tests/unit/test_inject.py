@@ -13,9 +13,8 @@ from lumos.flags import MaskPlane
 from lumos.images.exposure import Exposure
 from lumos.images.psf_models import MoffatModel
 from lumos.images.stamps import cut_stamps
+from lumos.profiles import Shapes, render
 from lumos.profiles.reference import render_galsim
-from lumos.profiles.sersic import render_sersic
-from lumos.simulate.field import Shapes
 from lumos.simulate.inject import draw_positions, inject
 
 GAIN, SKY = 2.0, 3.0
@@ -46,17 +45,13 @@ def shapes(x, y, radius=2.5):
     return Shapes(np.asarray(x), np.asarray(y), radius * one, 1.3 * one, 0.6 * one, 0.5 * one)
 
 
-def outlines(some):
-    return some.radius, some.sersic_n, some.axis_ratio, some.theta, some.x, some.y
-
-
 def test_differences_are_profile_times_flux(rng):
     pytest.importorskip("galsim")
     exposure = blank(rng, gain=float("nan"))
     # One in the middle, one whose light leaves the image; a negative flux.
     some, flux = shapes([150.3, 4.6, 250.0], [140.8, 200.2, 60.4]), np.array([4e4, 2e4, -1e4])
     full = inject(exposure, some, flux, rng)
-    unit = render_galsim(*outlines(some), PSF.at(some.x, some.y), size=exposure.shape, dtype=torch.float64).numpy()
+    unit = render_galsim(some, PSF.at(some.x, some.y), size=exposure.shape, dtype=torch.float64).numpy()
     expected = np.tensordot(flux, unit, 1)
     # The renderer is good to 1e-3 of the peak (its own tests); beyond 64 px nothing is drawn: below 1e-5 of the flux.
     limit = 2e-3 * np.abs(flux).max() * unit.max() + 1e-5 * np.abs(flux).max()
@@ -75,7 +70,7 @@ def test_flux_is_recovered_within_its_noise(rng):
     some, flux = shapes(x, y), np.full(len(x), 2000.0)
     full = inject(exposure, some, flux, rng)
     stamps = cut_stamps(full.data, x, y, 60)
-    profile = render_sersic(*outlines(some)[:4], stamps.x, stamps.y, PSF.at(x, y), size=60).numpy().astype(float)
+    profile = render(some.at(stamps.x, stamps.y), PSF.at(x, y), size=60).numpy().astype(float)
     # Optimal weights for the noise that is there, the background known.
     variance = SKY**2 + 2000 * profile / GAIN
     power = (profile**2 / variance).sum((1, 2))

@@ -14,7 +14,7 @@ from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.neighbours import has_neighbour
 from lumos.photometry.objects import PlacedObjects, place_objects
 from lumos.photometry.settings import MeasureSettings
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles import Shapes, render
 from lumos.psfs import MoffatPsf
 
 SETTINGS = MeasureSettings(estimators=("optimal",), noise={"correlation": "none"})
@@ -27,7 +27,7 @@ def scene(rng, x, y, magnitude, *, radius=3.0, zeropoint=ZEROPOINT, known=True, 
     one, psf = np.ones(len(x)), MoffatModel(FWHM, BETA)
     radius = radius * one
     flux = 10 ** (-0.4 * (magnitude - drawn_at))
-    light = render_sersic(radius, one, one, 0 * one, x, y, psf.at(x, y), size=SHAPE).numpy()
+    light = render(Shapes(x, y, radius, one, one, 0 * one), psf.at(x, y), size=SHAPE).numpy()
     data = (rng.normal(0, scatter, SHAPE) + (light * flux[:, None, None]).sum(0)).astype(np.float32)
     wcs = WCS(Header(wcs_cards()))
     made = Exposure(
@@ -105,7 +105,7 @@ def test_predicted_contamination_is_that_of_drawn_profiles(rng, beta):
     distance, angle = rng.uniform(2, 22, n), rng.uniform(0, 2 * np.pi, n)
     x[n:], y[n:] = x[:n] + distance * np.cos(angle), y[:n] + distance * np.sin(angle)
     psf = MoffatPsf(np.array([FWHM]), np.array([beta]))
-    drawn = render_sersic(radius, index, ratio, theta, x, y, psf, size=120).double().numpy()
+    drawn = render(Shapes(x, y, radius, index, ratio, theta), psf, size=120).double().numpy()
     light = (drawn[:n] * drawn[n:]).sum((1, 2)) / (drawn[:n] ** 2).sum((1, 2))
     one, nothing = np.ones(2), np.zeros(2)
     wrong = 0
@@ -115,7 +115,7 @@ def test_predicted_contamination_is_that_of_drawn_profiles(rng, beta):
         both = np.array([pair, pair + n])
         catalog = ParentCatalog(np.arange(2), *[nothing] * 6, 31.4 * one)
         around = PlacedObjects(
-            catalog, x[both], y[both], radius[both], index[both], ratio[both], theta[both], FWHM * one,
+            x[both], y[both], radius[both], index[both], ratio[both], theta[both], catalog, FWHM * one,
             *[one] * 3, nothing.astype(int),
         )  # fmt: skip
         # The neighbour has a flux of 1, so that its light is the contamination; 20 % more or less decides.

@@ -21,7 +21,7 @@ from lumos.images.psf_models import fwhm_on_pixels, image_fwhm, moffat_stamp
 from lumos.nets.checkpoint import shipped_models
 from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.settings import MeasureSettings
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles import Shapes, render
 from lumos.psfs import MoffatPsf, PixelPsf, moffat_before_pixel, moffat_on_pixels
 from lumos.surveys import load_survey
 
@@ -30,9 +30,8 @@ ONE, ZERO = np.ones(1), np.zeros(1)
 
 def drawn(psf, x=40.0, y=40.0, radius=0.0, size=81):
     """Return one round exponential galaxy, or a star, of flux 1."""
-    return render_sersic(
-        radius * ONE, ONE, ONE, ZERO, x * ONE, y * ONE, psf, size=size, dtype=torch.float64
-    )[0].numpy()  # fmt: skip
+    shapes = Shapes(x * ONE, y * ONE, radius * ONE, ONE, ONE, ZERO)
+    return render(shapes, psf, size=size, dtype=torch.float64)[0].numpy()
 
 
 def moffat(fwhm, beta):
@@ -220,10 +219,9 @@ def test_pixels_that_are_not_square(tmp_path, rng, radius, ratio, angle, turn):
     psf = moffat(1.0 / fine, 3.5)
     # North is up and east is left before the turn of the sky: an angle from +x is 90 degrees more than the angle.
     theta = np.deg2rad(90 + angle - turn)
-    light = render_sersic(
-        radius / fine * ONE, 1.5 * ONE, ratio * ONE, theta * ONE,
-        (5 * (x + 0.5) - 0.5) * ONE, (4 * (y + 0.5) - 0.5) * ONE, psf, size=(4 * n, 5 * n),
-    )[0].numpy()  # fmt: skip
+    centre = (5 * (x + 0.5) - 0.5) * ONE, (4 * (y + 0.5) - 0.5) * ONE
+    shapes = Shapes(*centre, radius / fine * ONE, 1.5 * ONE, ratio * ONE, theta * ONE)
+    light = render(shapes, psf, size=(4 * n, 5 * n))[0].numpy()
     data = 1e5 * blocks(light, 5, 4) + rng.normal(0, 0.01, (n, n))
     cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
     # Columns: steps of one pixel along x and y on the sky (east, north), turned.
@@ -258,7 +256,7 @@ def test_the_image_of_a_moffat_on_square_pixels_is_the_moffat():
 def test_a_radius_of_0_is_a_point_source(tmp_path, rng, default):
     model = None if default in ESTIMATORS else default
     x, y, flux = np.array([60.3, 180.2]), np.array([60.4, 59.7]), 4000.0
-    light = render_sersic(np.zeros(2), np.ones(2), np.ones(2), np.zeros(2), x, y, moffat(3.2, 4.765), size=(120, 240))
+    light = render(Shapes.points(x, y), moffat(3.2, 4.765), size=(120, 240))
     data = rng.normal(100, 5, (120, 240)) + flux * light.sum(0).numpy()
     survey, cards = load_survey("generic"), {"MAGZPT": 31.4}
     if model and model.startswith("paucam"):

@@ -6,7 +6,7 @@ import torch
 from scipy import integrate, special
 
 from lumos.errors import LumosShapeError, LumosValueError
-from lumos.profiles import render_sersic
+from lumos.profiles import Shapes, render
 from lumos.profiles.grids import plan_grids
 from lumos.profiles.objects import check_objects
 from lumos.profiles.transforms import moffat_table, sersic_b, sersic_table
@@ -21,8 +21,8 @@ def moffat(fwhm=4.0, beta=3.5):
 
 
 def draw(radius=3.0, n=1.0, q=1.0, theta=0.0, x=29.5, y=29.5, psf=None, size=60, **kwargs):
-    columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (radius, n, q, theta, x, y)))
-    return render_sersic(*columns, psf or moffat(), size=size, **kwargs)
+    columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (x, y, radius, n, q, theta)))
+    return render(Shapes(*columns), psf or moffat(), size=size, **kwargs)
 
 
 def assert_close(image, expected, tolerance=PEAK_TOL):
@@ -188,7 +188,7 @@ def test_centres_near_and_far_from_the_stamp():
     grid = draw(radius=40.0, n=3.0, q=0.4, theta=0.7, x=-160, y=30, size=60)[0]
     wings = draw(radius=40.0, n=3.0, q=0.4, theta=0.7, x=-220, y=30, size=(60, 60))[0]
     assert plan_grids(
-        check_objects(*np.ones((4, 1)), np.array([-220.0]), np.ones(1), moffat()), moffat(), (60, 60)
+        check_objects(Shapes(np.array([-220.0]), *np.ones((5, 1))), moffat()), moffat(), (60, 60)
     ).distant.tolist() == [0]
     wide = draw(radius=40.0, n=3.0, q=0.4, theta=0.7, x=-160, y=30, size=(60, 120))[0]
     assert_close(wings, wide[:, 60:], 5e-3)
@@ -212,12 +212,12 @@ def test_types_sizes_and_inputs():
     assert_close(single, double, 1e-5)
     assert draw(size=(7, 12)).shape == (1, 7, 12)
     empty = np.empty(0)
-    assert render_sersic(*[empty] * 6, moffat(), size=60).shape == (0, 60, 60)
-    tensors = [torch.tensor([v], dtype=torch.float32) for v in (4, 4, 0.3, 1.0, 29.5, 29.5)]
-    assert_close(render_sersic(*tensors, moffat(), size=60), single, 1e-6)
+    assert render(Shapes(*[empty] * 6), moffat(), size=60).shape == (0, 60, 60)
+    of_single_precision = [np.array([v], np.float32) for v in (29.5, 29.5, 4, 4, 0.3, 1.0)]
+    assert_close(render(Shapes(*of_single_precision), moffat(), size=60), single, 1e-6)
     # The ends of the ranges as float32 rounds them are inside.
-    ends = [np.array([v], np.float32) for v in (4, 6.2, 0.05, 1.0, 29.5, 29.5)]
-    assert torch.isfinite(render_sersic(*ends, moffat(), size=60)).all()
+    ends = [np.array([v], np.float32) for v in (29.5, 29.5, 4, 6.2, 0.05, 1.0)]
+    assert torch.isfinite(render(Shapes(*ends), moffat(), size=60)).all()
 
 
 @pytest.mark.parametrize(
@@ -245,9 +245,20 @@ def test_bad_values_are_refused(change, message):
 
 def test_bad_lengths_are_refused():
     one, two = np.ones(1), np.ones(2)
-    with pytest.raises(LumosShapeError, match="axis ratio"):
-        render_sersic(one, one, two, one, one, one, moffat(), size=60)
-    with pytest.raises(LumosShapeError, match="half-light"):
-        render_sersic(np.ones((1, 1)), one, one, one, one, one, moffat(), size=60)
-    with pytest.raises(LumosShapeError, match="number of PSFs"):
-        render_sersic(one, one, one, one, one, one, moffat([3, 4], [3, 3]), size=60)
+    with pytest.raises(LumosShapeError, match=r"shapes of galaxies: .*'axis_ratio': \(2,\).*, allowed: equal"):
+        Shapes(one, one, one, one, two, one)
+    with pytest.raises(LumosShapeError, match="shapes of galaxies"):
+        Shapes(*[np.ones((1, 1))] * 6)
+    with pytest.raises(LumosShapeError, match="number of PSFs: got 2, allowed: 1 or the number of objects, 1"):
+        draw(psf=moffat([3, 4], [3, 3]))
+
+
+def test_shapes_move_and_points_are_points():
+    columns = [np.array([k + 1.0, k + 2.0]) for k in range(6)]
+    moved = Shapes(*columns).at(np.array([30.0, 31.0]), np.array([32.0, 33.0]))
+    assert [moved.x.tolist(), moved.y.tolist()] == [[30, 31], [32, 33]]
+    assert [getattr(moved, name).tolist() for name in ("half_light_radius", "sersic_n", "axis_ratio", "theta")] == [
+        column.tolist() for column in columns[2:]
+    ]
+    stars = Shapes.points(np.array([29.5]), np.array([28.5]))
+    np.testing.assert_array_equal(render(stars, moffat(), size=60), draw(0.0, x=29.5, y=28.5))

@@ -22,21 +22,21 @@ from lumos.images.psf_models import MoffatModel, image_fwhm
 from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.settings import MeasureSettings
 from lumos.pools.pool import BackgroundPool
-from lumos.profiles import render_sersic
+from lumos.profiles import Shapes, render
 from lumos.profiles.reference import render_galsim
 from lumos.psfs import MoffatPsf, PixelPsf
 from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import load_population
 from lumos.simulate.stamp_settings import CatalogScatter, ProposalSettings, StampSettings
 from lumos.simulate.stamp_simulator import StampSimulator, find_passbands, perturb_catalog
-from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
+from lumos.simulate.stamps import simulate_stamps
 
 MOFFAT = MoffatPsf(np.array([4.0]), np.array([3.5]))
 
 
 def draw_profiles(rng, n, size=60):
     x, y = size // 2 + rng.uniform(-0.5, 0.5, (2, n))
-    return GalaxyProfiles(
+    return Shapes(
         half_light_radius=rng.uniform(0.5, 6, n),
         sersic_n=rng.uniform(0.5, 4, n),
         axis_ratio=rng.uniform(0.2, 1, n),
@@ -44,11 +44,6 @@ def draw_profiles(rng, n, size=60):
         x=x,
         y=y,
     )
-
-
-def columns(profiles, offset=0.0):
-    shape = profiles.half_light_radius, profiles.sersic_n, profiles.axis_ratio, profiles.theta
-    return *shape, profiles.x + offset, profiles.y + offset
 
 
 def simulator(pool, seed=1, **settings):
@@ -61,7 +56,7 @@ def empty(tmp_path):
     rng = np.random.default_rng(5)
     one, zero = np.ones(10), np.zeros(10)
     fwhm = rng.uniform(3, 6, 10)
-    images = render_sersic(zero, one, one, zero, zero + 15, zero + 15, MoffatPsf(fwhm, 3 * one), size=31).numpy()
+    images = render(Shapes.points(zero + 15, zero + 15), MoffatPsf(fwhm, 3 * one), size=31).numpy()
     images /= images.sum((1, 2), keepdims=True)
     data, gainless = np.zeros((10, 96, 96)), {"gain": None}
     path = write_pool(
@@ -81,8 +76,8 @@ def test_galaxies_are_galsims_with_the_psf_of_their_background(empty, rng):
     made = simulate_stamps(backgrounds, truth, flux, rng)
     assert made.data.shape == (40, 96, 96)
     for members, psf in backgrounds.psfs:
-        arrays = [values[members] for values in columns(truth, offset=18.0)]
-        expected = render_galsim(*arrays, psf, size=96).numpy() * flux[members][:, None, None]
+        some = truth.at(truth.x + 18, truth.y + 18).take(members)
+        expected = render_galsim(some, psf, size=96).numpy() * flux[members][:, None, None]
         error = np.abs(made.data.numpy()[members] - expected).max((1, 2)) / expected.max((1, 2))
         # The renderer's own accuracy; PSF images are interpolated differently.
         assert error.max() < (3e-4 if isinstance(psf, MoffatPsf) else 3e-3)
@@ -94,7 +89,7 @@ def test_galaxies_are_galsims_with_the_psf_of_their_background(empty, rng):
 def test_the_galaxy_sits_on_the_middle_pixel_plus_its_shift(empty, rng):
     truth = draw_profiles(rng, 40)
     # The centroid of a round, compact profile is its centre.
-    round_ones = GalaxyProfiles(np.full(40, 1.0), np.ones(40), np.ones(40), np.zeros(40), truth.x, truth.y)
+    round_ones = Shapes(truth.x, truth.y, np.full(40, 1.0), np.ones(40), np.ones(40), np.zeros(40))
     made = simulate_stamps(empty.take(np.arange(40)), round_ones, np.ones(40), rng)
     light = made.data.numpy()[:, 18:78, 18:78].astype(np.float64)
     y, x = np.mgrid[:60, :60]
@@ -110,7 +105,7 @@ def test_photon_noise_is_poisson_of_the_galaxy_alone(tmp_path, rng):
     path = write_pool(tmp_path / "pool", ({"gain": 4.0}, new_stamps(np.full((1, 92, 92), 50.0))))
     backgrounds = BackgroundPool.open(path).take(np.zeros(n, dtype=int))
     one = np.ones(n)
-    truth = GalaxyProfiles(2 * one, one, 0.7 * one, 0.3 * one, 30.2 * one, 29.9 * one)
+    truth = Shapes(30.2 * one, 29.9 * one, 2 * one, one, 0.7 * one, 0.3 * one)
     flux = 500.0
     made = simulate_stamps(backgrounds, truth, flux * one, rng)
     noise = made.stamps.numpy().astype(np.float64) - 50.0
@@ -350,7 +345,7 @@ def test_proposed_fluxes_do_not_know_the_magnitude(tmp_path, rng):
 def test_catalogues_scatter_as_they_are_told(rng):
     n = 20_000
     one = np.ones(n)
-    truth = GalaxyProfiles(3 * one, 1.5 * one, 0.5 * one, 0.2 * one, 30.1 * one, 29.8 * one)
+    truth = Shapes(30.1 * one, 29.8 * one, 3 * one, 1.5 * one, 0.5 * one, 0.2 * one)
     scatter = CatalogScatter(
         half_light_radius=0.1, sersic_n=0.2, axis_ratio=0.08, angle=5.0, centre=0.15, psf_fwhm=0.03
     )
@@ -385,7 +380,7 @@ def test_the_profile_is_the_catalogues_and_the_galaxy_the_truth(empty):
         (made.truth, made.psf_fwhm, made.stamps / made.flux[:, None, None]),
         (made.catalog, made.catalog_psf_fwhm, made.profile),
     ):
-        expected = render_sersic(*columns(profiles), MoffatPsf(fwhm, beta), size=60)
+        expected = render(profiles, MoffatPsf(fwhm, beta), size=60)
         error = (image - expected).abs().amax((1, 2)) / expected.amax((1, 2))
         assert float(error.max()) < 3e-4
     assert np.std(np.log(made.catalog_psf_fwhm / made.psf_fwhm)) == pytest.approx(0.1, rel=0.2)
@@ -403,8 +398,8 @@ def betas(pool, made):
 def test_psf_images_become_as_wide_as_they_are_told(empty, rng):
     rows = np.arange(20, 40)
     scale = np.linspace(0.8, 1.2, 20)
-    one, zero = np.ones(20), np.zeros(20)
-    point = GalaxyProfiles(zero, one, one, zero, 30 * one, 30 * one)
+    one = np.ones(20)
+    point = Shapes.points(30 * one, 30 * one)
     made = simulate_stamps(empty.take(rows), point, one, rng, psf_scale=scale)
     drawn = made.profile.numpy()[:, 15:46, 15:46]
     # The pixel's own width does not scale; it is 1 % of that of the narrowest PSF.
@@ -423,8 +418,6 @@ def test_bad_calls_are_refused(tmp_path, rng):
         simulate_stamps(backgrounds, truth, np.ones(3), rng)
     with pytest.raises(LumosShapeError, match="galaxies for the background stamps"):
         simulate_stamps(backgrounds, draw_profiles(rng, 3), np.ones(3), rng)
-    with pytest.raises(LumosShapeError, match="galaxy profiles"):
-        GalaxyProfiles(*(np.ones(2),) * 5, np.ones(3))
     with pytest.raises(LumosDataError, match="side 96 px; stamp of 60 px and annulus of 50 px need 102"):
         simulate_stamps(backgrounds, truth, np.ones(4), rng, annulus=(30.0, 50.0))
     with pytest.raises(LumosDataError, match="side 96 px; stamp of 100 px"):

@@ -19,12 +19,10 @@ from lumos.photometry.objects import PlacedObjects, place_objects
 from lumos.psfs import PSF_HALF_LIGHT
 from lumos.rows import Rowwise
 from lumos.simulate.draws import FluxProposal
-from lumos.simulate.field import Shapes
 from lumos.simulate.inject import draw_positions, inject
 from lumos.simulate.population import Galaxies, load_population
 from lumos.simulate.stamp_settings import StampSettings
 from lumos.simulate.stamp_simulator import find_passbands, perturb_catalog
-from lumos.simulate.stamps import GalaxyProfiles
 
 __all__ = ["InjectedStamps", "inject_round", "training_stamps"]
 
@@ -120,8 +118,7 @@ def inject_round(
         flux = proposal.draw(len(placed), rng) * _errors(replace(ccd, objects=placed))
     else:
         flux = _population_flux(galaxies, ccd, settings)
-    shapes = Shapes(truth.x, truth.y, truth.radius, truth.sersic_n, truth.axis_ratio, truth.theta)
-    full = replace(ccd, exposure=inject(ccd.exposure, shapes, flux, rng), objects=placed)
+    full = replace(ccd, exposure=inject(ccd.exposure, truth.at(truth.x, truth.y), flux, rng), objects=placed)
     return InjectedStamps(
         stamps=prepare(model, replace(scaled, ccd=full), reduce),
         flux=torch.from_numpy(flux * ccd.unit * scaled.scale).float(),
@@ -150,14 +147,13 @@ def _placed(ccd: Ccd, galaxies: Galaxies, x: FloatArray, y: FloatArray) -> Place
 
 def _as_catalogued(truth: PlacedObjects, settings: StampSettings, rng: np.random.Generator) -> PlacedObjects:
     """Return galaxies with the errors of the catalogues that the model was trained for, but for those of the PSF."""
-    profiles = GalaxyProfiles(truth.radius, truth.sersic_n, truth.axis_ratio, truth.theta, truth.x, truth.y)
-    seen = perturb_catalog(profiles, settings.catalog_scatter, rng)[0]
+    seen = perturb_catalog(truth, settings.catalog_scatter, rng)[0]
     psf_radius = PSF_HALF_LIGHT * truth.psf_fwhm
     return replace(
         truth,
         x=seen.x,
         y=seen.y,
-        radius=seen.half_light_radius,
+        half_light_radius=seen.half_light_radius,
         sersic_n=seen.sersic_n,
         axis_ratio=seen.axis_ratio,
         theta=seen.theta,

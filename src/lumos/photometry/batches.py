@@ -14,7 +14,7 @@ from lumos.estimators.light import masked_light_flags
 from lumos.flags import Flag, MaskPlane
 from lumos.photometry.ccd import Ccd
 from lumos.photometry.settings import MeasureSettings
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles.sersic import render
 
 __all__ = ["object_batches", "stamp_batch"]
 
@@ -76,16 +76,8 @@ def stamp_batch(ccd: Ccd, rows: AnyArray) -> tuple[StampBatch, Cutout, AnyArray]
     cutout = cut_out(exposure, objects.x[rows], objects.y[rows], size, _annulus(size, settings))
     inner, stamps = cutout.inner, cutout.stamps
     x, y = stamps.x - inner.start, stamps.y - inner.start
-    profile = render_sersic(
-        objects.radius[rows],
-        objects.sersic_n[rows],
-        objects.axis_ratio[rows],
-        objects.theta[rows],
-        x,
-        y,
-        exposure.psf.at(objects.x[rows], objects.y[rows]),
-        size=size,
-    )
+    psf = exposure.psf.at(objects.x[rows], objects.y[rows])
+    profile = render(objects.take(rows).at(x, y), psf, size=size)
     mask = stamps.mask[:, inner, inner]
     good = torch.from_numpy(good_pixels(mask))
     sky_variance, variance = stamp_variance(exposure, noise.source, cutout, objects.x[rows], objects.y[rows])
@@ -109,7 +101,7 @@ def stamp_batch(ccd: Ccd, rows: AnyArray) -> tuple[StampBatch, Cutout, AnyArray]
         background=cutout.background.level.float(),
         background_err=cutout.background.level_err.float(),
         own_light=own_light_per_pixel(
-            torch.from_numpy(objects.radius[rows] * np.sqrt(objects.axis_ratio[rows])),
+            torch.from_numpy(objects.half_light_radius[rows] * np.sqrt(objects.axis_ratio[rows])),
             torch.from_numpy(objects.sersic_n[rows]),
             *_annulus(size, settings),
         ).float(),

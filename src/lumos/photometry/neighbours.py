@@ -97,7 +97,7 @@ def has_neighbour(
     near = distance < _RADII * (around.semi_major[rows[one]] + around.semi_major[other])
     result[one[near & ~known]] = True
     # The overlap of two profiles is at most the geometric mean of those of each with itself.
-    shapes = _Shapes(around, psf.beta[0] if isinstance(psf, MoffatPsf) else DEFAULT_MOFFAT_BETA)
+    shapes = _GaussianSums(around, psf.beta[0] if isinstance(psf, MoffatPsf) else DEFAULT_MOFFAT_BETA)
     every = np.arange(len(around))
     own = shapes.overlaps(every, every)
     most = np.zeros(len(one))
@@ -131,7 +131,7 @@ def _scale(brightness: FloatArray, flux: FloatArray, flux_err: FloatArray, *, in
     return float(10 ** (0.4 * AB_ZEROPOINT_NJY)) if in_njy else np.nan
 
 
-class _Shapes:
+class _GaussianSums:
     """Profiles of objects as sums of Gaussians.
 
     Parameters
@@ -144,7 +144,7 @@ class _Shapes:
 
     def __init__(self, objects: PlacedObjects, beta: float) -> None:
         cos, sin = np.cos(objects.theta), np.sin(objects.theta)
-        major, minor = objects.radius**2, (objects.radius * objects.axis_ratio) ** 2
+        major, minor = objects.half_light_radius**2, (objects.half_light_radius * objects.axis_ratio) ** 2
         self._x, self._y = objects.x, objects.y
         #: Second moments of the ellipse of the half-light radius: xx, yy, xy.
         self._moments = np.stack(

@@ -10,8 +10,8 @@ from lumos.flags import DOUBTFUL, Flag
 from lumos.images.exposure import Exposure
 from lumos.images.wcs import pixel_jacobian, pixel_to_sky, sky_to_pixel, unit_vectors
 from lumos.photometry.settings import MeasureSettings
+from lumos.profiles.shapes import Shapes
 from lumos.psfs import PSF_HALF_LIGHT
-from lumos.rows import Rowwise
 
 __all__ = ["PlacedObjects", "catalog_near", "place_objects"]
 
@@ -24,19 +24,19 @@ _AROUND = 1000
 
 
 @dataclass(frozen=True)
-class PlacedObjects(Rowwise):
+class PlacedObjects(Shapes):
     """Objects of a parent catalogue on one exposure, one entry per object.
 
     Parameters
     ----------
-    catalog : ParentCatalog
-        The objects on the exposure, n rows.
     x, y : float array, shape (n,)
         Position in 0-based pixels.
-    radius : float array, shape (n,)
+    half_light_radius : float array, shape (n,)
         Half-light radius along the major axis in pixels; 0 for a point source, 1 where the shape is bad.
     sersic_n, axis_ratio, theta : float array, shape (n,)
         Sérsic index, axis ratio, angle of the major axis from +x to +y in radians; 1, 1, 0 where bad or a point.
+    catalog : ParentCatalog
+        The objects on the exposure, n rows.
     psf_fwhm : float array, shape (n,)
         Pixels; NaN where unknown.
     semi_major, semi_minor : float array, shape (n,)
@@ -48,12 +48,6 @@ class PlacedObjects(Rowwise):
     """
 
     catalog: ParentCatalog
-    x: FloatArray
-    y: FloatArray
-    radius: FloatArray
-    sersic_n: FloatArray
-    axis_ratio: FloatArray
-    theta: FloatArray
     psf_fwhm: FloatArray
     semi_major: FloatArray
     semi_minor: FloatArray
@@ -145,7 +139,7 @@ def place_objects(
         catalog=here,
         x=x,
         y=y,
-        radius=radius,
+        half_light_radius=radius,
         sersic_n=np.where(extended, here.sersic_n, 1.0),
         axis_ratio=axis_ratio,
         theta=np.where(extended, theta, 0.0),

@@ -1,5 +1,6 @@
 """Profiles of galaxies, drawn as the detector sees them."""
 
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles.sersic import render
+from lumos.profiles.shapes import Shapes
 
-__all__ = ["render_sersic"]
+__all__ = ["Shapes", "render"]

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray
 from lumos.errors import LumosShapeError, LumosValueError
+from lumos.profiles.shapes import Shapes
 from lumos.profiles.transforms import moffat_alpha, sersic_b
-from lumos.psfs import MoffatPsf, PixelPsf
+from lumos.psfs import MoffatPsf, Psf
 from lumos.rows import Rowwise
 
 __all__ = ["Objects", "check_objects", "check_size"]
@@ -77,21 +78,13 @@ def check_size(size: int | tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def check_objects(
-    half_light_radius: Tensor | AnyArray,
-    sersic_n: Tensor | AnyArray,
-    axis_ratio: Tensor | AnyArray,
-    theta: Tensor | AnyArray,
-    x: Tensor | AnyArray,
-    y: Tensor | AnyArray,
-    psf: MoffatPsf | PixelPsf,
-) -> Objects:
+def check_objects(shapes: Shapes, psf: Psf) -> Objects:
     """Check the arguments of the renderer and bring them to one form.
 
     Parameters
     ----------
-    half_light_radius, sersic_n, axis_ratio, theta, x, y : tensor or array, shape (n,)
-        As in :func:`lumos.profiles.render_sersic`.
+    shapes : Shapes
+        n galaxies.
     psf : MoffatPsf or PixelPsf
         PSFs of n objects, or one for all.
 
@@ -103,23 +96,22 @@ def check_objects(
     Raises
     ------
     LumosShapeError
-        If the lengths differ.
+        If the number of PSFs is neither 1 nor n.
     LumosValueError
         If a value is not finite or out of range.
     """
-    radius = _column("half-light radius in pixels", half_light_radius, 0.0, np.inf)
-    extended = radius > 0
-    index = np.where(extended, _plain(sersic_n, radius.shape, "Sérsic index"), 1.0)
+    radius = _column("half-light radius in pixels", shapes.half_light_radius, 0.0, np.inf)
+    index = np.where(radius > 0, np.asarray(shapes.sersic_n, dtype=np.float64), 1.0)
     _check_range("Sérsic index", index, *SERSIC_N_RANGE)
     # Galaxies at the ends of the range stay inside the table's grid, which is wider.
     values = {
         "radius": radius,
         "sersic_n": index,
         "b": sersic_b(index),
-        "q": _column("axis ratio", axis_ratio, *AXIS_RATIO_RANGE, shape=radius.shape),
-        "theta": _column("angle of the major axis", theta, -np.inf, np.inf, shape=radius.shape),
-        "x": _column("x of the centre", x, -np.inf, np.inf, shape=radius.shape),
-        "y": _column("y of the centre", y, -np.inf, np.inf, shape=radius.shape),
+        "q": _column("axis ratio", shapes.axis_ratio, *AXIS_RATIO_RANGE),
+        "theta": _column("angle of the major axis", shapes.theta, -np.inf, np.inf),
+        "x": _column("x of the centre", shapes.x, -np.inf, np.inf),
+        "y": _column("y of the centre", shapes.y, -np.inf, np.inf),
     }
     _check_psf(psf, len(radius))
     fwhm, beta = (psf.fwhm, psf.beta) if isinstance(psf, MoffatPsf) else (0.0, 2.0)
@@ -129,23 +121,14 @@ def check_objects(
     return Objects(**{name: torch.from_numpy(value) for name, value in values.items()})
 
 
-def _check_psf(psf: MoffatPsf | PixelPsf, n_objects: int) -> None:
+def _check_psf(psf: Psf, n_objects: int) -> None:
     n_psf = len(psf.fwhm) if isinstance(psf, MoffatPsf) else len(psf.images)
     if n_psf not in (1, n_objects):
         raise LumosShapeError("number of PSFs", n_psf, f"1 or the number of objects, {n_objects}")
 
 
-def _plain(value: Tensor | AnyArray, shape: tuple[int, ...] | None, what: str) -> AnyArray:
-    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    if array.ndim != 1 or (shape is not None and array.shape != shape):
-        raise LumosShapeError(what, array.shape, "one dimension" if shape is None else shape)
-    return array.astype(np.float64)
-
-
-def _column(
-    what: str, value: Tensor | AnyArray, low: float, high: float, shape: tuple[int, ...] | None = None
-) -> AnyArray:
-    array = _plain(value, shape, what)
+def _column(what: str, values: AnyArray, low: float, high: float) -> AnyArray:
+    array = np.array(values, dtype=np.float64)
     _check_range(what, array, low, high)
     return array
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lumos.conventions import AnyArray
 from lumos.errors import LumosError
 from lumos.profiles.objects import check_objects, check_size
-from lumos.psfs import MoffatPsf, PixelPsf
+from lumos.profiles.shapes import Shapes
+from lumos.psfs import MoffatPsf, Psf
 
 try:
     import galsim
@@ -20,24 +20,19 @@ __all__ = ["render_galsim"]
 
 
 def render_galsim(
-    half_light_radius: Tensor | AnyArray,
-    sersic_n: Tensor | AnyArray,
-    axis_ratio: Tensor | AnyArray,
-    theta: Tensor | AnyArray,
-    x: Tensor | AnyArray,
-    y: Tensor | AnyArray,
-    psf: MoffatPsf | PixelPsf,
+    shapes: Shapes,
+    psf: Psf,
     *,
     size: int | tuple[int, int],
-    device: torch.device | str | None = None,
+    device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Draw galaxies with GalSim; arguments and result are those of :func:`lumos.profiles.render_sersic`.
+    """Draw galaxies with GalSim; arguments and result are those of :func:`lumos.profiles.render`.
 
     Parameters
     ----------
-    half_light_radius, sersic_n, axis_ratio, theta, x, y : tensor or array, shape (n,)
-        Shapes and centres.
+    shapes : Shapes
+        n galaxies.
     psf : MoffatPsf or PixelPsf
         PSFs of the n objects, or one for all, all known.
     size : int or tuple of two int
@@ -57,7 +52,7 @@ def render_galsim(
     LumosError
         If GalSim is not installed.
     LumosValueError
-        As :func:`lumos.profiles.render_sersic`.
+        As :func:`lumos.profiles.render`.
 
     Notes
     -----
@@ -68,7 +63,7 @@ def render_galsim(
     if galsim is None:
         raise LumosError("GalSim is not installed; it comes with: pip install lumos-photometry[sim]")
     height, width = check_size(size)
-    objects = check_objects(half_light_radius, sersic_n, axis_ratio, theta, x, y, psf)
+    objects = check_objects(shapes, psf)
     params = galsim.GSParams(
         folding_threshold=2e-3, stepk_minimum_hlr=8, maxk_threshold=1e-4, kvalue_accuracy=1e-5, maximum_fft_size=16384
     )
@@ -86,7 +81,7 @@ def render_galsim(
     return torch.from_numpy(stamps).to(device, dtype)
 
 
-def _galsim_psf(psf: MoffatPsf | PixelPsf, i: int, params: Any) -> tuple[Any, str]:  # noqa: ANN401 (GalSim is untyped)
+def _galsim_psf(psf: Psf, i: int, params: Any) -> tuple[Any, str]:  # noqa: ANN401 (GalSim is untyped)
     """One PSF as a GalSim object, and the drawing method that applies the pixel once."""
     if isinstance(psf, MoffatPsf):
         fwhm, beta = (float(np.broadcast_to(value, (max(len(value), i + 1),))[i]) for value in (psf.fwhm, psf.beta))

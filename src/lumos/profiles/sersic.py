@@ -20,11 +20,12 @@ from lumos.conventions import AnyArray
 from lumos.errors import LumosValueError
 from lumos.profiles.grids import Grid, plan_grids
 from lumos.profiles.objects import Objects, check_objects, check_size
+from lumos.profiles.shapes import Shapes
 from lumos.profiles.transforms import lookup, moffat_table, sersic_table
 from lumos.profiles.wings import folded_light, light_beyond, wing_brightness
-from lumos.psfs import MoffatPsf, PixelPsf
+from lumos.psfs import MoffatPsf, PixelPsf, Psf
 
-__all__ = ["render_sersic"]
+__all__ = ["render"]
 
 # Wavenumbers of one chunk: on a CPU its arrays stay in the cache, on a GPU they fill it.
 _CHUNK_POINTS_CPU = 2**19
@@ -33,39 +34,27 @@ _CHUNK_POINTS_GPU = 2**22
 _NEGLIGIBLE = 1e-5
 
 
-def render_sersic(
-    half_light_radius: Tensor | AnyArray,
-    sersic_n: Tensor | AnyArray,
-    axis_ratio: Tensor | AnyArray,
-    theta: Tensor | AnyArray,
-    x: Tensor | AnyArray,
-    y: Tensor | AnyArray,
-    psf: MoffatPsf | PixelPsf,
+def render(
+    shapes: Shapes,
+    psf: Psf,
     *,
     size: int | tuple[int, int],
-    device: torch.device | str | None = None,
+    device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Draw PSF-convolved, pixel-integrated Sérsic galaxies of unit flux.
 
     Parameters
     ----------
-    half_light_radius : tensor or array, shape (n,)
-        Half-light radius along the major axis, in pixels; 0 for a point source.
-    sersic_n : tensor or array, shape (n,)
-        Sérsic index, 0.3 to 6.2; ignored for point sources.
-    axis_ratio : tensor or array, shape (n,)
-        Minor over major axis, 0.05 to 1.
-    theta : tensor or array, shape (n,)
-        Angle of the major axis from +x towards +y, in radians.
-    x, y : tensor or array, shape (n,)
-        Centre in pixels of the stamp, (0, 0) being the centre of the first pixel; may lie outside the stamp.
+    shapes : Shapes
+        n galaxies, with their centres in the stamps: half-light radii of 0 or more, Sérsic indices of 0.3 to 6.2, axis
+        ratios of 0.05 to 1.
     psf : MoffatPsf or PixelPsf
         PSFs of the n objects, or one for all. A PSF that is NaN gives a stamp of NaN.
     size : int or tuple of two int
         Side of the stamps, or their height and width.
     device : torch.device or str, optional
-        Where to compute; by default where ``half_light_radius`` is, the CPU for arrays.
+        Where to compute.
     dtype : torch.dtype
         ``torch.float32`` or ``torch.float64``, of the stamps and of the computation.
 
@@ -77,7 +66,7 @@ def render_sersic(
     Raises
     ------
     LumosShapeError
-        If the lengths of the inputs differ.
+        If the number of PSFs is neither 1 nor n.
     LumosValueError
         If a value is not finite or out of range, or ``dtype`` is another.
 
@@ -90,16 +79,15 @@ def render_sersic(
     >>> import numpy as np
     >>> one = np.ones(1)
     >>> psf = MoffatPsf(fwhm=4 * one, beta=3 * one)
-    >>> render_sersic(3 * one, 2 * one, 0.5 * one, 0 * one, 29.5 * one, 29.5 * one, psf, size=60).shape
+    >>> shapes = Shapes(29.5 * one, 29.5 * one, 3 * one, 2 * one, 0.5 * one, 0 * one)
+    >>> render(shapes, psf, size=60).shape
     torch.Size([1, 60, 60])
     """
     if dtype not in (torch.float32, torch.float64):
         raise LumosValueError("type of the stamps", dtype, "torch.float32 or torch.float64")
-    if device is None:
-        device = half_light_radius.device if isinstance(half_light_radius, Tensor) else "cpu"
     device = torch.device(device)
     shape = check_size(size)
-    objects = check_objects(half_light_radius, sersic_n, axis_ratio, theta, x, y, psf)
+    objects = check_objects(shapes, psf)
     plan = plan_grids(objects, psf, shape)
     stamps = torch.full((len(objects), *shape), torch.nan, dtype=dtype, device=device)
     for grid, members in plan.groups():

@@ -14,7 +14,8 @@ from scipy.optimize import least_squares
 
 from lumos.conventions import MOFFAT_BETA_MIN, AnyArray, FloatArray
 from lumos.flags import MaskPlane
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles.sersic import render
+from lumos.profiles.shapes import Shapes
 from lumos.psfs import MoffatPsf
 
 __all__ = [
@@ -225,11 +226,12 @@ def resampled_psf(fwhm: float, beta: float, sigma: float) -> tuple[float, float]
         return fwhm, beta
     size = 2 * int(np.ceil(4 * np.hypot(fwhm, 3 * sigma)) + 4)
     # Neither on the middle of a pixel nor on its edge.
-    point, middle = np.zeros(1), np.array([size / 2 + 0.25])
+    middle = np.array([size / 2 + 0.25])
+    point = Shapes.points(middle, middle)
 
     def star(fwhm: float, beta: float) -> FloatArray:
         psf = MoffatPsf(np.array([fwhm]), np.array([beta]))
-        drawn = render_sersic(point, point + 1, point + 1, point, middle, middle, psf, size=size, dtype=torch.float64)
+        drawn = render(point, psf, size=size, dtype=torch.float64)
         return np.asarray(drawn[0].numpy())
 
     smooth = gaussian_filter(star(fwhm, beta), sigma, mode="constant")

@@ -14,8 +14,8 @@ from lumos.pools.pool import BackgroundPool, BackgroundStamps
 from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import Galaxies, load_population
 from lumos.simulate.stamp_settings import StampSettings
-from lumos.simulate.stamp_simulator import perturb_catalog, population_flux
-from lumos.simulate.stamps import GalaxyProfiles, SimulatedStamps, simulate_stamps
+from lumos.simulate.stamp_simulator import perturb_catalog, place_on_stamps, population_flux
+from lumos.simulate.stamps import SimulatedStamps, simulate_stamps
 
 __all__ = ["FAULTS", "Fault", "simulate_faulty"]
 
@@ -197,15 +197,7 @@ def _unit_light(
 ) -> tuple[Tensor, SimulatedStamps]:
     """Return the light of galaxies of flux 1 without noise, and stamps with a catalogue that has the fault."""
     n = len(galaxies)
-    x, y = settings.stamp_size // 2 + rng.uniform(-0.5, 0.5, (2, n))
-    truth = GalaxyProfiles(
-        half_light_radius=galaxies.half_light_radius / backgrounds.pixel_scale,
-        sersic_n=galaxies.sersic_n,
-        axis_ratio=galaxies.axis_ratio,
-        theta=np.deg2rad(galaxies.position_angle),
-        x=x,
-        y=y,
-    )
+    truth = place_on_stamps(galaxies, backgrounds, settings.stamp_size, rng)
     catalog, psf_scale = perturb_catalog(truth, settings.catalog_scatter, rng)
     if kind.radius:
         catalog = replace(catalog, half_light_radius=catalog.half_light_radius * strengths)

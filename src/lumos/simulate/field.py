@@ -3,29 +3,20 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from astropy.wcs import WCS
-from scipy.special import gammaincinv, gammaln
 
 from lumos.catalogs.parent import ParentCatalog
-from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, BoolArray, FloatArray, IntArray
-from lumos.errors import LumosShapeError, LumosValueError
+from lumos.conventions import AB_ZEROPOINT_NJY, BoolArray, FloatArray, IntArray
 from lumos.images.wcs import position_angle_to_pixel, sky_to_pixel
-from lumos.profiles.sersic import render_sersic
-from lumos.psfs import MoffatPsf
+from lumos.profiles.scene import draw_light
+from lumos.profiles.shapes import Shapes
 from lumos.simulate.plan import PASSBANDS, PlannedExposure, detector_wcs, random_stream
 from lumos.simulate.population import Galaxies, load_population
 from lumos.simulate.settings import SurveySimulation
 from lumos.spectra.sed import REFERENCE_PASSBAND
 
-__all__ = ["Field", "Shapes", "draw_field", "draw_light", "field_light"]
+__all__ = ["Field", "draw_field", "field_light"]
 
-#: Sides of the stamps that objects are drawn on; each gets the smallest that holds its visible light.
-_SIZES = (48, 96, 192, 384, 768)
-#: Brightness at the edge of a stamp that nobody sees, in units of the noise of a pixel.
-_INVISIBLE = 0.02
-#: Pixels of all stamps that are held at once.
-_BATCH_PIXELS = 4_000_000
 #: Pixels around the detectors on which there are galaxies too: they dither in, and their wings reach in.
 _MARGIN = 60
 #: Objects further than this from a detector send no visible light onto it, pixels.
@@ -118,28 +109,6 @@ class Field:
             position_angle=galaxies.position_angle,
             ref_mag=galaxies.ref_mag,
         )
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """Objects on a detector, as the renderer takes them; a star is a galaxy of radius 0.
-
-    Parameters
-    ----------
-    x, y : float array, shape (n,)
-        Centres in 0-based pixels, on the detector or not.
-    radius : float array, shape (n,)
-        Half-light radius along the major axis, pixels.
-    sersic_n, axis_ratio, theta : float array, shape (n,)
-        Sérsic index; minor over major axis; angle from +x towards +y in radians.
-    """
-
-    x: FloatArray
-    y: FloatArray
-    radius: FloatArray
-    sersic_n: FloatArray
-    axis_ratio: FloatArray
-    theta: FloatArray
 
 
 def draw_field(settings: SurveySimulation, exposure: PlannedExposure) -> Field:
@@ -262,7 +231,7 @@ def field_light(
     shapes = Shapes(
         x=np.concatenate([x[near], star_x]),
         y=np.concatenate([y[near], star_y]),
-        radius=np.concatenate([galaxies.half_light_radius / exposure.pixel_scale, point]),
+        half_light_radius=np.concatenate([galaxies.half_light_radius / exposure.pixel_scale, point]),
         sersic_n=np.concatenate([galaxies.sersic_n, point + 1]),
         axis_ratio=np.concatenate([galaxies.axis_ratio, point + 1]),
         theta=np.concatenate([theta, point]),
@@ -273,98 +242,3 @@ def field_light(
     light = draw_light(shapes, flux * to_electrons, psf, shape, noise)
     on = (star_x > -0.5) & (star_x < shape[1] - 0.5) & (star_y > -0.5) & (star_y < shape[0] - 0.5)
     return light, star_x[on], star_y[on]
-
-
-def draw_light(shapes: Shapes, flux: FloatArray, psf: MoffatPsf, shape: tuple[int, int], noise: float) -> FloatArray:
-    """Draw objects into an image, each on a stamp large enough for its visible light.
-
-    Parameters
-    ----------
-    shapes : Shapes
-        n objects.
-    flux : float array, shape (n,)
-        Total flux of each, electrons.
-    psf : MoffatPsf
-        Of n objects, or one for all.
-    shape : tuple of int
-        Shape of the image, (ny, nx).
-    noise : float
-        Noise of a pixel in electrons, against which light is visible or not.
-
-    Returns
-    -------
-    float array, shape (ny, nx)
-        Electrons.
-
-    Raises
-    ------
-    LumosShapeError
-        If the number of fluxes is not that of the objects.
-    LumosValueError
-        If a flux is negative or not finite.
-    """
-    if flux.shape != shapes.x.shape:
-        raise LumosShapeError("fluxes to draw", flux.shape, shapes.x.shape)
-    bad = ~(np.isfinite(flux) & (flux >= 0))
-    if bad.any():
-        raise LumosValueError(f"flux of object {int(np.flatnonzero(bad)[0])}", float(flux[bad][0]), "finite, 0 or more")
-    image = torch.zeros(shape[0] * shape[1], dtype=torch.float64)
-    sizes = _stamp_sizes(shapes, flux, psf, noise)
-    for size in np.unique(sizes):
-        members = np.flatnonzero(sizes == size)
-        for rows in np.array_split(members, -(-len(members) * int(size) ** 2 // _BATCH_PIXELS)):
-            _add_stamps(image, shape, shapes, flux, psf, rows, int(size))
-    return np.asarray(image.view(shape).numpy())
-
-
-def _add_stamps(
-    image: torch.Tensor,
-    shape: tuple[int, int],
-    shapes: Shapes,
-    flux: FloatArray,
-    psf: MoffatPsf,
-    rows: AnyArray,
-    size: int,
-) -> None:
-    """Draw some objects on stamps of one size and add them to a flat image in place."""
-    first_x = np.rint(shapes.x[rows]).astype(np.int64) - size // 2
-    first_y = np.rint(shapes.y[rows]).astype(np.int64) - size // 2
-    own_psf = psf if len(psf.fwhm) == 1 else MoffatPsf(psf.fwhm[rows], psf.beta[rows])
-    stamps = render_sersic(
-        shapes.radius[rows],
-        shapes.sersic_n[rows],
-        shapes.axis_ratio[rows],
-        shapes.theta[rows],
-        shapes.x[rows] - first_x,
-        shapes.y[rows] - first_y,
-        own_psf,
-        size=size,
-    )
-    stamps = stamps.double() * torch.from_numpy(flux[rows])[:, None, None]
-    steps = torch.arange(size)
-    column, row = torch.from_numpy(first_x)[:, None] + steps, torch.from_numpy(first_y)[:, None] + steps
-    inside = ((row >= 0) & (row < shape[0]))[:, :, None] & ((column >= 0) & (column < shape[1]))[:, None, :]
-    pixel = row[:, :, None] * shape[1] + column[:, None, :]
-    image.index_add_(0, pixel[inside], stamps[inside])
-
-
-def _stamp_sizes(shapes: Shapes, flux: FloatArray, psf: MoffatPsf, noise: float) -> AnyArray:
-    """Return the side of each object's stamp: beyond it galaxy and PSF are fainter than what is visible."""
-    edge = np.array(_SIZES[:-1]) / 2.0
-    brightness = flux[:, None] * (_sersic_brightness(shapes, edge) + _moffat_brightness(psf, edge))
-    return np.asarray(np.array(_SIZES)[(brightness > _INVISIBLE * noise).sum(axis=1)])
-
-
-def _sersic_brightness(shapes: Shapes, distance: FloatArray) -> FloatArray:
-    """Return the brightness of unit flux along the major axis, shape (n, n_distances); 0 for stars."""
-    n, radius = shapes.sersic_n[:, None], np.maximum(shapes.radius, 1e-3)[:, None]
-    b = gammaincinv(2 * n, 0.5)
-    log_norm = 2 * n * np.log(b) - gammaln(2 * n) - np.log(2 * np.pi * n * radius**2 * shapes.axis_ratio[:, None])
-    return np.asarray(np.exp(log_norm - b * (distance / radius) ** (1 / n)))
-
-
-def _moffat_brightness(psf: MoffatPsf, distance: FloatArray) -> FloatArray:
-    """Return the brightness of a PSF of unit flux, shape (n or 1, n_distances)."""
-    beta = psf.beta[:, None]
-    alpha2 = (psf.fwhm[:, None] / 2) ** 2 / (2 ** (1 / beta) - 1)
-    return np.asarray((beta - 1) / (np.pi * alpha2) * (1 + distance**2 / alpha2) ** -beta)

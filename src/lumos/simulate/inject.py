@@ -1,6 +1,6 @@
 """Galaxies of known flux put into real exposures."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -9,9 +9,9 @@ from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.flags import MaskPlane
 from lumos.images.exposure import Exposure
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles.scene import add_stamps, draw_stamps, rows_by_size
+from lumos.profiles.shapes import Shapes
 from lumos.psfs import PSF_HALF_LIGHT
-from lumos.simulate.field import Shapes
 
 __all__ = ["draw_positions", "inject"]
 
@@ -71,19 +71,20 @@ def inject(exposure: Exposure, shapes: Shapes, flux: FloatArray, rng: np.random.
     # In double precision, or faint galaxies would be rounded to the last digit of a bright sky.
     data = exposure.data.astype(np.float64)
     light = np.zeros(exposure.shape)
-    sizes = _sizes(shapes.radius, fwhm)
-    for size in np.unique(sizes):
-        members = np.flatnonzero(sizes == size)
+    sizes = _sizes(shapes.half_light_radius, fwhm)
+    for size, members in rows_by_size(sizes):
         for start in range(0, len(members), _AT_ONCE):
-            _draw(
-                exposure,
-                data,
-                light,
-                _take(shapes, members[start : start + _AT_ONCE]),
-                flux[members[start : start + _AT_ONCE]],
-                int(size),
-                rng,
-            )
+            rows = members[start : start + _AT_ONCE]
+            some = shapes.take(rows)
+            stamps, corners = draw_stamps(some, exposure.psf.at(some.x, some.y), size)
+            # One by one: the few galaxies that need large stamps would fill the memory.
+            for stamp, total, corner in zip(stamps, flux[rows], corners[:, None], strict=True):
+                own = total * stamp[None]
+                expected = np.maximum(own, 0.0)
+                if np.isfinite(exposure.gain):
+                    own += rng.poisson(expected * exposure.gain) / exposure.gain - expected
+                add_stamps(data, own, corner)
+                add_stamps(light, expected, corner)
     variance = exposure.variance
     if variance is not None and exposure.variance_includes_sources and np.isfinite(exposure.gain):
         variance = (variance + light / exposure.gain).astype(np.float32)
@@ -167,45 +168,3 @@ def _sizes(radius: FloatArray, fwhm: FloatArray) -> AnyArray:
     """Return the side of the image that each galaxy is drawn on."""
     reach = 2 * _RADII * np.hypot(radius, PSF_HALF_LIGHT * fwhm)
     return np.asarray(_SIZES)[np.minimum(np.searchsorted(_SIZES, reach), len(_SIZES) - 1)]
-
-
-def _take(shapes: Shapes, rows: AnyArray) -> Shapes:
-    return Shapes(**{field.name: getattr(shapes, field.name)[rows] for field in fields(shapes)})
-
-
-def _draw(
-    exposure: Exposure,
-    data: FloatArray,
-    light: FloatArray,
-    shapes: Shapes,
-    flux: FloatArray,
-    size: int,
-    rng: np.random.Generator,
-) -> None:
-    """Add some galaxies to pixels, and what is expected of them to the light, in place."""
-    assert exposure.psf is not None
-    first_x, first_y = (np.rint(place).astype(np.int64) - size // 2 for place in (shapes.x, shapes.y))
-    places = shapes.x - first_x, shapes.y - first_y
-    outlines = shapes.radius, shapes.sersic_n, shapes.axis_ratio, shapes.theta
-    stamps = render_sersic(*outlines, *places, exposure.psf.at(shapes.x, shapes.y), size=size).numpy()
-    for stamp, total, column, row in zip(stamps, flux, first_x, first_y, strict=True):
-        own = total * stamp.astype(np.float64)
-        expected = np.maximum(own, 0.0)
-        if np.isfinite(exposure.gain):
-            own += rng.poisson(expected * exposure.gain) / exposure.gain - expected
-        inside, part = _overlap((row, column), size, exposure.shape)
-        data[inside] += own[part]
-        light[inside] += expected[part]
-
-
-def _overlap(
-    corner: tuple[int, int], size: int, shape: tuple[int, int]
-) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return the pixels of an image that a stamp covers, and those of the stamp that lie on the image."""
-    ends = [(max(first, 0), min(first + size, n)) for first, n in zip(corner, shape, strict=True)]
-    (top, bottom), (left, right) = [(low, max(low, high)) for low, high in ends]
-    row, column = corner
-    return (slice(top, bottom), slice(left, right)), (
-        slice(top - row, bottom - row),
-        slice(left - column, right - column),
-    )

@@ -8,13 +8,14 @@ import torch
 from lumos.conventions import AB_ZEROPOINT_NJY, AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.pools.pool import BackgroundPool, BackgroundStamps
+from lumos.profiles.shapes import Shapes
 from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import Galaxies, Population
 from lumos.simulate.stamp_settings import CatalogScatter, StampSettings
-from lumos.simulate.stamps import GalaxyProfiles, SimulatedStamps, simulate_stamps
+from lumos.simulate.stamps import SimulatedStamps, simulate_stamps
 from lumos.spectra.sed import PAUCAM_PASSBANDS, Passband
 
-__all__ = ["StampSimulator", "find_passbands", "perturb_catalog", "population_flux"]
+__all__ = ["StampSimulator", "find_passbands", "perturb_catalog", "place_on_stamps", "population_flux"]
 
 #: Centre and width in nm of bands that surveys know by these names; any survey's own differ by a few per cent.
 _COMMON = {
@@ -70,14 +71,42 @@ def find_passbands(
     return {name: known[name] for name in bands}
 
 
-def perturb_catalog(
-    truth: GalaxyProfiles, scatter: CatalogScatter, rng: np.random.Generator
-) -> tuple[GalaxyProfiles, FloatArray]:
+def place_on_stamps(galaxies: Galaxies, backgrounds: BackgroundStamps, size: int, rng: np.random.Generator) -> Shapes:
+    """Return galaxies in the pixels of their stamps, centred on the middle pixel up to a random part of a pixel.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        n galaxies.
+    backgrounds : BackgroundStamps
+        n stamps, which have the pixel scales.
+    size : int
+        Side of the stamps to measure, pixels.
+    rng : numpy.random.Generator
+        Draws two numbers per galaxy.
+
+    Returns
+    -------
+    Shapes
+        With their centres in the stamps to measure.
+    """
+    x, y = size // 2 + rng.uniform(-0.5, 0.5, (2, len(galaxies)))
+    return Shapes(
+        x=x,
+        y=y,
+        half_light_radius=galaxies.half_light_radius / backgrounds.pixel_scale,
+        sersic_n=galaxies.sersic_n,
+        axis_ratio=galaxies.axis_ratio,
+        theta=np.deg2rad(galaxies.position_angle),
+    )
+
+
+def perturb_catalog(truth: Shapes, scatter: CatalogScatter, rng: np.random.Generator) -> tuple[Shapes, FloatArray]:
     """Return what a catalogue with errors says.
 
     Parameters
     ----------
-    truth : GalaxyProfiles
+    truth : Shapes
         n galaxies.
     scatter : CatalogScatter
         Gaussian scatter of each parameter; index and axis ratio stay inside the renderer's range.
@@ -86,7 +115,7 @@ def perturb_catalog(
 
     Returns
     -------
-    catalog : GalaxyProfiles
+    catalog : Shapes
         Shapes and centres.
     psf_scale : float array, shape (n,)
         Width of the PSF over the true one.
@@ -94,7 +123,7 @@ def perturb_catalog(
     deviates = rng.standard_normal((7, len(truth)))
     # Within three widths, or a galaxy in a million would have an absurd size.
     deviates *= np.exp(scatter.spread * rng.standard_normal(len(truth)).clip(-3, 3))
-    catalog = GalaxyProfiles(
+    catalog = Shapes(
         half_light_radius=truth.half_light_radius * np.exp(scatter.half_light_radius * deviates[0]),
         sersic_n=np.clip(truth.sersic_n * np.exp(scatter.sersic_n * deviates[1]), *SERSIC_N_RANGE),
         axis_ratio=np.clip(truth.axis_ratio + scatter.axis_ratio * deviates[2], *AXIS_RATIO_RANGE),
@@ -197,7 +226,7 @@ class StampSimulator:
         rng = np.random.default_rng([self.seed, index])
         backgrounds = self.pool.sample(rng, settings.batch_size, self._rows).crop(self._side, rng)
         galaxies = self.population.draw(settings.batch_size, rng, settings.mag_range)
-        truth = self._place(galaxies, backgrounds, rng)
+        truth = place_on_stamps(galaxies, backgrounds, settings.stamp_size, rng)
         catalog, psf_scale = perturb_catalog(truth, settings.catalog_scatter, rng)
         psf_scattered = settings.catalog_scatter.psf_fwhm > 0
         proposed = settings.flux_from == "proposal"
@@ -212,18 +241,6 @@ class StampSimulator:
             stamp_size=settings.stamp_size,
             annulus=(settings.annulus_inner, settings.annulus_outer),
             device=self._device,
-        )
-
-    def _place(self, galaxies: Galaxies, backgrounds: BackgroundStamps, rng: np.random.Generator) -> GalaxyProfiles:
-        """Return shapes in pixels, centred on the middle pixel up to a random part of a pixel."""
-        x, y = self.settings.stamp_size // 2 + rng.uniform(-0.5, 0.5, (2, len(galaxies)))
-        return GalaxyProfiles(
-            half_light_radius=galaxies.half_light_radius / backgrounds.pixel_scale,
-            sersic_n=galaxies.sersic_n,
-            axis_ratio=galaxies.axis_ratio,
-            theta=np.deg2rad(galaxies.position_angle),
-            x=x,
-            y=y,
         )
 
 

@@ -4,7 +4,7 @@ The recipe of the paper's section 2.2: the profile is drawn with the PSF of the 
 comes from, its photons get Poisson noise, and the sum is added to the background, which has its own noise already.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,44 +16,13 @@ from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.estimators.base import Ellipses, StampBatch
 from lumos.pools.background_stamps import BackgroundStamps
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles.sersic import render
+from lumos.profiles.shapes import Shapes
 from lumos.psfs import PSF_HALF_LIGHT, MoffatPsf, PixelPsf, Psf
 from lumos.rows import SHARED, Rowwise
 from lumos.simulate.draws import FluxProposal
 
-__all__ = ["GalaxyProfiles", "SimulatedStamps", "simulate_stamps"]
-
-
-@dataclass(frozen=True)
-class GalaxyProfiles:
-    """Shapes and places of n galaxies on their stamps.
-
-    Parameters
-    ----------
-    half_light_radius : float array, shape (n,)
-        Along the major axis, pixels.
-    sersic_n, axis_ratio : float array, shape (n,)
-        Sérsic index; minor over major axis.
-    theta : float array, shape (n,)
-        Angle of the major axis from +x towards +y, radians.
-    x, y : float array, shape (n,)
-        Centre in the stamp, 0-based pixels; near ``stamp_size // 2``.
-    """
-
-    half_light_radius: FloatArray
-    sersic_n: FloatArray
-    axis_ratio: FloatArray
-    theta: FloatArray
-    x: FloatArray
-    y: FloatArray
-
-    def __post_init__(self) -> None:
-        shapes = {field.name: np.shape(getattr(self, field.name)) for field in fields(self)}
-        if len(set(shapes.values())) > 1 or len(shapes["x"]) != 1:
-            raise LumosShapeError("galaxy profiles", shapes, "equal shapes (n,)")
-
-    def __len__(self) -> int:
-        return len(self.x)
+__all__ = ["SimulatedStamps", "simulate_stamps"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +46,7 @@ class SimulatedStamps(Rowwise):
         m and the variance v of a blank pixel; image units.
     profile : tensor, shape (n, size, size), float32
         The catalogue's profile, PSF-convolved, of unit total flux.
-    truth, catalog : GalaxyProfiles
+    truth, catalog : Shapes
         True shapes, and those that the catalogue has; centres in the small stamps.
     psf_fwhm, catalog_psf_fwhm : float array, shape (n,)
         True FWHM of the PSF in pixels, and the one of ``profile``.
@@ -100,8 +69,8 @@ class SimulatedStamps(Rowwise):
     flux: Tensor
     flux_scale: Tensor
     profile: Tensor
-    truth: GalaxyProfiles
-    catalog: GalaxyProfiles
+    truth: Shapes
+    catalog: Shapes
     psf_fwhm: FloatArray
     catalog_psf_fwhm: FloatArray
     ref_mag: FloatArray
@@ -159,11 +128,11 @@ class SimulatedStamps(Rowwise):
 
 def simulate_stamps(
     backgrounds: BackgroundStamps,
-    truth: GalaxyProfiles,
+    truth: Shapes,
     flux: FloatArray | FluxProposal,
     rng: np.random.Generator,
     *,
-    catalog: GalaxyProfiles | None = None,
+    catalog: Shapes | None = None,
     psf_scale: FloatArray | None = None,
     ref_mag: FloatArray | None = None,
     stamp_size: int = 60,
@@ -180,14 +149,14 @@ def simulate_stamps(
     ----------
     backgrounds : BackgroundStamps
         n stamps.
-    truth : GalaxyProfiles
+    truth : Shapes
         True shapes and centres.
     flux : float array, shape (n,), or FluxProposal
         Total fluxes in image units, 0 or more; or a density from which they are drawn, in units of ``flux_scale``,
         negative ones included.
     rng : numpy.random.Generator
         For fluxes and photons; the same state gives the same stamps on one kind of device.
-    catalog : GalaxyProfiles, optional
+    catalog : Shapes, optional
         What the catalogue says; by default the truth.
     psf_scale : float array, shape (n,), optional
         Width of the PSF of the catalogue's profile over the true one; by default 1.
@@ -263,7 +232,7 @@ def _inner(side: int, size: int) -> slice:
 
 def _check(
     backgrounds: BackgroundStamps,
-    truth: GalaxyProfiles,
+    truth: Shapes,
     flux: FloatArray | FluxProposal,
     size: int,
     annulus: tuple[float, float],
@@ -290,7 +259,7 @@ def _check(
 
 
 def _render(
-    profiles: GalaxyProfiles,
+    shapes: Shapes,
     psfs: tuple[tuple[IntArray, Psf], ...],
     size: int,
     offset: int,
@@ -299,12 +268,11 @@ def _render(
     """Draw unit-flux galaxies with their PSFs on stamps that begin ``offset`` pixels before the small ones."""
     drawn = []
     for rows, psf in psfs:
-        of = GalaxyProfiles(**{field.name: getattr(profiles, field.name)[rows] for field in fields(profiles)})
-        shape = (of.half_light_radius, of.sersic_n, of.axis_ratio, of.theta, of.x + offset, of.y + offset)
-        drawn.append((rows, render_sersic(*shape, psf, size=size, device=device)))
+        some = shapes.take(rows)
+        drawn.append((rows, render(some.at(some.x + offset, some.y + offset), psf, size=size, device=device)))
     if len(drawn) == 1:  # all stamps, in their order
         return drawn[0][1]
-    images = torch.empty((len(profiles), size, size), dtype=torch.float32, device=device)
+    images = torch.empty((len(shapes), size, size), dtype=torch.float32, device=device)
     for rows, part in drawn:
         images[torch.from_numpy(rows).to(device)] = part
     return images

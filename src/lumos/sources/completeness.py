@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 from scipy.special import expit
@@ -12,7 +11,8 @@ from scipy.special import expit
 from lumos.background.noise import good_pixels
 from lumos.conventions import AnyArray, BoolArray, Float32Array, FloatArray
 from lumos.images.exposure import Exposure
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles.sersic import render
+from lumos.profiles.shapes import Shapes
 from lumos.sources.detect import detect_in
 from lumos.sources.settings import CatalogSettings
 
@@ -103,10 +103,10 @@ def measure_completeness(
 def _profiles(exposure: Exposure, x: FloatArray, y: FloatArray, radius: float, index: float) -> AnyArray:
     """Return stamps of unit flux with the centres of the image's pixel grid."""
     assert exposure.psf is not None  # the catalogue could not have been made without
-    one = torch.ones(len(x), dtype=torch.float64)
+    one = np.ones(len(x))
     inner_x, inner_y = x - np.rint(x) + _STAMP // 2, y - np.rint(y) + _STAMP // 2
-    place = torch.from_numpy(inner_x), torch.from_numpy(inner_y)
-    stamps = render_sersic(radius * one, index * one, one, 0 * one, *place, exposure.psf.at(x, y), size=_STAMP)
+    shapes = Shapes(inner_x, inner_y, radius * one, index * one, one, 0 * one)
+    stamps = render(shapes, exposure.psf.at(x, y), size=_STAMP)
     return np.asarray(stamps.numpy(), dtype=np.float64)
 
 

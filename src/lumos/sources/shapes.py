@@ -14,7 +14,8 @@ from lumos.flags import DOUBTFUL, CatalogFlag
 from lumos.images.exposure import Exposure
 from lumos.images.stamps import cut_stamps
 from lumos.images.wcs import pixel_jacobian, pixel_to_sky
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles.sersic import render
+from lumos.profiles.shapes import Shapes
 from lumos.psfs import PSF_HALF_LIGHT, Psf
 from lumos.rows import Rowwise
 from lumos.sources.detect import Detections, detect, grown_segments
@@ -209,10 +210,8 @@ def _fit_chunk(work: _Work, rows: AnyArray, *, fixed_centre: bool) -> _Fits:
     x, y = torch.from_numpy(stamps.x), torch.from_numpy(stamps.y)
 
     def model(point: Tensor, which: Tensor) -> Tensor:
-        radius, index, ratio, theta = _shape_of(point)
-        return render_sersic(
-            radius, index, ratio, theta, x[which] + point[:, 4], y[which] + point[:, 5], psf, size=_STAMP
-        )
+        columns = (x[which] + point[:, 4], y[which] + point[:, 5], *_shape_of(point))
+        return render(Shapes(*(column.numpy() for column in columns)), psf, size=_STAMP)
 
     start = _start(work, rows, fwhm, fixed_centre=fixed_centre)
     fit: ModelFit = fit_models(torch.from_numpy(stamps.data), torch.from_numpy(ivar), model, start)

@@ -11,7 +11,8 @@ from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane
 from lumos.images.exposure import Exposure
 from lumos.images.stamps import cut_stamps
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles.sersic import render
+from lumos.profiles.shapes import Shapes
 from lumos.psfs import MoffatPsf
 from lumos.sources.detect import Detections, detect
 from lumos.sources.fitting import ModelFit, Parameters, fit_models
@@ -165,10 +166,10 @@ def _fit(data: Tensor, ivar: Tensor, x: Tensor, y: Tensor, start: float, beta: f
     size = data.shape[1]
 
     def model(point: Tensor, which: Tensor) -> Tensor:
-        zero, one = torch.zeros(len(point)), torch.ones(len(point))
         fwhm = point[:, 0].exp().numpy()
         psf = MoffatPsf(fwhm, np.full(len(fwhm), beta))
-        return render_sersic(zero, one, one, zero, x[which] + point[:, 1], y[which] + point[:, 2], psf, size=size)
+        at = (x[which] + point[:, 1]).numpy(), (y[which] + point[:, 2]).numpy()
+        return render(Shapes.points(*at), psf, size=size)
 
     n = len(data)
     origin = torch.tensor([np.log(start), 0.0, 0.0], dtype=torch.float64).repeat(n, 1)

@@ -12,7 +12,7 @@ from lumos.images.stamps import cut_stamps
 from lumos.photometry.objects import PlacedObjects
 from lumos.pools.pool import BackgroundPool
 from lumos.rows import Rowwise
-from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
+from lumos.simulate.stamps import simulate_stamps
 
 __all__ = ["TwinTest", "Twins", "central_rows", "compare_twins", "make_twins"]
 
@@ -104,14 +104,7 @@ def make_twins(
     rows = np.flatnonzero(objects.usable & np.isfinite(flux) & (flux > 0))
     backgrounds = pool.sample(rng, len(rows), stamps_here)
     real = cut_stamps(exposure.data, objects.x[rows], objects.y[rows], size)
-    profiles = GalaxyProfiles(
-        half_light_radius=objects.radius[rows],
-        sersic_n=objects.sersic_n[rows],
-        axis_ratio=objects.axis_ratio[rows],
-        theta=objects.theta[rows],
-        x=real.x,
-        y=real.y,
-    )
+    profiles = objects.take(rows).at(real.x, real.y)
     twin = simulate_stamps(backgrounds, profiles, flux[rows], rng, stamp_size=size)
     return Twins(real.data, twin.stamps.numpy(), real.x, real.y, rows)
 

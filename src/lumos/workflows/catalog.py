@@ -20,7 +20,8 @@ from lumos.images.exposure import Exposure
 from lumos.images.reader import list_detectors, read_exposure
 from lumos.images.stamps import cut_stamps
 from lumos.images.wcs import sky_to_pixel, unit_vectors
-from lumos.profiles.sersic import render_sersic
+from lumos.profiles.sersic import render
+from lumos.profiles.shapes import Shapes
 from lumos.psfs import MoffatPsf
 from lumos.report.pictures import draw_catalog, draw_psf
 from lumos.runs.outputs import finished_table, lock_file, lock_folder, locked
@@ -323,9 +324,8 @@ def _draw_star_psf(path: Path, exposure: Exposure, fit: StarPsf, settings: PsfSe
     """Draw the pixels of the stars, each over its flux, with the model drawn at the same places."""
     size = settings.stamp_size
     stamps = cut_stamps(exposure.data, fit.x, fit.y, size, mask=exposure.mask)
-    zero, one = np.zeros(len(fit.x)), np.ones(len(fit.x))
     psf = MoffatPsf(np.array([fit.fwhm]), np.array([fit.beta]))
-    model = render_sersic(zero, one, one, zero, stamps.x, stamps.y, psf, size=size).numpy()
+    model = render(Shapes.points(stamps.x, stamps.y), psf, size=size).numpy()
     level = np.median(np.where(stamps.mask == 0, stamps.data, np.nan)[:, [0, -1], :], axis=(1, 2))
     pixels = stamps.data - level[:, None, None]
     good = stamps.mask == 0
