@@ -9,12 +9,14 @@ import lumos
 PACKAGE = Path(lumos.__file__).parent
 #: From the ground up: each room imports only itself and what stands before it.
 ROOMS = [
-    *("__init__", "conventions", "errors", "flags", "files", "psfs", "threads", "config", "statistics", "rows"),
+    *("conventions", "errors", "flags", "files", "psfs", "threads", "config", "statistics", "rows"),
     *("pdf", "spectra", "catalogs", "profiles", "surveys", "images", "runs", "estimators"),
     *("background", "pools", "sources", "simulate", "nets"),
     *("photometry", "training", "coadds", "adaptation"),
     *("validate", "report"),
-    *("settings", "workflows", "console", "cli", "__main__"),
+    *("settings", "workflows", "tables", "arguments", "api", "console", "cli", "__main__"),
+    # It names what the API has; nothing of it is imported before it is used.
+    "__init__",
 ]
 #: What only some rooms may import: matplotlib is slow, torch is large, galsim is a reference for tests.
 ONLY_IN = {
@@ -33,7 +35,8 @@ ONLY_IN = {
         "threads",
     },
     "galsim": {"profiles"},
-    "matplotlib": {"report"},
+    # A PDF draws itself in a notebook; matplotlib is imported when it is asked to.
+    "matplotlib": {"report", "pdf"},
 }
 
 

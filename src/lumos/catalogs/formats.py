@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from lumos.catalogs.votable import refuse_streams
 from lumos.conventions import AnyArray, BoolArray
-from lumos.errors import LumosDataError
+from lumos.errors import LumosDataError, LumosValueError
 
-__all__ = ["Column", "TableFile", "open_table", "read_columns"]
+__all__ = ["Column", "TableFile", "open_table", "read_columns", "table_at_hand"]
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +126,39 @@ def open_table(path: Path, what: str = "table") -> TableFile:
     if _FORMATS[suffix] == "fits":
         return _guarded(path, lambda: _open_fits(path))
     return _guarded(path, lambda: _open_astropy(path, _FORMATS[suffix]))
+
+
+def table_at_hand(table: object, name: str) -> TableFile:
+    """Return a table in memory in the form of a table file.
+
+    Parameters
+    ----------
+    table : astropy Table, astropy QTable or pyarrow.Table
+        Units and masked values count as in a file; columns that are no plain arrays (coordinates, lists) are left out.
+    name : str
+        What it is, for messages; stands for the path of the file.
+
+    Returns
+    -------
+    TableFile
+        Its columns.
+
+    Raises
+    ------
+    LumosValueError
+        If it is no such table.
+    """
+    if isinstance(table, pa.Table):
+        names = tuple(item.name for item in table.schema if not pa.types.is_nested(item.type))
+        stated = {item.name: (item.metadata or {}).get(b"unit") for item in table.schema}
+        units = {key: unit.decode() for key, unit in stated.items() if unit is not None}
+        metadata = {key.decode(): text.decode() for key, text in (table.schema.metadata or {}).items()}
+        return TableFile(Path(name), names, table.num_rows, lambda key: _from_arrow(table.column(key)), units, metadata)
+    from astropy.table import Table  # noqa: PLC0415 - a second to import, needed by tables of astropy alone
+
+    if not isinstance(table, Table):
+        raise LumosValueError(name, type(table).__name__, "a path, an astropy Table or QTable, or a pyarrow Table")
+    return _from_astropy(table, Path(name))
 
 
 def read_columns(path: Path, what: str = "table") -> dict[str, AnyArray]:
@@ -251,7 +284,6 @@ def _open_fits(path: Path) -> TableFile:
 
 def _open_astropy(path: Path, kind: str) -> TableFile:
     """Read an ECSV or VOTable file; columns that are no plain arrays (times, coordinates) are left out."""
-    from astropy.table import Column as AstropyColumn  # noqa: PLC0415
     from astropy.table import Table  # noqa: PLC0415
 
     frame = ""
@@ -260,6 +292,16 @@ def _open_astropy(path: Path, kind: str) -> TableFile:
         if kind == "votable":
             frame = refuse_streams(path)
         table = Table.read(path, format=kind)
+    return _from_astropy(table, path, frame)
+
+
+def _from_astropy(table: Any, path: Path, frame: str = "") -> TableFile:  # noqa: ANN401
+    """Return a table of astropy in the form of a table file; the frame of its positions is in ``meta`` or given."""
+    from astropy.table import Column as AstropyColumn  # noqa: PLC0415
+    from astropy.table import Table  # noqa: PLC0415
+
+    # Columns of quantities become plain columns with a unit.
+    table = Table(table, copy=False)
     columns = {name: table[name] for name in table.colnames}
     columns = {name: item for name, item in columns.items() if isinstance(item, AstropyColumn) and item.ndim == 1}
     units = {name: str(item.unit) for name, item in columns.items() if item.unit is not None}
@@ -272,7 +314,8 @@ def _open_astropy(path: Path, kind: str) -> TableFile:
         plain = values.filled(np.nan) if values.dtype.kind == "f" else values.data
         return Column(_native(np.asarray(plain)), missing)
 
-    return TableFile(path, tuple(columns), len(table), load, units, {"frame": frame} if frame else {})
+    told = {key: text for key, text in table.meta.items() if key.startswith("lumos.") and isinstance(text, str)}
+    return TableFile(path, tuple(columns), len(table), load, units, told | ({"frame": frame} if frame else {}))
 
 
 def _native(values: AnyArray) -> AnyArray:

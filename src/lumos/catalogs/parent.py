@@ -19,7 +19,7 @@ from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.flags import catalog_flag_metadata
 from lumos.rows import SHARED, Rowwise
 
-__all__ = ["COLUMNS", "ParentCatalog", "digest_names", "read_parent", "write_parent"]
+__all__ = ["COLUMNS", "ParentCatalog", "digest_names", "parent_table", "read_parent", "write_parent"]
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class ParentCatalog(Rowwise):
 
 
 def read_parent(
-    path: Path,
+    path: Path | TableFile,
     columns: Mapping[str, str | float] | None = None,
     radius: Literal["major", "circularised"] = "major",
     made_from: Sequence[str] = (),
@@ -127,8 +127,8 @@ def read_parent(
 
     Parameters
     ----------
-    path : Path
-        Parquet, CSV, FITS, ECSV or VOTable file; the suffix decides.
+    path : Path or TableFile
+        Parquet, CSV, FITS, ECSV or VOTable file; the suffix decides. Or a table that is open, or in memory.
     columns : mapping, optional
         Name of each column in the file, or a number for a constant, where it differs from ``COLUMNS``.
     radius : {"major", "circularised"}, optional
@@ -164,7 +164,8 @@ def read_parent(
         raise LumosValueError("radius of the parent catalogue", radius, "'major' or 'circularised'")
     if not isinstance(mapping.get("object_id", ""), str):
         raise LumosConfigError(f"column map: object_id must name a column, got the number {mapping['object_id']}")
-    table = open_table(path, "parent catalogue")
+    table = open_table(path, "parent catalogue") if isinstance(path, Path) else path
+    path = table.path
     if table.n_rows == 0:
         raise LumosDataError(f"{path}: the parent catalogue has no rows")
     check_frame(table.metadata.get("frame", ""), path)
@@ -203,6 +204,24 @@ def write_parent(catalog: ParentCatalog, path: Path, provenance: Mapping[str, ob
     provenance : mapping, optional
         Plain facts stored in the metadata of the file.
     """
+    write_table([parent_table(catalog, provenance)], path)
+
+
+def parent_table(catalog: ParentCatalog, provenance: Mapping[str, object] | None = None) -> pa.Table:
+    """Return a parent catalogue as an Arrow table.
+
+    Parameters
+    ----------
+    catalog : ParentCatalog
+        With n objects.
+    provenance : mapping, optional
+        Plain facts stored in the metadata.
+
+    Returns
+    -------
+    pyarrow.Table
+        With n rows; units and meaning of each column in its metadata.
+    """
     columns: dict[str, pa.Array] = {}
     fields_: list[pa.Field] = []
     for name, unit in COLUMNS.items():
@@ -217,7 +236,7 @@ def write_parent(catalog: ParentCatalog, path: Path, provenance: Mapping[str, ob
         columns["flags"] = pa.array(catalog.flags, type=pa.int32())
         fields_.append(pa.field("flags", pa.int32(), metadata={"unit": "", "text": "bits of lumos.catalog_flags"}))
         metadata[_FLAGS] = json.dumps(catalog_flag_metadata())
-    write_table([pa.table(columns, schema=pa.schema(fields_, metadata=metadata))], path)
+    return pa.table(columns, schema=pa.schema(fields_, metadata=metadata))
 
 
 def _sources(table: TableFile, mapping: Mapping[str, str | float]) -> dict[str, str | float | None]:
@@ -227,7 +246,8 @@ def _sources(table: TableFile, mapping: Mapping[str, str | float]) -> dict[str, 
         wanted = mapping.get(name, name)
         sources[name] = wanted if not isinstance(wanted, str) else find_column(table.names, wanted, table.path)
         if sources[name] is None and name in mapping:
-            raise LumosDataError(f"{table.path}: no column {wanted!r} for {name!r}; the file has: {_listed(table)}")
+            there = ", ".join(table.names)
+            raise LumosDataError(f"{table.path}: no column {wanted!r} for {name!r}; the file has: {there}")
     absent = [name for name in _SHAPES if sources[name] is None]
     if absent == list(_SHAPES):
         sources |= {"half_light_radius": 0.0, "sersic_n": 1.0, "axis_ratio": 1.0, "position_angle": 0.0}
@@ -245,13 +265,9 @@ def _sources(table: TableFile, mapping: Mapping[str, str | float]) -> dict[str, 
         names = ", ".join(map(repr, missing))
         raise LumosDataError(
             f"{table.path}: no column {names}; {advice}columns of other names, or one number for all rows, are given "
-            f"in measure.catalog.columns; the file has: {_listed(table)}"
+            f"in measure.catalog.columns; the file has: {', '.join(table.names)}"
         )
     return sources
-
-
-def _listed(table: TableFile) -> str:
-    return ", ".join(table.names)
 
 
 def _tell(table: TableFile, text: str, absent: Sequence[str]) -> None:
@@ -274,7 +290,8 @@ def _numbers(table: TableFile, name: str, source: str | float | None) -> FloatAr
         return np.full(table.n_rows, float(source))
     column = table.read(source)
     if column.values.dtype.kind not in "fiub":
-        raise LumosDataError(f"{table.path}: column {source!r} holds {_kind(column.values)}, allowed: numbers")
+        kind = "text" if column.values.dtype.kind in "OU" else column.values.dtype
+        raise LumosDataError(f"{table.path}: column {source!r} holds {kind}, allowed: numbers")
     values = to_standard_unit(column.values, name, source, table.units.get(source), table.path)
     if column.missing.any():
         values = np.where(column.missing, np.nan, values)
@@ -290,10 +307,6 @@ def _known_magnitudes(magnitudes: FloatArray, path: Path) -> FloatArray:
         text = "%s: ref_mag of %d objects, the first %g, counts as unknown, allowed: above 0 and below %g"
         logger.warning(text, path, int(unknown.sum()), first, _FAINTEST)
     return np.where(unknown, np.nan, magnitudes)
-
-
-def _kind(values: AnyArray) -> str:
-    return "text" if values.dtype.kind in "OU" else str(values.dtype)
 
 
 def _identifiers(table: TableFile, source: str | float | None) -> tuple[IntArray, AnyArray | None]:

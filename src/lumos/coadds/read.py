@@ -27,6 +27,7 @@ __all__ = [
     "object_names",
     "read_coadd",
     "sample_objects",
+    "table_pdf",
 ]
 
 #: Columns of a shard that a coadd needs, beside the fluxes.
@@ -54,11 +55,27 @@ def read_coadd(path: Path | str) -> tuple[pa.Table, FluxPdf]:
         If the file is missing, damaged, of another schema version, or no coadd.
     """
     table = read_shard(path)
-    if "pdf_nodes" in table.column_names:
-        return table, GridPdf(list_column(table, "pdf_nodes"), list_column(table, "pdf_log_density"))
-    if "pdf_fit_err" not in table.column_names:
+    if not {"pdf_nodes", "pdf_fit_err"} & set(table.column_names):
         raise LumosDataError(f"{path}: no column 'pdf_fit_err', this is no coadd")
-    return table, GaussianMixture(*(list_column(table, f"pdf_{part}") for part in ("weights", "means", "stds")))
+    return table, table_pdf(table)
+
+
+def table_pdf(table: pa.Table) -> FluxPdf:
+    """Return the PDFs that a table of fluxes holds.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Of a run or a coadd, n rows.
+
+    Returns
+    -------
+    FluxPdf
+        Of n rows, in the unit of the table's fluxes.
+    """
+    if "pdf_nodes" in table.column_names:
+        return GridPdf(list_column(table, "pdf_nodes"), list_column(table, "pdf_log_density"))
+    return GaussianMixture(*(list_column(table, f"pdf_{part}") for part in ("weights", "means", "stds")))
 
 
 def has_names(shards: Sequence[Path]) -> bool:

@@ -2,6 +2,7 @@
 
 import glob
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -14,13 +15,13 @@ from lumos.images.companions import find_sidecar
 from lumos.images.fitsfile import file_stem, has_extension
 from lumos.images.header import Facts
 from lumos.images.psf_models import MoffatModel, PsfModel, load_stamp_psf, moffat_stamp
-from lumos.images.psf_table import read_psf_table
+from lumos.images.psf_table import TableRow, read_psf_table
 from lumos.images.psfex import load_psfex
 from lumos.images.sdss import load_psfield
 from lumos.psfs import moffat_before_pixel
 from lumos.surveys import Survey
 
-__all__ = ["FoundPsf", "find_psf"]
+__all__ = ["FoundPsf", "find_psf", "psf_from_header", "psf_from_rows", "round_moffat"]
 
 #: Names of the table that ``lumos psf`` writes.
 _TABLES = ("psf.parquet", "psf.ecsv")
@@ -92,9 +93,9 @@ def find_psf(
     folder = image.parent if psf_dir is None else psf_dir
     table = next((folder / name for name in _TABLES if (folder / name).is_file()), None)
     if table is not None and (psf_dir is not None or survey.psf.kind == "table"):
-        return _from_table(survey, facts, table, jacobian)
+        return psf_from_rows(survey, (facts.exposure_id, facts.detector), read_psf_table(table), table, jacobian)
     if survey.psf.kind == "header":
-        return _from_header(survey, facts, image, jacobian)
+        return psf_from_header(survey, facts, image, jacobian)
     if survey.psf.kind in {"none", "table"}:
         text = f"none: survey {survey.name} ships no PSF, and {folder} has no {' or '.join(_TABLES)} (`lumos psf`)"
         return FoundPsf(None, text)
@@ -107,11 +108,40 @@ def find_psf(
     return FoundPsf(_load(survey, facts, path, shape), survey.psf.kind, path)
 
 
-def _from_table(survey: Survey, facts: Facts, path: Path, jacobian: FloatArray) -> FoundPsf:
-    """Return the Moffat of a table's row; none where there is no row, or one without numbers (a failed fit)."""
-    rows = read_psf_table(path)
-    what = f"exposure {facts.exposure_id}, detector {facts.detector}"
-    row = rows.get((facts.exposure_id, facts.detector))
+def psf_from_rows(
+    survey: Survey,
+    ccd: tuple[str, str],
+    rows: Mapping[tuple[str, str], TableRow],
+    path: Path,
+    jacobian: FloatArray,
+) -> FoundPsf:
+    """Return the Moffat of a table's row; none where there is no row, or one without numbers (a failed fit).
+
+    Parameters
+    ----------
+    survey : Survey
+        Whether a Moffat is that of stars on pixels, where the row does not say.
+    ccd : tuple of str
+        Exposure and detector.
+    rows : mapping
+        Rows of the table, by exposure and detector.
+    path : Path
+        Its file, for messages.
+    jacobian : float array, shape (2, 2)
+        From pixels to the sky at the centre of the image, arcsec per pixel.
+
+    Returns
+    -------
+    FoundPsf
+        With a model of None where there is no usable PSF.
+
+    Raises
+    ------
+    LumosDataError
+        If the FWHM can be none.
+    """
+    what = f"exposure {ccd[0]}, detector {ccd[1]}"
+    row = rows.get(ccd)
     if row is None:
         known = [" ".join(key) for key in rows]
         text = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
@@ -120,12 +150,29 @@ def _from_table(survey: Survey, facts: Facts, path: Path, jacobian: FloatArray) 
         return FoundPsf(None, f"none: {path}: FWHM {row.fwhm} arcsec, beta {row.beta} for {what}", path)
     on_pixels = survey.psf.includes_pixel if row.includes_pixel is None else row.includes_pixel
     fwhm = row.fwhm / _scale(jacobian)
-    model = _moffat(path, fwhm, row.beta, jacobian, on_pixels=on_pixels, beta_on_pixels=on_pixels)
+    model = round_moffat(path, fwhm, row.beta, jacobian, on_pixels=on_pixels, beta_on_pixels=on_pixels)
     return FoundPsf(model, f"table {path.name}", path)
 
 
-def _from_header(survey: Survey, facts: Facts, image: Path, jacobian: FloatArray) -> FoundPsf:
-    """Return a Moffat with the header's FWHM; none where it is absent or not positive (a failed measurement)."""
+def psf_from_header(survey: Survey, facts: Facts, image: Path, jacobian: FloatArray) -> FoundPsf:
+    """Return a Moffat with the header's FWHM; none where it is absent or not positive (a failed measurement).
+
+    Parameters
+    ----------
+    survey : Survey
+        Unit and meaning of the FWHM.
+    facts : Facts
+        FWHM and exponent.
+    image : Path
+        File of the image, for messages.
+    jacobian : float array, shape (2, 2)
+        From pixels to the sky at the centre of the image, arcsec per pixel.
+
+    Returns
+    -------
+    FoundPsf
+        With a model of None where there is no usable PSF.
+    """
     keys = ", ".join(survey.header.psf_fwhm.keys)
     if not (np.isfinite(facts.psf_fwhm) and facts.psf_fwhm > 0):
         found = "no FWHM in the header" if np.isnan(facts.psf_fwhm) else f"the header's FWHM is {facts.psf_fwhm:g}"
@@ -137,7 +184,7 @@ def _from_header(survey: Survey, facts: Facts, image: Path, jacobian: FloatArray
     on_pixels = survey.psf.includes_pixel if facts.psf_pixel is None else facts.psf_pixel
     grid = jacobian if on_sky else np.eye(2)
     try:
-        model = _moffat(image, fwhm, beta, grid, on_pixels=on_pixels, beta_on_pixels=stated and on_pixels)
+        model = round_moffat(image, fwhm, beta, grid, on_pixels=on_pixels, beta_on_pixels=stated and on_pixels)
     except LumosDataError as error:
         # `lumos psf` must be able to read the image, to make a better one.
         return FoundPsf(None, f"none: {error}")
@@ -150,12 +197,33 @@ def _scale(jacobian: FloatArray) -> float:
     return float(np.sqrt(np.abs(np.linalg.det(jacobian))))
 
 
-def _moffat(
+def round_moffat(
     path: Path, fwhm: float, beta: float, jacobian: FloatArray, *, on_pixels: bool, beta_on_pixels: bool
 ) -> PsfModel:
     """Return a Moffat that is round on the sky; an image of it where pixels are far from square.
 
-    A FWHM is in units of the root of a pixel's area. Pixels count as square where their response is taken out.
+    Parameters
+    ----------
+    path : Path
+        File of the image or of the PSF, for messages.
+    fwhm : float
+        In units of the root of a pixel's area.
+    beta : float
+        Moffat exponent.
+    jacobian : float array, shape (2, 2)
+        From pixels to the sky, arcsec per pixel.
+    on_pixels, beta_on_pixels : bool
+        Whether FWHM and exponent are those of stars on pixels; their response is then taken out, as of square ones.
+
+    Returns
+    -------
+    PsfModel
+        Before the response of the pixel.
+
+    Raises
+    ------
+    LumosDataError
+        If there is no such Moffat.
     """
     if not fwhm <= _WIDEST:
         raise LumosDataError(f"{path}: PSF FWHM is {fwhm:.4g} px, allowed: at most {_WIDEST:g} px")

@@ -1,5 +1,6 @@
 """Read tables of Moffat PSFs, one for each CCD of each exposure."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from astropy.table import Table
 
 from lumos.errors import LumosDataError
 
-__all__ = ["TableRow", "read_psf_table"]
+__all__ = ["TableRow", "psf_rows", "read_psf_table"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,29 @@ def read_psf_table(path: Path) -> dict[tuple[str, str], TableRow]:
             columns = {name: table[name].tolist() for name in table.colnames}
     except (OSError, ValueError) as error:
         raise LumosDataError(f"{path}: cannot read the PSF table: {' '.join(str(error).split())}") from error
+    return psf_rows(columns, path)
+
+
+def psf_rows(columns: Mapping[str, Sequence[Any]], path: Path) -> dict[tuple[str, str], TableRow]:
+    """Return the rows of a table of Moffat PSFs.
+
+    Parameters
+    ----------
+    columns : mapping
+        Values of each column, as of :func:`read_psf_table`.
+    path : Path
+        Its file, for messages.
+
+    Returns
+    -------
+    dict
+        Row by exposure and detector.
+
+    Raises
+    ------
+    LumosDataError
+        If the table lacks a column, has two rows for one CCD, or a value that is none.
+    """
     names = ("exposure_id", "detector", "fwhm_arcsec", "beta")
     missing = [name for name in names if name not in columns]
     if missing:

@@ -24,7 +24,7 @@ from lumos.images.wcs import celestial_wcs, pixel_jacobian, pixel_scale_at
 from lumos.images.zeropoint import find_zeropoint
 from lumos.surveys import MaskSource, SkySource, Survey, VarianceSource
 
-__all__ = ["list_detectors", "read_exposure", "read_exposure_id"]
+__all__ = ["clean_pixels", "list_detectors", "read_exposure", "read_exposure_id"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def _read_one(science: Science, survey: Survey, psf_dir: Path | None) -> Exposur
     data = read_float_image(science.hdu, path)
     mask_found = _mask(science, survey, lookup)
     mask = mask_found.image
-    _clean(data, mask, facts.saturation)
+    clean_pixels(data, mask, facts.saturation)
     noise = _variance(science, survey, data, mask)
     sky = _Found(noise.sky, "") if noise.sky is not None else _sky(science, survey, facts.sky_level)
     jacobian = pixel_jacobian(wcs, *(np.full(1, (length - 1) / 2) for length in science.shape[::-1]))[0]
@@ -231,8 +231,18 @@ def _read_one(science: Science, survey: Survey, psf_dir: Path | None) -> Exposur
     )
 
 
-def _clean(data: Float32Array, mask: NDArray[np.int32], saturation: float) -> None:
-    """Mask what is not finite or is saturated, in place; the data become finite everywhere."""
+def clean_pixels(data: Float32Array, mask: NDArray[np.int32], saturation: float) -> None:
+    """Mask what is not finite or is saturated, in place; the data become finite everywhere.
+
+    Parameters
+    ----------
+    data : float32 array, shape (ny, nx)
+        Pixels; what is not finite becomes 0.
+    mask : int32 array, shape (ny, nx)
+        Bits of :class:`lumos.flags.MaskPlane`.
+    saturation : float
+        Level from which a pixel is saturated, image units; NaN where unknown.
+    """
     bad = ~np.isfinite(data)
     mask[bad] |= int(MaskPlane.NON_FINITE)
     if np.isfinite(saturation) and saturation > 0:

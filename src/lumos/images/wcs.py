@@ -16,6 +16,7 @@ from lumos.images.frames import from_icrs, sky_frame, to_icrs
 
 __all__ = [
     "celestial_wcs",
+    "check_wcs",
     "pixel_jacobian",
     "pixel_scale_at",
     "pixel_to_sky",
@@ -81,7 +82,7 @@ def celestial_wcs(
             # A copy, since astropy mends malformed cards (of other facts) in the header that it is given.
             wcs = WCS(header.copy(), naxis=2)
             celestial = wcs.has_celestial
-            determinant = float(np.linalg.det(wcs.pixel_scale_matrix)) if celestial else np.nan
+            _ = wcs.pixel_scale_matrix if celestial else None
         except Exception as error:
             # wcslib reports damaged headers through a dozen exception classes without a common base.
             raise LumosDataError(f"{path}: WCS cannot be read: {' '.join(str(error).split())}") from error
@@ -90,6 +91,34 @@ def celestial_wcs(
     if not celestial:
         text = "write one into the header, for example with astrometry.net or SCAMP"
         raise LumosDataError(f"{path}: no celestial WCS in the header (CTYPE1={header.get('CTYPE1')!r}); {text}")
+    check_wcs(wcs, path, shape, pixel_scale, tolerance)
+    return wcs
+
+
+def check_wcs(
+    wcs: WCS, path: Path, shape: tuple[int, int], pixel_scale: float | None = None, tolerance: float = 0.03
+) -> None:
+    """Check that a celestial WCS can be trusted over the whole image.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Two-dimensional and celestial.
+    path : Path
+        File, for messages.
+    shape : tuple of int
+        Shape of the image, (ny, nx).
+    pixel_scale : float or None
+        Expected scale, arcsec per pixel; None: not checked.
+    tolerance : float
+        Largest relative difference from it.
+
+    Raises
+    ------
+    LumosDataError
+        As of :func:`celestial_wcs`.
+    """
+    determinant = float(np.linalg.det(wcs.pixel_scale_matrix))
     size = float(np.max(np.abs(wcs.pixel_scale_matrix)))
     if not np.isfinite(determinant) or abs(determinant) <= 1e-9 * size**2:
         raise LumosDataError(f"{path}: the WCS matrix is singular (determinant {determinant:.3g})")
@@ -103,7 +132,6 @@ def celestial_wcs(
         if not abs(scale / pixel_scale - 1.0) <= tolerance:
             allowed = f"{pixel_scale} within {100 * tolerance:g} %"
             raise LumosDataError(f'{path}: pixel scale of the WCS is {scale:.5g}", allowed: {allowed}')
-    return wcs
 
 
 def pixel_scale_at(wcs: WCS, shape: tuple[int, int]) -> float:

@@ -5,7 +5,7 @@ per row (n, m), or the same several for all rows (1, m); the answer has the shap
 value that is not finite is a bad object: every answer for it is NaN, and nothing is raised.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Self
 
@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike
 
 from lumos.conventions import AnyArray, FloatArray
 from lumos.errors import LumosShapeError, LumosValueError
+from lumos.pdf.views import LEVELS_68, PdfViews
 
-__all__ = ["FluxPdf"]
+__all__ = ["LEVELS_68", "LEVELS_95", "FluxPdf"]
 
 #: Numbers in one temporary array: small enough for the cache, and memory stays flat however many rows there are.
 CHUNK = 1 << 17
-#: Levels of the half-widths, eq. 14: a Gaussian has sigma68 = 0.9945 and sigma95 = 1.9600 of its std.
-LEVELS_68 = (0.16, 0.84)
+#: Levels of a half-width, eq. 14: a Gaussian has sigma68 = 0.9945 and sigma95 = 1.9600 of its std.
 LEVELS_95 = (0.025, 0.975)
 
 
@@ -90,8 +90,22 @@ def check_factor(factor: FloatArray) -> None:
         raise LumosValueError("factor of the flux", float(factor[bad][0]), "finite and above 0")
 
 
-class FluxPdf(ABC):
-    """A probability density of flux for each of n objects."""
+class FluxPdf(PdfViews):
+    """A probability density of flux for each of n objects.
+
+    Examples
+    --------
+    Three galaxies of 1000 nJy, 20 nJy and one that could not be measured:
+
+    >>> from lumos.pdf import GaussianMixture
+    >>> pdf = GaussianMixture([[1.0], [1.0], [1.0]], [[1000.0], [20.0], [float("nan")]], [[100.0], [30.0], [30.0]])
+    >>> pdf
+    GaussianMixture of 3 rows, medians 1000, 20, nan
+    >>> pdf.quantile([[0.16, 0.5, 0.84]])[0].round(1)
+    array([ 900.6, 1000. , 1099.4])
+    >>> len(pdf.take([0, 1]))
+    2
+    """
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -17,7 +17,7 @@ SMALL_CHANGE = 0.02
 PEAK_DROP = 0.02
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GridPdf(FluxPdf):
     """Densities whose logarithm is a straight line between the nodes, and that are 0 outside the outer nodes.
 

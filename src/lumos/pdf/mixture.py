@@ -24,7 +24,7 @@ QUANTILE_STEP = 1e-9
 LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mixture(Rowwise, FluxPdf):
     """What mixtures of a two-parameter family on the line or the half-line share.
 
@@ -216,7 +216,7 @@ class Mixture(Rowwise, FluxPdf):
         return np.where(np.isnan(error), np.nan, scale)[:, None], error[:, None]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GaussianMixture(Mixture):
     """Mixtures of Gaussians on the real line, eq. 7; negative fluxes are legal.
 
@@ -281,7 +281,7 @@ class GaussianMixture(Mixture):
         return GaussianMixture(self.weights, s * self.means, s * stds)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TruncatedMixture(Mixture):
     """Mixtures of Gaussians that are each cut at 0 and renormalised, eq. 9-10.
 

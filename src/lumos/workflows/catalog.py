@@ -1,6 +1,6 @@
 """Make what a survey lacks: a parent catalogue, PSFs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from lumos.sources.stars import StarPsf, fit_star_psf
 from lumos.surveys import Survey
 from lumos.threads import one_thread
 
-__all__ = ["make_catalog", "make_psfs"]
+__all__ = ["catalog_of", "make_catalog", "make_psfs", "psf_row"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -119,6 +119,31 @@ def make_catalog(
     if failed:
         raise LumosError(f"{out}: {len(failed)} of {len(names)} CCDs are missing: {'; '.join(failed)}")
     return _summary(out, len(catalog), facts)
+
+
+@one_thread()
+def catalog_of(exposures: Iterable[Exposure], settings: CatalogSettings) -> ParentCatalog:
+    """Detect objects in exposures, and write nothing.
+
+    Parameters
+    ----------
+    exposures : iterable of Exposure
+        CCDs of one exposure, with PSFs; objects that several of them show are entered once.
+    settings : CatalogSettings
+        Thresholds.
+
+    Returns
+    -------
+    ParentCatalog
+        As :func:`make_catalog` writes it.
+
+    Raises
+    ------
+    LumosDataError
+        If a PSF is missing or nothing is found.
+    """
+    made = ((exposure, make_parent_catalog(exposure, settings)) for exposure in exposures)
+    return _joined([_Part(exposure.detector, part, part.flux / part.flux_err, {}) for exposure, part in made])[0]
 
 
 @dataclass(frozen=True)
@@ -278,7 +303,7 @@ def make_psfs(
                         x, y, inside = sky_to_pixel(exposure.wcs, stars.ra, stars.dec, exposure.shape)
                         at = x[inside], y[inside]
                     fit = fit_star_psf(exposure, settings, at)
-                    rows.append(_psf_row(exposure, fit))
+                    rows.append(psf_row(exposure, fit))
                     quality += _star_rows(exposure, fit)
                     _draw_star_psf(out / f"{exposure.exposure_id}_{exposure.detector}.png", exposure, fit, settings)
             except LumosError as error:
@@ -293,7 +318,21 @@ def make_psfs(
     return f"{out / 'psf.parquet'}: {len(rows)} PSFs"
 
 
-def _psf_row(exposure: Exposure, fit: StarPsf) -> dict[str, object]:
+def psf_row(exposure: Exposure, fit: StarPsf) -> dict[str, object]:
+    """Return the row of a table of PSFs.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        The exposure.
+    fit : StarPsf
+        What was fitted to its stars.
+
+    Returns
+    -------
+    dict
+        By column.
+    """
     return {
         "exposure_id": exposure.exposure_id,
         "detector": exposure.detector,

@@ -1,0 +1,403 @@
+"""The Python API: each function takes paths or objects at hand and returns a table.
+
+``import lumos`` makes them known as ``lumos.measure`` and so on; they are loaded when they are first used.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lumos.arguments import (
+    give_images,
+    give_parent,
+    give_path,
+    give_paths,
+    give_run,
+    give_settings,
+    give_survey,
+    refuse_all,
+    work_through,
+)
+from lumos.catalogs.parent import parent_table
+from lumos.coadds.read import read_coadd as read_coadd_table
+from lumos.coadds.run import coadd_run
+from lumos.coadds.settings import CoaddSettings
+from lumos.errors import LumosValueError
+from lumos.images.exposure import Exposure
+from lumos.images.wcs import sky_to_pixel
+from lumos.photometry.exposure import estimators_of, measure_exposure
+from lumos.photometry.network import model_of
+from lumos.photometry.objects import catalog_near
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import CatalogColumns, MeasureSettings
+from lumos.runs.shards import iterate_shards, shard_paths
+from lumos.sources.settings import CatalogSettings, PsfSettings
+from lumos.sources.stars import fit_star_psf
+from lumos.surveys import Survey
+from lumos.tables import FluxTable, join_tables, to_qtable
+from lumos.threads import one_thread
+from lumos.workflows.catalog import catalog_of, make_catalog, make_psfs, psf_row
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+__all__ = ["catalog", "coadd", "measure", "psf", "read_coadd", "read_run"]
+
+logger = logging.getLogger(__name__)
+
+#: Units of the table of PSFs.
+_PSF_UNITS = {"fwhm_arcsec": "arcsec", "fwhm_err_arcsec": "arcsec"}
+
+
+def measure(
+    images: object,
+    catalog: object,
+    *,
+    out: str | Path | None = None,
+    survey: str | Path | Survey = "generic",
+    psf: object = None,
+    model: str | Path | None = None,
+    estimators: str | Sequence[str] | None = None,
+    workers: int = 1,
+    settings: object = None,
+    **changes: object,
+) -> FluxTable:
+    """Measure the fluxes of catalogue objects in exposures.
+
+    Parameters
+    ----------
+    images : str, Path, CCDData, Exposure, or sequence of these
+        FITS files, folders, patterns or ``@list``, as of ``lumos measure``. Or images in memory: an astropy ``CCDData``
+        with a WCS and, in ``meta``, the keywords that the survey looks up (``generic``: FILTER, MAGZPT, GAIN, EXPTIME,
+        PSF_FWHM in arcsec, ...); its mask (not 0: bad), uncertainty, ``psf`` and unit count. Or a
+        :class:`lumos.images.Exposure`.
+    catalog : str, Path, astropy Table or QTable, pyarrow.Table or ParentCatalog
+        Objects: ``ra``, ``dec``, and shapes where they are not points; units are honoured.
+    out : str or Path, optional
+        Folder of the run, which is continued if it is there; images and catalogue must then be paths. Without it
+        nothing is written.
+    survey : str, Path or Survey, optional
+        Shipped survey, YAML file or object: how to read the images.
+    psf : str, Path, float, Quantity, array, table or PsfModel, optional
+        Folder of PSF files. Without ``out`` also one PSF for all images: FWHM of stars on the pixels (arcsec, or an
+        angle), image, PSF model, or the table that :func:`psf` returns. Default: that of the image.
+    model : str or Path, optional
+        Shipped model or model folder.
+    estimators : str or sequence of str, optional
+        Classical estimators.
+    workers : int, optional
+        Processes; more than 1 need ``out``.
+    settings : str, Path, mapping or MeasureSettings, optional
+        YAML file as of ``--config``, or settings of this stage.
+    **changes : object
+        Single settings, as ``stamp_size=80`` or ``noise={"source": "gain"}``.
+
+    Returns
+    -------
+    FluxTable
+        One row per object and CCD, fluxes in nJy (image units, flagged ``NO_ZEROPOINT``, where no zero point is known).
+        With ``out``: all rows of the run. Files that failed are logged, and named in ``failed``.
+
+    Raises
+    ------
+    LumosShapeError
+        If mask, uncertainty or WCS of an image in memory are those of another shape.
+    LumosDataError
+        If an image in memory has no usable WCS, band, unit or PSF, or the catalogue lacks a column.
+    LumosConfigError
+        If a setting, survey, model or estimator is unknown.
+    LumosValueError
+        If an argument is none of these.
+    LumosError
+        If every file failed.
+
+    Examples
+    --------
+    In a folder with a simulated survey (``lumos simulate``):
+
+    >>> import lumos
+    >>> table = lumos.measure("exposures", "parent.parquet", estimators=["optimal"], noise={"correlation": "none"})
+    >>> sorted(set(table["exposure_id"].tolist()))
+    ['r_001', 'r_002']
+
+    The same from an image and a table in memory:
+
+    >>> from astropy.nddata import CCDData
+    >>> from astropy.table import Table
+    >>> image = CCDData.read("exposures/r_001.fits", hdu="SCI", unit="adu")
+    >>> objects = Table({"ra": table["ra"][:2], "dec": table["dec"][:2]}, units=["deg", "deg"])
+    >>> len(lumos.measure(image, objects, psf=0.9, estimators="aperture,optimal"))
+    2
+    """
+    how = give_survey(survey)
+    if model is not None:
+        changes["model"] = str(model)
+    if estimators is not None:
+        changes["estimators"] = estimators.split(",") if isinstance(estimators, str) else estimators
+    options = give_settings(MeasureSettings, "measure", settings, changes)
+    if out is not None:
+        files, folder = give_paths(images, how), None if psf is None else give_path("psf, where out is given", psf)
+        parent = give_path("catalog, where out is given", catalog)
+        run = give_path("out", out)
+        report = measure_run(files, parent, run, how, options, psf_dir=folder, workers=workers)
+        refuse_all(report.failed, len(files))
+        return FluxTable(read_run(run).table, run, report.failed)
+    if workers != 1:
+        raise LumosValueError("workers", workers, "1 where no out is given")
+    estimators_of(options)
+    model_of(options.model)
+    objects = give_parent(catalog, options.catalog)
+    sources = give_images(images, how, psf)
+    with one_thread():
+        found, failed = work_through(sources, lambda one: measure_exposure(one, catalog_near(one, objects), options))
+    for name, tables in found.items():
+        if not any(table.num_rows for table in tables):
+            logger.warning("%s: no object of the catalogue lies on this exposure", name)
+    refuse_all(failed, len(sources))
+    return FluxTable(join_tables([table for tables in found.values() for table in tables]), failed=failed)
+
+
+def read_run(run: str | Path, columns: Sequence[str] | None = None) -> FluxTable:
+    """Read the fluxes that ``lumos measure`` wrote.
+
+    Parameters
+    ----------
+    run : str or Path
+        Folder of the run.
+    columns : sequence of str, optional
+        Which columns; all by default. PDFs need ``pdf_weights``, ``pdf_means`` and ``pdf_stds``.
+
+    Returns
+    -------
+    FluxTable
+        One row per object, exposure and CCD, in the order of the manifest.
+
+    Raises
+    ------
+    LumosDataError
+        If the manifest is missing, names no finished shard, or a shard is damaged.
+    LumosValueError
+        If there is no such column.
+    """
+    folder = give_path("run", run)
+    if columns is not None:
+        there = pq.read_schema(shard_paths(folder)[0]).names
+        unknown = [name for name in columns if name not in there]
+        if unknown:
+            raise LumosValueError("column", unknown[0], ", ".join(there))
+    return FluxTable(join_tables(iterate_shards(folder, columns)), folder)
+
+
+def coadd(
+    runs: object,
+    out: str | Path | None = None,
+    *,
+    catalog: str | Path | None = None,
+    zeropoints: str | Path | None = None,
+    reference: str | Path | None = None,
+    sky: object = None,
+    workers: int = 1,
+    settings: object = None,
+    **changes: object,
+) -> FluxTable:
+    """Coadd the exposures of runs: one PDF and one flux per object and band.
+
+    Parameters
+    ----------
+    runs : str, Path, FluxTable, or sequence of these
+        Folders that ``lumos measure`` wrote, or what ``measure(..., out=...)`` and :func:`read_run` returned.
+    out : str or Path, optional
+        Parquet file; a finished one is read. Without it nothing is kept.
+    catalog : str or Path, optional
+        Parent catalogue, if it moved.
+    zeropoints, reference : str or Path, optional
+        Table of zero points; objects of known flux.
+    sky : str, Path or FluxTable, optional
+        Run at empty positions.
+    workers : int, optional
+        Processes.
+    settings : str, Path, mapping or CoaddSettings, optional
+        YAML file as of ``--config``, or settings of this stage.
+    **changes : object
+        Single settings, as ``prior="none"``.
+
+    Returns
+    -------
+    FluxTable
+        One row per object and band, fluxes in nJy.
+
+    Raises
+    ------
+    LumosDataError
+        If the runs do not belong together, a file is missing or damaged, or zero points are missing.
+    LumosConfigError
+        If a setting is unknown, or ``out`` holds another coadd.
+    LumosValueError
+        If an argument is no path, as a table in memory.
+    """
+    options = give_settings(CoaddSettings, "coadd", settings, changes)
+    given = list(runs) if isinstance(runs, list | tuple) else [runs]
+    folders = [give_run("runs", run) for run in given]
+    given_tables = {"catalog": catalog, "zeropoints": zeropoints, "reference": reference}
+    tables: dict[str, Any] = {
+        what: None if table is None else give_path(what, table) for what, table in given_tables.items()
+    }
+    empty = None if sky is None else give_run("sky", sky)
+    with TemporaryDirectory() as temporary:
+        path = Path(temporary) / "coadd.parquet" if out is None else give_path("out", out)
+        coadd_run(folders, path, options, sky=empty, workers=workers, **tables)
+        return FluxTable(read_coadd(path).table, None if out is None else path)
+
+
+def read_coadd(path: str | Path) -> FluxTable:
+    """Read a coadd that ``lumos coadd`` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        Parquet file.
+
+    Returns
+    -------
+    FluxTable
+        One row per object and band, fluxes in nJy.
+
+    Raises
+    ------
+    LumosDataError
+        If the file is missing, damaged, of another schema version, or no coadd.
+    """
+    file = give_path("path", path)
+    return FluxTable(read_coadd_table(file)[0], file)
+
+
+def catalog(
+    image: object,
+    out: str | Path | None = None,
+    *,
+    survey: str | Path | Survey = "generic",
+    psf: object = None,
+    overwrite: bool = False,
+    settings: object = None,
+    **changes: object,
+) -> "QTable":
+    """Make a parent catalogue where none exists: detect objects and fit their shapes.
+
+    Parameters
+    ----------
+    image : str, Path, CCDData or Exposure
+        FITS file, or an image in memory as of :func:`measure`.
+    out : str or Path, optional
+        Parquet file; the image must then be a file. A quality table and pictures, with how complete the catalogue is,
+        are written beside it. Without it nothing is written.
+    survey, psf : object, optional
+        As of :func:`measure`.
+    overwrite : bool, optional
+        Replace ``out`` if it is another catalogue.
+    settings : str, Path, mapping or CatalogSettings, optional
+        YAML file as of ``--config``, or settings of this stage.
+    **changes : object
+        Single settings, as ``min_area=9``.
+
+    Returns
+    -------
+    astropy.table.QTable
+        One row per object; ra, dec and position angle in degrees, radii in arcsec, AB magnitudes. :func:`measure` takes
+        it, and flags the exposure that it was made from.
+
+    Raises
+    ------
+    LumosDataError
+        If no PSF is known, or nothing is found.
+    LumosConfigError
+        If a setting is unknown, or ``out`` is something else.
+    LumosValueError
+        If an argument is none of these.
+    """
+    how = give_survey(survey)
+    options = give_settings(CatalogSettings, "catalog", settings, changes)
+    if out is not None:
+        file, folder = give_path("image, where out is given", image), None if psf is None else give_path("psf", psf)
+        path = give_path("out", out)
+        make_catalog(file, path, how, options, psf_dir=folder, overwrite=overwrite)
+        made = pq.read_table(path)
+    else:
+        sources = give_images(image, how, psf)
+        if len(sources) > 1:
+            raise LumosValueError("image", len(sources), "one image")
+        made = parent_table(catalog_of(sources[0].read(), options))
+    table = to_qtable(made)
+    # By these a catalogue is known again when it is measured.
+    known = {key.decode(): text.decode() for key, text in made.schema.metadata.items()}
+    table.meta |= {key: text for key, text in known.items() if key in {"lumos.made_from", "lumos.catalog_flags"}}
+    return table
+
+
+def psf(
+    images: object,
+    out: str | Path | None = None,
+    *,
+    survey: str | Path | Survey = "generic",
+    catalog: object = None,
+    settings: object = None,
+    **changes: object,
+) -> "QTable":
+    """Fit a Moffat PSF to the stars of each exposure, where none is shipped.
+
+    Parameters
+    ----------
+    images : str, Path, CCDData, Exposure, or sequence of these
+        As of :func:`measure`.
+    out : str or Path, optional
+        Folder for the table, the quality table and pictures; the images must then be files. Without it nothing is
+        written.
+    survey : str, Path or Survey, optional
+        How to read the images.
+    catalog : str, Path, astropy Table or QTable, pyarrow.Table or ParentCatalog, optional
+        Positions of stars; by default they are found by their size.
+    settings : str, Path, mapping or PsfSettings, optional
+        YAML file as of ``--config``, or settings of this stage.
+    **changes : object
+        Single settings, as ``min_snr=50``.
+
+    Returns
+    -------
+    astropy.table.QTable
+        One row per CCD: FWHM before the response of the pixel, arcsec, and exponent. :func:`measure` takes it as
+        ``psf``.
+
+    Raises
+    ------
+    LumosError
+        If no image has enough stars; with ``out``, if one has not.
+    LumosConfigError
+        If a setting is unknown.
+    LumosValueError
+        If an argument is none of these.
+    """
+    how = give_survey(survey)
+    options = give_settings(PsfSettings, "psf", settings, changes)
+    if out is not None:
+        folder = give_path("out", out)
+        stars = None if catalog is None else give_path("catalog, where out is given", catalog)
+        make_psfs(give_paths(images, how), folder, how, options, catalog_path=stars)
+        return to_qtable(pq.read_table(folder / "psf.parquet"), _PSF_UNITS)
+    objects = None if catalog is None else give_parent(catalog, CatalogColumns())
+    sources = give_images(images, how, None)
+
+    def fit(one: Exposure) -> dict[str, object]:
+        if objects is None:
+            return psf_row(one, fit_star_psf(one, options))
+        x, y, inside = sky_to_pixel(one.wcs, objects.ra, objects.dec, one.shape)
+        return psf_row(one, fit_star_psf(one, options, (x[inside], y[inside])))
+
+    with one_thread():
+        found, failed = work_through(sources, fit, by_ccd=True)
+    rows = [row for some in found.values() for row in some]
+    refuse_all(failed, len(failed) if not rows else len(failed) + 1)
+    return to_qtable(pa.Table.from_pylist(rows), _PSF_UNITS)
