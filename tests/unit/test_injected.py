@@ -10,13 +10,14 @@ from astropy.wcs import WCS
 from scipy import stats
 
 from lumos.adaptation.injected import InjectedStamps, inject_round, training_stamps
-from lumos.adaptation.inputs import Ccd, prepare
+from lumos.adaptation.inputs import ScaledCcd, prepare
 from lumos.background.noise import ExposureNoise
 from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosDataError
 from lumos.images.exposure import Exposure
 from lumos.images.psf_models import MoffatModel
 from lumos.nets.model import FluxModel, ModelConfig
+from lumos.photometry.ccd import Ccd
 from lumos.photometry.objects import place_objects
 from lumos.photometry.settings import MeasureSettings
 from lumos.simulate.draws import FluxProposal
@@ -65,7 +66,7 @@ def new_ccd(rng, scale=1.0, unit=1.0, **changes):
     exposure = replace(exposure, **changes)
     ra, dec = wcs.all_pix2world([200.0, 400.0], [300.0, 350.0], 0)
     objects = place_objects(exposure, catalogue(ra, dec), SETTINGS)
-    return Ccd(exposure, unit, ExposureNoise("scatter", None), objects, scale, SETTINGS)
+    return ScaledCcd(Ccd(exposure, unit, ExposureNoise("scatter", None), objects, SETTINGS), scale)
 
 
 def rounds(ccd, settings, n_rounds, model=None):
@@ -138,13 +139,17 @@ def test_no_room_and_no_shape(rng):
     ccd = new_ccd(rng, mask=np.ones((700, 700), dtype=np.int32))
     model = new_model()
     assert inject_round(model, ccd, STAMPS, 10, 60.0, rng, lambda inputs: inputs) is None
-    ccd = new_ccd(rng)
-    two = prepare(model, ccd, ccd.objects.take(np.array([1, 0])), lambda inputs: inputs)
-    one = prepare(model, ccd, ccd.objects.take(np.array([0])), lambda inputs: inputs)
+    scaled = new_ccd(rng)
+    objects = scaled.ccd.objects
+
+    def prepared(some):
+        return prepare(model, replace(scaled, ccd=replace(scaled.ccd, objects=some)), lambda inputs: inputs)
+
+    two, one = prepared(objects.take(np.array([1, 0]))), prepared(objects.take(np.array([0])))
     assert torch.equal(two.inputs.centre[1:], one.inputs.centre)
-    bad = replace(ccd.objects, flags=np.array([128, 0]))
+    bad = replace(objects, flags=np.array([128, 0]))
     with pytest.raises(LumosDataError, match="an object has no shape or no PSF"):
-        prepare(model, ccd, bad, lambda inputs: inputs)
+        prepared(bad)
 
 
 def test_stamps_are_those_of_the_training():
