@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from lumos.catalogs import parent
 from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS
 from lumos.cli import app
+from lumos.estimators import ESTIMATORS
 from lumos.flags import CATALOG_FLAG_TEXT, FLAG_TEXT, MASK_TEXT
 from lumos.settings import Settings
 from lumos.simulate.settings import SurveySimulation
@@ -147,7 +148,13 @@ def settings_page() -> str:
     for stage, field in Settings.model_fields.items():
         model: Any = field.annotation
         lines += ["", f"## {stage}", "", one_paragraph(model.__doc__ or ""), "", *table(HEADER, model_rows(model))]
-    return finish(lines)
+    lines += ["", "## Options of single estimators", "", "As `measure.options.ESTIMATOR.key`:", ""]
+    rows = [
+        (f"`{one.name}.{name.strip('`')}`", *rest)
+        for one in ESTIMATORS.values()
+        for name, *rest in model_rows(one.options)
+    ]
+    return finish([*lines, *table(HEADER, rows)])
 
 
 #: A longer default is left to the code.
