@@ -35,7 +35,8 @@ from lumos.simulate.stamps import simulate_stamps
 from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.spectra.sed import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
-from lumos.workflows.catalog import make_catalog, make_psfs
+from lumos.workflows.catalog import make_catalog
+from lumos.workflows.psf import make_psfs
 
 SIZE = 60
 #: Half-light radius in pixels of the largest galaxies that are compared.

@@ -25,7 +25,8 @@ from lumos.simulate.exposures import simulate_survey
 from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.surveys import Survey, load_survey
 from lumos.validate.twins import Twins, compare_twins, make_twins
-from lumos.workflows.catalog import make_catalog, make_psfs
+from lumos.workflows.catalog import make_catalog
+from lumos.workflows.psf import make_psfs
 
 #: Galaxies with a signal-to-noise ratio in this range have twins: light enough to compare, sky enough to matter.
 SNR = (8.0, 200.0)

@@ -18,7 +18,8 @@ from lumos.photometry.settings import NETWORK, MeasureSettings
 from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.surveys import load_survey
 from lumos.validate.repeats import Repeats, fit_relative_floor, run_repeats
-from lumos.workflows.catalog import make_catalog, make_psfs
+from lumos.workflows.catalog import make_catalog
+from lumos.workflows.psf import make_psfs
 
 EDGES = np.array([15.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.0, 23.0])
 #: Brighter than this the sky's noise is not what limits a measurement.

@@ -41,7 +41,8 @@ from lumos.sources.stars import fit_star_psf
 from lumos.surveys import Survey
 from lumos.tables import FluxTable, join_tables, to_qtable
 from lumos.threads import one_thread
-from lumos.workflows.catalog import catalog_of, make_catalog, make_psfs, psf_row
+from lumos.workflows.catalog import catalog_of, make_catalog
+from lumos.workflows.psf import make_psfs, psf_row
 
 if TYPE_CHECKING:
     from astropy.table import QTable

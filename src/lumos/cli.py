@@ -174,7 +174,7 @@ def psf(
     how, files = _survey_and_files(survey, images, None)
     _check_file(catalog, "catalogue")
     with show_progress("psf") as progress:
-        from lumos.workflows.catalog import make_psfs  # noqa: PLC0415
+        from lumos.workflows.psf import make_psfs  # noqa: PLC0415
 
         typer.echo(make_psfs(files, out, how, settings, catalog_path=catalog, progress=progress))
 
@@ -285,19 +285,10 @@ def sky(
     columns = load_settings(config, set_ or []).measure.catalog
     _check_file(catalog, "parent catalogue")
     _check_output(out, overwrite=overwrite)
-    if seed < 0:
-        raise LumosValueError("seed", seed, ">= 0")
     with show_progress("sky"):
-        import numpy as np  # noqa: PLC0415
+        from lumos.coadds.sky import make_sky  # noqa: PLC0415
 
-        from lumos.catalogs.parent import read_parent, write_parent  # noqa: PLC0415
-        from lumos.coadds.sky import sky_catalog  # noqa: PLC0415
-        from lumos.runs.outputs import lock_file  # noqa: PLC0415
-
-        parent = read_parent(catalog, columns.columns, columns.radius, columns.made_from)
-        with lock_file(out):
-            write_parent(sky_catalog(parent, n, min_distance, np.random.default_rng(seed)), out)
-    typer.echo(f"{out}: {n} empty positions")
+        typer.echo(make_sky(catalog, out, columns, n=n, min_distance=min_distance, seed=seed))
 
 
 @_command

@@ -23,7 +23,7 @@ from lumos.simulate.stamp_simulator import StampSimulator
 from lumos.simulate.stamps import simulate_stamps
 from lumos.sources.settings import PsfSettings
 from lumos.surveys import load_survey
-from lumos.workflows.catalog import make_psfs
+from lumos.workflows.psf import make_psfs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from background_pools import flat_pool

@@ -18,7 +18,8 @@ from lumos.runs.shards import read_shards
 from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.surveys import load_survey
 from lumos.workflows import catalog as workflow
-from lumos.workflows.catalog import make_catalog, make_psfs
+from lumos.workflows.catalog import make_catalog
+from lumos.workflows.psf import make_psfs
 
 SIDE, SHIFT = 200, 160
 GENERIC = load_survey("generic")

@@ -6,17 +6,20 @@ repeat shows them, and they do not average.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
-from lumos.catalogs.parent import ParentCatalog
+from lumos.catalogs.parent import ParentCatalog, read_parent, write_parent
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.images.wcs import unit_vectors
+from lumos.photometry.settings import CatalogColumns
+from lumos.runs.outputs import lock_file, locked
 
-__all__ = ["SkyLevels", "sky_catalog", "sky_levels"]
+__all__ = ["SkyLevels", "make_sky", "sky_catalog", "sky_levels"]
 
 #: A position lies within this of an object of the catalogue, arcsec: so it lies where the exposures are.
 _FARTHEST = 60.0
@@ -170,3 +173,43 @@ def sky_catalog(parent: ParentCatalog, n: int, min_distance: float, rng: np.rand
         position_angle=like.position_angle,
         ref_mag=like.ref_mag,
     )
+
+
+@locked(lock_file)
+def make_sky(
+    catalog: Path, out: Path, columns: CatalogColumns, *, n: int = 2000, min_distance: float = 3.0, seed: int = 0
+) -> str:
+    """Write a catalogue of empty positions.
+
+    Parameters
+    ----------
+    catalog : Path
+        Parent catalogue.
+    out : Path
+        Output catalogue, Parquet.
+    columns : CatalogColumns
+        How to read the parent catalogue.
+    n : int, optional
+        Number of positions.
+    min_distance : float, optional
+        Least distance to the nearest object, arcsec.
+    seed : int, optional
+        Seed of the positions.
+
+    Returns
+    -------
+    str
+        One line for the user.
+
+    Raises
+    ------
+    LumosValueError
+        If a number is not allowed.
+    LumosDataError
+        If the catalogue cannot be read or has no room for so many positions.
+    """
+    if seed < 0:
+        raise LumosValueError("seed", seed, ">= 0")
+    parent = read_parent(catalog, columns.columns, columns.radius, columns.made_from)
+    write_parent(sky_catalog(parent, n, min_distance, np.random.default_rng(seed)), out)
+    return f"{out}: {n} empty positions"
