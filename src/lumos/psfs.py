@@ -1,6 +1,6 @@
 """What a point-spread function is at given positions: the two forms that the renderer accepts.
 
-Readers of PSF files (:mod:`lumos.images.psf_models`) evaluate to one of these; the renderer
+Readers of PSF files (:mod:`lumos.images.psf.models`) evaluate to one of these; the renderer
 (:mod:`lumos.profiles.sersic`) draws with them.
 """
 

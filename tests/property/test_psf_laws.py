@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lumos.images.psf_models import MoffatModel, StampModel
-from lumos.images.psfex import PsfexModel
+from lumos.images.psf.models import MoffatModel, StampModel
+from lumos.images.psf.psfex import PsfexModel
 from lumos.images.sdss import SdssKlModel
 from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes

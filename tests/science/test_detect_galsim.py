@@ -16,7 +16,7 @@ from lumos.errors import LumosDataError
 from lumos.flags import CatalogFlag, MaskPlane
 from lumos.images import sky_to_pixel
 from lumos.images.exposure import Exposure
-from lumos.images.psf_models import MoffatModel
+from lumos.images.psf.models import MoffatModel
 from lumos.sources import shapes
 from lumos.sources.completeness import measure_completeness
 from lumos.sources.detect import detect

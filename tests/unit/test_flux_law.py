@@ -12,7 +12,7 @@ from lumos.catalogs.parent import ParentCatalog
 from lumos.estimators import ESTIMATORS
 from lumos.flags import FLAG_TEXT, NAN_FLUX, Flag, MaskPlane
 from lumos.images.exposure import Exposure
-from lumos.images.psf_models import MoffatModel
+from lumos.images.psf.models import MoffatModel
 from lumos.nets.checkpoint import read_config, shipped_models
 from lumos.nets.domain import psf_score
 from lumos.photometry.exposure import measure_exposure

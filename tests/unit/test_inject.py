@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.flags import MaskPlane
 from lumos.images.exposure import Exposure
-from lumos.images.psf_models import MoffatModel
+from lumos.images.psf.models import MoffatModel
 from lumos.images.stamps import cut_stamps
 from lumos.profiles import Shapes, render
 from lumos.profiles.reference import render_galsim

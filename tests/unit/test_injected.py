@@ -15,7 +15,7 @@ from lumos.background.noise import ExposureNoise
 from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosDataError
 from lumos.images.exposure import Exposure
-from lumos.images.psf_models import MoffatModel
+from lumos.images.psf.models import MoffatModel
 from lumos.nets.model import FluxModel, ModelConfig
 from lumos.photometry.ccd import Ccd
 from lumos.photometry.objects import place_objects

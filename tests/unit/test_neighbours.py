@@ -9,7 +9,7 @@ from fits_files import wcs_cards
 from lumos.catalogs.parent import ParentCatalog
 from lumos.flags import Flag
 from lumos.images.exposure import Exposure
-from lumos.images.psf_models import MoffatModel
+from lumos.images.psf.models import MoffatModel
 from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.neighbours import has_neighbour
 from lumos.photometry.objects import PlacedObjects, place_objects

@@ -24,7 +24,7 @@ from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.estimators import Measurement, NoiseShare, elliptical_overlap
 from lumos.images.exposure import Exposure
-from lumos.images.psf_models import MoffatModel
+from lumos.images.psf.models import MoffatModel
 from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.settings import MeasureSettings
 

@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.images import MoffatModel, StampModel, image_fwhm, load_psfex, load_stamp_psf, read_psf_table
-from lumos.images.psf_table import TableRow
+from lumos.images.psf.table import TableRow
 from lumos.psfs import MoffatPsf, PixelPsf
 
 SHAPE = (4096, 2048)

@@ -18,7 +18,7 @@ from lumos.errors import LumosConfigError, LumosDataError, LumosShapeError, Lumo
 from lumos.estimators import ESTIMATORS
 from lumos.flags import MaskPlane
 from lumos.images.exposure import Exposure
-from lumos.images.psf_models import MoffatModel, image_fwhm
+from lumos.images.psf.models import MoffatModel, image_fwhm
 from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.settings import MeasureSettings
 from lumos.pools.pool import BackgroundPool

@@ -7,7 +7,7 @@ from pathlib import Path
 from astropy.wcs import WCS
 
 from lumos.conventions import AnyArray, Float32Array
-from lumos.images.psf_models import PsfModel
+from lumos.images.psf.models import PsfModel
 
 __all__ = ["Exposure"]
 

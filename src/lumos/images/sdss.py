@@ -14,7 +14,7 @@ from lumos.conventions import Float32Array, FloatArray
 from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane
 from lumos.images.fitsfile import fits_context, open_fits
-from lumos.images.psf_models import image_fwhm
+from lumos.images.psf.models import image_fwhm
 from lumos.images.scatter import clipped_scatter
 from lumos.psfs import PixelPsf
 

@@ -9,7 +9,7 @@ from lumos.catalogs.schema import Column, measure_schema, to_arrow
 from lumos.conventions import AnyArray, BoolArray, FloatArray
 from lumos.estimators import Estimator, Measurement
 from lumos.flags import NAN_FLUX, Flag
-from lumos.images.psf_models import fwhm_on_pixels
+from lumos.images.psf.models import fwhm_on_pixels
 from lumos.pdf import GaussianMixture, TruncatedMixture
 from lumos.photometry.ccd import Ccd
 from lumos.photometry.network import model_facts

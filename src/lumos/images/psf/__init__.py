@@ -1,0 +1,1 @@
+"""PSF models of exposures and the files that hold them."""
