@@ -14,7 +14,8 @@ from lumos.estimators.aperture import aperture
 from lumos.estimators.base import Ellipses, StampBatch
 from lumos.profiles import Shapes, render
 from lumos.psfs import MoffatPsf
-from lumos.simulate.population import load_instrument, load_population
+from lumos.simulate.instrument import load_instrument
+from lumos.simulate.population import load_population
 from lumos.spectra.sed import PAUCAM_PASSBANDS
 
 pytestmark = pytest.mark.science

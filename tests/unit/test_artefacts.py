@@ -5,16 +5,14 @@ import pytest
 
 from lumos.flags import MaskPlane
 from lumos.simulate.artefacts import (
-    add_cosmic_rays,
-    add_defects,
     crosstalk_ghosts,
     resample,
     resampled_psf,
     satellite_trail,
-    saturate,
     scattered_light,
     sky_shape,
 )
+from lumos.simulate.pixels import add_cosmic_rays, add_defects, saturate
 
 
 def blank(shape=(100, 80), level=0.0):

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError, one_line
 from lumos.files import list_changes, read_json, whole_file, write_atomic, write_json
 from lumos.flags import Flag, has_flag
-from lumos.runs.outputs import lock_file, lock_folder, locked
+from lumos.runs.locks import lock_file, lock_folder, locked
 from lumos.surveys import find_exposures, load_survey
 
 

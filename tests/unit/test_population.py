@@ -6,7 +6,8 @@ from scipy.stats import gengamma, kstest
 
 from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.errors import LumosValueError
-from lumos.simulate.population import PIVOT_MAG, load_instrument, load_population
+from lumos.simulate.instrument import load_instrument
+from lumos.simulate.population import PIVOT_MAG, load_population
 from lumos.spectra.sed import LINE_WAVELENGTHS, PAUCAM_PASSBANDS, REFERENCE_PASSBAND, Passband, continuum_basis
 
 NARROW = list(PAUCAM_PASSBANDS.values())

@@ -23,7 +23,8 @@ from lumos.nets.model import FluxModel
 from lumos.photometry.ccd import Ccd
 from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.photometry.objects import PlacedObjects
-from lumos.runs.outputs import check_settings, lock_folder, locked, settle_settings
+from lumos.runs.locks import lock_folder, locked
+from lumos.runs.outputs import check_settings, settle_settings
 from lumos.simulate.draws import FluxProposal
 from lumos.training.data import LabelledInputs
 

@@ -30,7 +30,8 @@ from lumos.files import check_parquet_name, file_sha256, write_json
 from lumos.flags import Flag
 from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.runs.driver import LocalDriver, Work
-from lumos.runs.outputs import describe_changes, finished_table, lock_file, locked
+from lumos.runs.locks import lock_file, locked
+from lumos.runs.outputs import describe_changes, finished_table
 from lumos.runs.shards import check_shards, shard_paths
 
 __all__ = ["CoaddReport", "coadd_run"]

@@ -17,7 +17,7 @@ from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.images.wcs import unit_vectors
 from lumos.photometry.settings import CatalogColumns
-from lumos.runs.outputs import lock_file, locked
+from lumos.runs.locks import lock_file, locked
 
 __all__ = ["SkyLevels", "make_sky", "sky_catalog", "sky_levels"]
 

@@ -23,7 +23,8 @@ from lumos.images.reader import read_exposure
 from lumos.images.stamps import cut_stamps
 from lumos.pools.settings import BackgroundSettings
 from lumos.pools.writer import METADATA, NewStamps, PoolWriter
-from lumos.runs.outputs import describe_changes, lock_folder
+from lumos.runs.locks import lock_folder
+from lumos.runs.outputs import describe_changes
 from lumos.surveys import Survey
 
 __all__ = ["BackgroundReport", "make_backgrounds"]

@@ -21,7 +21,7 @@ from lumos.conventions import AnyArray, Float32Array, FloatArray
 from lumos.errors import LumosConfigError, LumosShapeError, LumosValueError
 from lumos.files import read_text, whole_file, write_atomic, write_json
 from lumos.psfs import MoffatPsf, Psf
-from lumos.runs.outputs import own_files
+from lumos.runs.locks import own_files
 
 __all__ = ["ARRAYS", "FORMAT", "INDEX", "INDEX_SCHEMA", "METADATA", "NewStamps", "PoolWriter"]
 

@@ -12,7 +12,8 @@ from typing import Any
 from lumos import __version__
 from lumos.errors import LumosDataError
 from lumos.files import file_sha256, file_stamp, read_json, write_json
-from lumos.runs.outputs import lock_folder, settle_settings
+from lumos.runs.locks import lock_folder
+from lumos.runs.outputs import settle_settings
 
 __all__ = ["MANIFEST", "Entry", "RunFolder", "begin_folder", "read_manifest"]
 

@@ -1,186 +1,25 @@
-"""Output folders: locks, so that two commands never write into one at once, and the settings they were made with."""
+"""What output folders and tables were made from: written, compared, and named where it differs."""
 
-import fcntl
 import json
-import logging
-import os
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import wraps
-from inspect import signature
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from lumos.config import read_yaml
-from lumos.errors import LumosConfigError, LumosError
-from lumos.files import UNFINISHED, list_changes, name_code, write_atomic
+from lumos.errors import LumosConfigError
+from lumos.files import list_changes, write_atomic
+from lumos.runs.locks import own_files
 
-__all__ = [
-    "check_settings",
-    "describe_changes",
-    "finished_table",
-    "lock_file",
-    "lock_folder",
-    "locked",
-    "own_files",
-    "settle_settings",
-]
+__all__ = ["check_settings", "describe_changes", "finished_table", "settle_settings"]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 
-logger = logging.getLogger(__name__)
-
-#: Name of the lock of a folder.
-_LOCK = f"{UNFINISHED}lock"
 _SETTINGS = "settings.yaml"
 #: Most changes of settings that a message names.
 _MOST_NAMED = 4
-
-
-@contextmanager
-def lock_folder(folder: Path, *below: str) -> Iterator[None]:
-    """Keep other processes from writing into a folder, and remove what a killed one left unfinished.
-
-    Parameters
-    ----------
-    folder : Path
-        Output folder; made if needed, and removed at the end if it was made here and is still empty.
-    *below : str
-        Folders in it that are cleared of unfinished files too.
-
-    Yields
-    ------
-    None
-        While the lock is held.
-
-    Raises
-    ------
-    LumosError
-        If another process writes into the folder.
-
-    Notes
-    -----
-    The lock dies with its process. On file systems without locks there is a warning instead; over NFS locks between
-    machines work as far as the server supports them.
-    """
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _lock(folder / _LOCK, folder):
-            for place in (folder, *(folder / name for name in below)):
-                _clear(place, f"{UNFINISHED}*.part")
-            yield
-    finally:
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
-
-
-@contextmanager
-def lock_file(path: Path) -> Iterator[None]:
-    """Keep other processes from making an output file, and remove what a killed one left unfinished.
-
-    Parameters
-    ----------
-    path : Path
-        Output file; its folder is made if needed.
-
-    Yields
-    ------
-    None
-        While the lock is held, see :func:`lock_folder`.
-
-    Raises
-    ------
-    LumosError
-        If another process makes the same file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path.with_name(f"{_LOCK}-{name_code(path)}"), path):
-        _clear(path.parent, f"{UNFINISHED}{name_code(path)}-*.part")
-        yield
-
-
-def _clear(folder: Path, pattern: str) -> None:
-    for leftover in folder.glob(pattern):
-        leftover.unlink(missing_ok=True)
-
-
-@contextmanager
-def _lock(path: Path, what: Path) -> Iterator[None]:
-    """Hold a lock file; it is removed at the end, and one that a killed process left does not block."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            text = f"{what}: another lumos command writes here ({holder or 'it does not say which'})"
-            raise LumosError(f"{text}; wait for its end or give another --out") from error
-        except OSError as error:
-            logger.warning("%s: no locks here (%s), run one command at a time", what, error.strerror)
-            break
-        # Whoever held it before may have removed the file that was just opened.
-        with suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(descriptor).st_ino:
-                break
-        os.close(descriptor)
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def locked(lock: Callable[[Path], AbstractContextManager[None]]) -> Callable[[Function], Function]:
-    """Make a function hold the lock of its argument ``out`` while it runs.
-
-    Parameters
-    ----------
-    lock : callable
-        :func:`lock_folder` or :func:`lock_file`.
-
-    Returns
-    -------
-    callable
-        Decorator.
-    """
-
-    def decorate(function: Function) -> Function:
-        parameters = signature(function)
-
-        @wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            with lock(parameters.bind(*args, **kwargs).arguments["out"]):
-                return function(*args, **kwargs)
-
-        return cast("Function", run)
-
-    return decorate
-
-
-def own_files(folder: Path) -> list[Path]:
-    """List what a folder holds beside locks and unfinished files.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-
-    Returns
-    -------
-    list of Path
-        Empty too where there is no such folder.
-    """
-    return [path for path in folder.glob("*") if not path.name.startswith(UNFINISHED)]
 
 
 def settle_settings(

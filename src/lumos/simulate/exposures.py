@@ -18,21 +18,13 @@ from lumos.errors import LumosError, WorkerDiedError
 from lumos.files import file_sha256, whole_file
 from lumos.runs.driver import LocalDriver, Work
 from lumos.runs.folder import Entry, begin_folder
-from lumos.simulate.artefacts import (
-    Mask,
-    add_cosmic_rays,
-    add_defects,
-    crosstalk_ghosts,
-    resample,
-    satellite_trail,
-    saturate,
-    scattered_light,
-    sky_shape,
-)
+from lumos.simulate.artefacts import Mask, crosstalk_ghosts, resample, satellite_trail, scattered_light, sky_shape
 from lumos.simulate.field import Field, draw_field, field_light
-from lumos.simulate.plan import PlannedExposure, detector_wcs, plan_exposures, random_stream
+from lumos.simulate.headers import image_header, primary_header
+from lumos.simulate.pixels import add_cosmic_rays, add_defects, saturate
+from lumos.simulate.plan import PlannedExposure, plan_exposures, random_stream
 from lumos.simulate.settings import SurveySimulation
-from lumos.simulate.truth import header_zeropoint, write_tables
+from lumos.simulate.truth import write_tables
 from lumos.threads import one_thread
 
 __all__ = ["KnownExposure", "SimulationReport", "expose", "expose_known", "simulate_survey"]
@@ -154,10 +146,10 @@ def _make(settings: SurveySimulation, task: tuple[PlannedExposure, Path]) -> Ent
     """Make one exposure and write it, whole or not at all; return its entry of the manifest."""
     exposure, path = task
     field = draw_field(settings, exposure)
-    hdus = fits.HDUList([fits.PrimaryHDU(header=_primary_header(exposure))])
+    hdus = fits.HDUList([fits.PrimaryHDU(header=primary_header(exposure))])
     for detector in range(settings.camera.detectors):
         image, mask = expose(settings, exposure, detector, field)
-        header = _image_header(settings, exposure, detector)
+        header = image_header(settings, exposure, detector)
         hdus.append(fits.ImageHDU(image, header, name="SCI", ver=detector + 1))
         hdus.append(fits.ImageHDU(mask, name="MASK", ver=detector + 1))
     for hdu in hdus:
@@ -277,41 +269,3 @@ def _scattered_light_stream(
 
 def _defects_stream(settings: SurveySimulation, exposure: PlannedExposure, detector: int) -> np.random.Generator:
     return random_stream(settings.seed, "defects", exposure.field, detector)
-
-
-def _primary_header(exposure: PlannedExposure) -> fits.Header:
-    header = fits.Header()
-    header["EXPID"] = exposure.exposure_id
-    header["FILTER"] = exposure.band
-    header["EXPTIME"] = (exposure.exposure_time, "seconds")
-    header["DATE-OBS"] = exposure.day.isoformat()
-    if exposure.state:
-        header["CAMSTATE"] = exposure.state
-    header["MASKTYPE"] = ("LUMOS", "MASK holds the canonical planes")
-    return header
-
-
-def _per_second(settings: SurveySimulation) -> str:
-    return " per second" if settings.survey == "paucam" else ""
-
-
-def _image_header(settings: SurveySimulation, exposure: PlannedExposure, detector: int) -> fits.Header:
-    header = detector_wcs(settings, exposure, detector).to_header()
-    fwhm, beta = exposure.image_psf
-    for key, value, text in (
-        ("FILTER", exposure.band, ""),
-        ("EXPTIME", exposure.exposure_time, "seconds"),
-        ("CCDNUM", detector + 1, "detector"),
-        ("DETECTOR", str(detector + 1), "detector"),
-        ("GAIN", exposure.gain, "electrons per image unit"),
-        ("RDNOISE", exposure.read_noise, "electrons per pixel"),
-        ("ZEROPT", header_zeropoint(settings, exposure), "AB mag of 1 image unit" + _per_second(settings)),
-        ("ZPERR", exposure.zeropoint_err, "its error"),
-        ("PSF_FWHM", fwhm, "arcsec, Moffat, at the centre"),
-        ("PSFBETA", beta, "Moffat exponent"),
-        ("PSFPIXEL", False, "the Moffat is that before the pixel's response"),
-        # A full pixel is exactly at this level, rounded as the pixels are.
-        ("SATURATE", float(np.float32(exposure.saturation / exposure.gain)), "image units"),
-    ):
-        header[key] = (value, text)
-    return header

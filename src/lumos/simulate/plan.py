@@ -18,7 +18,7 @@ from lumos.conventions import FloatArray
 from lumos.errors import LumosConfigError, LumosValueError
 from lumos.psfs import MoffatPsf
 from lumos.simulate.artefacts import resampled_psf
-from lumos.simulate.population import load_instrument
+from lumos.simulate.instrument import load_instrument
 from lumos.simulate.settings import SurveySimulation
 from lumos.spectra.sed import PAUCAM_PASSBANDS, Passband
 from lumos.surveys import load_survey

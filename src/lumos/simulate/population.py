@@ -18,15 +18,7 @@ from lumos.errors import LumosValueError
 from lumos.rows import SHARED, Rowwise
 from lumos.spectra.sed import REFERENCE_PASSBAND, Passband, SedFamily
 
-__all__ = [
-    "PIVOT_MAG",
-    "Galaxies",
-    "InstrumentNoise",
-    "Morphology",
-    "Population",
-    "load_instrument",
-    "load_population",
-]
+__all__ = ["PIVOT_MAG", "Galaxies", "Morphology", "Population", "load_population", "read_shipped"]
 
 #: Magnitude at which the parameters' intercepts are stated.
 PIVOT_MAG = 21.5
@@ -289,71 +281,6 @@ class Population:
         return np.asarray(np.where(z > _MAX_REDSHIFT, _MAX_REDSHIFT**2 / z, z))
 
 
-@dataclass(frozen=True)
-class InstrumentNoise:
-    """Sky, throughput and detector of a camera with one smooth curve over wavelength for each.
-
-    Parameters
-    ----------
-    zeropoint_peak : float
-        AB magnitude of 1 e⁻/s at ``peak_wavelength``.
-    peak_wavelength : float
-        Wavelength of the highest throughput, nm.
-    zeropoint_loss : float
-        Magnitudes lost 200 nm from the peak, growing with the square of the distance.
-    sky_brightness : float
-        AB magnitude per square arcsec at 685 nm, scattered light included.
-    sky_slope : float
-        Change of the sky's magnitude per nm, negative: the sky is brighter in the red.
-    gain : float
-        Electrons per image unit.
-    read_noise : float
-        Electrons per pixel.
-    pixel_scale : float
-        Arcsec per pixel.
-    """
-
-    zeropoint_peak: float
-    peak_wavelength: float
-    zeropoint_loss: float
-    sky_brightness: float
-    sky_slope: float
-    gain: float
-    read_noise: float
-    pixel_scale: float
-
-    def zeropoint(self, wavelength: float) -> float:
-        """Return the AB magnitude of 1 e⁻/s in a band.
-
-        Parameters
-        ----------
-        wavelength : float
-            Centre of the band, nm.
-
-        Returns
-        -------
-        float
-            Magnitude.
-        """
-        return self.zeropoint_peak - self.zeropoint_loss * ((wavelength - self.peak_wavelength) / 200.0) ** 2
-
-    def sky_rate(self, wavelength: float) -> float:
-        """Return the sky's level in a band.
-
-        Parameters
-        ----------
-        wavelength : float
-            Centre of the band, nm.
-
-        Returns
-        -------
-        float
-            Electrons per second and pixel.
-        """
-        magnitude = self.sky_brightness + self.sky_slope * (wavelength - 685.0)
-        return float(self.pixel_scale**2 * 10 ** (0.4 * (self.zeropoint(wavelength) - magnitude)))
-
-
 def load_population() -> Population:
     """Return the population fitted to COSMOS and PAUS galaxies.
 
@@ -362,7 +289,7 @@ def load_population() -> Population:
     Population
         With the shipped parameters.
     """
-    content = _shipped("population")
+    content = read_shipped("population")
     discs, spheroids = (Morphology(**_arrays(content[name])) for name in ("discs", "spheroids"))
     return Population(
         count_slope=content["count_slope"],
@@ -374,18 +301,19 @@ def load_population() -> Population:
     )
 
 
-def load_instrument() -> InstrumentNoise:
-    """Return the noise model of a PAUCam-like camera.
+def read_shipped(key: str) -> dict[str, Any]:
+    """Read one part of ``population.yaml``.
+
+    Parameters
+    ----------
+    key : str
+        Its name.
 
     Returns
     -------
-    InstrumentNoise
-        Tied to the errors of one real NB685 exposure; the variation with wavelength is ours.
+    dict
+        Plain data.
     """
-    return InstrumentNoise(**_shipped("instrument"))
-
-
-def _shipped(key: str) -> dict[str, Any]:
     text = resources.files("lumos.simulate").joinpath("population.yaml").read_text(encoding="utf-8")
     return dict(parse_yaml(text, "population.yaml")[key])
 

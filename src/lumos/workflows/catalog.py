@@ -20,7 +20,8 @@ from lumos.images.exposure import Exposure
 from lumos.images.reader import list_detectors, read_exposure
 from lumos.images.wcs import unit_vectors
 from lumos.report.pictures import draw_catalog
-from lumos.runs.outputs import finished_table, lock_file, locked
+from lumos.runs.locks import lock_file, locked
+from lumos.runs.outputs import finished_table
 from lumos.sources.completeness import measure_completeness
 from lumos.sources.settings import CatalogSettings
 from lumos.sources.shapes import DetectedCatalog, make_parent_catalog

@@ -17,7 +17,7 @@ from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
 from lumos.psfs import MoffatPsf
 from lumos.report.pictures import draw_psf
-from lumos.runs.outputs import lock_folder, locked
+from lumos.runs.locks import lock_folder, locked
 from lumos.sources.settings import PsfSettings
 from lumos.sources.stars import StarPsf, fit_star_psf
 from lumos.surveys import Survey

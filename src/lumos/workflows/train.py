@@ -10,7 +10,7 @@ from lumos.pools.cut import make_backgrounds
 from lumos.pools.pool import BackgroundPool
 from lumos.pools.settings import BackgroundSettings
 from lumos.report.training import draw_learning
-from lumos.runs.outputs import lock_folder, locked
+from lumos.runs.locks import lock_folder, locked
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
