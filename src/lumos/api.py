@@ -139,14 +139,14 @@ def measure(
     if model is not None:
         changes["model"] = str(model)
     if estimators is not None:
-        changes["estimators"] = estimators.split(",") if isinstance(estimators, str) else estimators
+        changes["estimators"] = estimators.replace(" ", "").split(",") if isinstance(estimators, str) else estimators
     options = give_settings(MeasureSettings, "measure", settings, changes)
     if out is not None:
         files, folder = give_paths(images, how), None if psf is None else give_path("psf, where out is given", psf)
         parent = give_path("catalog, where out is given", catalog)
         run = give_path("out", out)
         report = measure_run(files, parent, run, how, options, psf_dir=folder, workers=workers)
-        refuse_all(report.failed, len(files))
+        refuse_all(report.failed, all_failed=len(report.failed) == len(files))
         return FluxTable(read_run(run).table, run, report.failed)
     if workers != 1:
         raise LumosValueError("workers", workers, "1 where no out is given")
@@ -159,7 +159,7 @@ def measure(
     for name, tables in found.items():
         if not any(table.num_rows for table in tables):
             logger.warning("%s: no object of the catalogue lies on this exposure", name)
-    refuse_all(failed, len(sources))
+    refuse_all(failed, all_failed=len(failed) == len(sources))
     return FluxTable(join_tables([table for tables in found.values() for table in tables]), failed=failed)
 
 
@@ -242,12 +242,9 @@ def coadd(
         If an argument is no path, as a table in memory.
     """
     options = give_settings(CoaddSettings, "coadd", settings, changes)
-    given = list(runs) if isinstance(runs, list | tuple) else [runs]
-    folders = [give_run("runs", run) for run in given]
-    given_tables = {"catalog": catalog, "zeropoints": zeropoints, "reference": reference}
-    tables: dict[str, Any] = {
-        what: None if table is None else give_path(what, table) for what, table in given_tables.items()
-    }
+    folders = [give_run("runs", run) for run in (runs if isinstance(runs, list | tuple) else [runs])]
+    given = {"catalog": catalog, "zeropoints": zeropoints, "reference": reference}
+    tables: dict[str, Any] = {what: give_path(what, one) for what, one in given.items() if one is not None}
     empty = None if sky is None else give_run("sky", sky)
     with TemporaryDirectory() as temporary:
         path = Path(temporary) / "coadd.parquet" if out is None else give_path("out", out)
@@ -400,5 +397,5 @@ def psf(
     with one_thread():
         found, failed = work_through(sources, fit, by_ccd=True)
     rows = [row for some in found.values() for row in some]
-    refuse_all(failed, len(failed) if not rows else len(failed) + 1)
+    refuse_all(failed, all_failed=not rows)
     return to_qtable(pa.Table.from_pylist(rows), _PSF_UNITS)

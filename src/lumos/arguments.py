@@ -312,7 +312,7 @@ def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     """Return nested settings with some changed."""
     merged = dict(content)
     for key, value in changes.items():
-        nested = isinstance(value, Mapping) and key != "columns" and isinstance(merged.get(key), Mapping)
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merged(merged[key], value) if nested else value
     return merged
 
@@ -360,22 +360,22 @@ def work_through(
     return results, failed
 
 
-def refuse_all(failed: Mapping[str, str], n: int) -> None:
+def refuse_all(failed: Mapping[str, str], *, all_failed: bool) -> None:
     """Refuse a call of which nothing is left; what failed of another is logged.
 
     Parameters
     ----------
     failed : mapping
         Reason by file.
-    n : int
-        Number of files.
+    all_failed : bool
+        Whether nothing is left.
 
     Raises
     ------
     LumosError
         If all failed; the first reasons are named.
     """
-    if len(failed) < n:
+    if not all_failed:
         for reason in failed.values():
             logger.warning("failed: %s", reason)
         return

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,9 +193,10 @@ class FluxTable:
             If pandas is not installed.
         """
         try:
-            return self.table.to_pandas()
+            import_module("pandas")
         except ModuleNotFoundError as error:
             raise LumosError("to_pandas needs pandas: pip install pandas") from error
+        return self.table.to_pandas()
 
     def _refuse_unknown(self, name: object) -> None:
         if name not in self.table.column_names:

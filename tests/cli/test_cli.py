@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -369,22 +371,44 @@ def test_demo(monkeypatch, capsys, tmp_path):
     code, again, _ = lumos(monkeypatch, capsys, "demo", "--out", tmp_path / "demo")
     assert code == 0
     assert again == out
-    run_recipes(monkeypatch, tmp_path)
-
-
-def run_recipes(monkeypatch, folder):
-    """Run the blocks of Python of the recipes one after the other, beside the demonstration that they use."""
-    recipes = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", recipes, re.DOTALL)
-    assert len(blocks) == recipes.count("\n## ") - 1  # the last is a block of YAML
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    run_recipes(tmp_path)
+    run_readme_and_api(tmp_path)
+
+
+def run_blocks(page):
+    """Run the blocks of Python of a page one after the other, beside the demonstration that they use."""
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
     names = {}
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     for block in blocks:
-        exec(compile(block, "recipes.md", "exec"), names)
+        exec(compile(block, page, "exec"), names)
+    plt.close("all")
+    return text, blocks, names
+
+
+def run_readme_and_api(folder):
+    names = run_blocks("README.md")[2]
+    assert (folder / "flux_pdf.png").read_bytes()[1:4] == b"PNG"
+    assert 0 < names["minus"][names["row"]] < names["plus"][names["row"]] < 0.2
+    names = run_blocks("docs/api.md")[2]
+    # The image in memory, without its file's header, is near what the header says.
+    run = read_shards(folder / "demo" / "run", ["object_id", "exposure_id", "optimal_flux", "optimal_flux_err"])
+    here = run.filter(pc.equal(run["exposure_id"], "NB785_before_001"))
+    table = names["table"]
+    assert table["object_id"].tolist() == here["object_id"].to_pylist()
+    pull = (table["optimal_flux"] - here["optimal_flux"].to_numpy()) / here["optimal_flux_err"].to_numpy()
+    assert abs(np.nanmedian(pull)) < 0.1
+    assert len(names["good"]) == len(names["draws"]) > 100
+
+
+def run_recipes(folder):
+    recipes, blocks, names = run_blocks("docs/recipes.md")
+    assert len(blocks) == recipes.count("\n## ") - 1  # the last is a block of YAML
     assert (folder / "pdf.png").read_bytes()[1:4] == b"PNG"
     assert str(QTable.read(folder / "coadd.vot")["flux"].unit) == "nJy"
-    assert names["faint"][names["row"]] > names["magnitude"][names["row"]] > names["bright"][names["row"]]
+    assert names["plus"][names["row"]] > names["minus"][names["row"]] > 0
     assert (names["limit"] > names["pdf"].quantile([[0.5]])[:, 0])[np.isfinite(names["limit"])].all()
     yaml_blocks = re.findall(r"```yaml\n(.*?)```", recipes, re.DOTALL)
     assert Settings.model_validate(yaml.safe_load(yaml_blocks[0])).measure.catalog.radius == "circularised"

@@ -199,8 +199,7 @@ def put_psf(exposure: Exposure, psf: object, survey: Survey) -> Exposure:
 def _psf_at_hand(exposure: Exposure, psf: object, survey: Survey) -> FoundPsf:
     jacobian = _jacobian(exposure.wcs, exposure.shape)
     if isinstance(psf, Table):
-        columns = {column: psf[column].tolist() for column in psf.colnames}
-        rows, ccd = psf_rows(columns, Path("psf")), (exposure.exposure_id, exposure.detector)
+        rows, ccd = psf_rows(_psf_columns(psf), Path("psf")), (exposure.exposure_id, exposure.detector)
         return psf_from_rows(survey, ccd, rows, Path("psf"), jacobian)
     if hasattr(psf, "fwhm_at") and hasattr(psf, "at"):
         return FoundPsf(cast("PsfModel", psf), "given")
@@ -221,6 +220,19 @@ def _psf_at_hand(exposure: Exposure, psf: object, survey: Survey) -> FoundPsf:
     beta = survey.psf.beta
     model = round_moffat(exposure.path, fwhm / scale, beta, jacobian, on_pixels=True, beta_on_pixels=False)
     return FoundPsf(model, f"FWHM on pixels, given, Moffat beta {beta:g}")
+
+
+def _psf_columns(table: Table) -> dict[str, list[Any]]:
+    """Return the columns of a table of PSFs, the FWHM in arcsec."""
+    # Columns of quantities become plain columns with a unit.
+    plain = Table(table)
+    for name in plain.colnames:
+        unit = plain[name].unit
+        if name == "fwhm_arcsec" and unit is not None:
+            if not unit.is_equivalent(units.arcsec):
+                raise LumosDataError(f"psf: column {name!r} is in {str(unit)!r}, allowed: arcsec or another angle")
+            plain[name] = plain[name] * unit.to(units.arcsec)
+    return {name: plain[name].tolist() for name in plain.colnames}
 
 
 def _header(meta: Any, survey: Survey, name: str) -> Header:  # noqa: ANN401
@@ -341,8 +353,7 @@ def _variance(
     of_image = image.unit if image.unit is not None else units.dimensionless_unscaled
     wanted = of_image ** {"rms": 1, "variance": 2, "ivar": -2}[kind]
     own = wanted if uncertainty.unit is None else uncertainty.unit
-    if not own.is_equivalent(wanted):
-        raise LumosDataError(f"{name}: uncertainty is in {str(own)!r}, allowed: {str(wanted)!r}")
+    # Astropy has refused a unit that measures something else.
     if own != wanted:
         values = values * own.to(wanted)
     with np.errstate(over="ignore", invalid="ignore"):
