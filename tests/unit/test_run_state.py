@@ -167,7 +167,7 @@ def test_settings_that_measured_nothing_do_not_block_the_next_try(tmp_path, rng)
 def test_differing_settings_are_named(tmp_path, rng):
     path = write_exposure(tmp_path / "a.fits", rng)
     run(tmp_path, [path], OBJECTS, settings=FAST)
-    other = FAST.model_copy(update={"model": "generic", "stamp_size": 80})
+    other = FAST.model_copy(update={"model": "generic", "max_stamp_size": 480})
     with pytest.raises(LumosConfigError) as caught:
         run(tmp_path, [path], OBJECTS, settings=other, survey="vircam")
     text = str(caught.value)
@@ -176,7 +176,7 @@ def test_differing_settings_are_named(tmp_path, rng):
     with pytest.raises(LumosConfigError) as caught:
         run(tmp_path, [path], OBJECTS, settings=other)
     text = str(caught.value)
-    assert "(model: none -> generic, measure.model: null -> generic, measure.stamp_size: 60 -> 80); give" in text
+    assert "(model: none -> generic, measure.model: null -> generic, measure.max_stamp_size: 240 -> 480); give" in text
 
 
 def test_settings_of_another_command_are_not_replaced(tmp_path, rng):

@@ -12,6 +12,7 @@ from background_pools import flat_pool, new_stamps, write_pool
 from fits_files import wcs_cards
 from scipy.integrate import quad
 
+from lumos.background.geometry import StampGeometry
 from lumos.background.settings import NoiseSettings
 from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosConfigError, LumosDataError, LumosShapeError, LumosValueError
@@ -418,10 +419,10 @@ def test_bad_calls_are_refused(tmp_path, rng):
         simulate_stamps(backgrounds, truth, np.ones(3), rng)
     with pytest.raises(LumosShapeError, match="galaxies for the background stamps"):
         simulate_stamps(backgrounds, draw_profiles(rng, 3), np.ones(3), rng)
-    with pytest.raises(LumosDataError, match="side 96 px; stamp of 60 px and annulus of 50 px need 102"):
-        simulate_stamps(backgrounds, truth, np.ones(4), rng, annulus=(30.0, 50.0))
-    with pytest.raises(LumosDataError, match="side 96 px; stamp of 100 px"):
-        simulate_stamps(backgrounds, truth, np.ones(4), rng, stamp_size=100)
+    with pytest.raises(LumosDataError, match="side 96 px; stamps of 60 px with an annulus of 30 to 50 px need 102"):
+        simulate_stamps(backgrounds, truth, np.ones(4), rng, geometry=StampGeometry(outer=50.0))
+    with pytest.raises(LumosDataError, match="side 96 px; stamps of 100 px with an annulus of 30 to 45 px need 100"):
+        simulate_stamps(backgrounds, truth, np.ones(4), rng, geometry=StampGeometry(100))
     wide = flat_pool(tmp_path / "wide", rng, 4, psf_fwhm=31.0)
     with pytest.raises(LumosDataError, match="PSF of FWHM 31 px, allowed: up to half of the stamp's side, 60 px"):
         simulate_stamps(wide.take(np.arange(4)), truth, np.ones(4), rng)
@@ -459,7 +460,13 @@ def test_a_simulator_refuses_at_the_door(tmp_path, rng):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"flux_clip": (5, 5)}, {"flux_clip": (-1, 5)}, {"annulus_inner": 50}, {"proposal": {"low": 1, "high": 0}}]
+    "bad",
+    [
+        {"flux_clip": (5, 5)},
+        {"flux_clip": (-1, 5)},
+        {"annulus_inner": 50},
+        {"proposal": {"low": 1, "high": 0}},
+    ],
 )
 def test_settings_that_do_not_fit(bad):
     with pytest.raises(ValueError, match="must be"):

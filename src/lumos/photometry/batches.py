@@ -59,8 +59,7 @@ def in_handy_units(exposure: Exposure) -> tuple[Exposure, float]:
 
 def _annulus(size: int, settings: MeasureSettings) -> tuple[float, float]:
     """Return the annulus radii for a stamp size: they grow with the stamp."""
-    growth = size / settings.stamp_size
-    return settings.annulus_inner * growth, settings.annulus_outer * growth
+    return settings.geometry.grown(size).annulus
 
 
 def object_noise(exposure: Exposure, objects: PlacedObjects, settings: MeasureSettings) -> ExposureNoise:
@@ -82,7 +81,7 @@ def object_noise(exposure: Exposure, objects: PlacedObjects, settings: MeasureSe
     """
     sizes = np.unique(objects.stamp_size[objects.usable]).tolist()
     larger = {size: size / settings.stamp_size for size in sizes if size != settings.stamp_size}
-    return exposure_noise(exposure, settings.noise, (settings.annulus_inner, settings.annulus_outer), larger)
+    return exposure_noise(exposure, settings.noise, settings.geometry.annulus, larger)
 
 
 def object_batches(objects: PlacedObjects, settings: MeasureSettings) -> Iterator[AnyArray]:

@@ -60,11 +60,14 @@ def estimators_of(settings: MeasureSettings) -> dict[str, Estimator]:
     Raises
     ------
     LumosConfigError
-        If a name is unknown.
+        If a name is unknown, or the model was trained on other stamps.
     """
     for name in settings.estimators:
         if name not in ESTIMATORS:
             raise LumosConfigError(f"unknown estimator {name!r}, allowed: {', '.join(ESTIMATORS)}")
+    model = model_of(settings.model)
+    if model is not None:
+        model.config.check_geometry(settings.geometry)
     fraction = {"aperture": {"fraction": settings.aperture_fraction}}
     return {
         name: partial(ESTIMATORS[name], max_masked=settings.max_masked, **fraction.get(name, {}))
