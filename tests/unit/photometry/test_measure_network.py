@@ -1,0 +1,105 @@
+"""The network among the estimators of `measure`: its columns, units, bands, and stamps of other sizes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.estimator_batches import gaussian_batch
+from lumos.errors import LumosDataError, LumosShapeError
+from lumos.estimators import optimal
+from lumos.nets.checkpoint import save_model
+from lumos.nets.estimator import bin_stamps, network_fluxes
+from lumos.nets.inputs import SideInputs
+from lumos.nets.model import FluxModel, ModelConfig
+from lumos.pdf import GaussianMixture, TruncatedMixture
+from lumos.photometry.network import check_model, model_facts, summarise
+
+SMALL = {"channels": [4, 6, 8], "hidden": 16}
+
+
+def new_model(**changes):
+    torch.manual_seed(6)
+    config = {"name": "small", "architecture": "residual", "kind": "likelihood", "network": SMALL, **changes}
+    return FluxModel.create(ModelConfig(**config))
+
+
+class _Exposure:
+    path, band, state = "a.fits", "r", ""
+    zeropoint, gain, exposure_time = 27.0, float("nan"), 100.0
+
+
+def test_a_model_for_other_bands_is_refused():
+    model = new_model(bands=("NB455", "NB465"), states=("before", "after"))
+    with pytest.raises(LumosDataError, match=r"a\.fits: model 'small' does not know band 'r', allowed: NB455, NB465"):
+        check_model(model, _Exposure())
+    check_model(new_model(), _Exposure())
+
+
+def test_what_a_model_needs_of_an_exposure_is_named():
+    exposure = _Exposure()
+    exposure.zeropoint = float("nan")
+    with pytest.raises(LumosDataError, match=r"a\.fits: no zeropoint, which model 'small' needs"):
+        check_model(new_model(network={**SMALL, "reference": True}), exposure)
+    paper = ModelConfig(name="paper", architecture="paper", kind="posterior", bands=("r",), states=("",))
+    with pytest.raises(LumosDataError, match="no gain, which"):
+        check_model(FluxModel.create(paper), _Exposure())
+
+
+@pytest.mark.parametrize("size", [48, 90])
+def test_stamps_of_another_size_are_refused(size):
+    batch, _ = gaussian_batch(4, size=size)
+    with pytest.raises(LumosShapeError, match=f"stamps: got .{size}, {size}.*60 x 60 px or a multiple"):
+        network_fluxes(new_model(), batch, SideInputs())
+
+
+def test_binned_stamps_are_the_same_sky():
+    batch, _ = gaussian_batch(32, size=120, gain=2.0, noise=False)
+    binned = bin_stamps(batch, 2)
+    assert binned.data.shape == (32, 60, 60)
+    assert torch.allclose(binned.data.sum((1, 2)), batch.data.sum((1, 2)), rtol=1e-6)
+    # The centre of light of profile and position move together.
+    pixels = torch.arange(60.0)
+    for axis, place in ((1, binned.x), (2, binned.y)):
+        light = binned.profile.sum(axis)
+        assert torch.allclose((light * pixels).sum(1) / light.sum(1), place, atol=2e-3)
+    fine, coarse = optimal(batch), optimal(binned)
+    assert torch.allclose(fine.flux, coarse.flux, rtol=1e-3)
+    # Larger pixels lose a little of the profile's shape: never less error, and not 10 % more.
+    ratio = coarse.flux_err / fine.flux_err
+    assert (ratio > 0.999).all()
+    assert (ratio < 1.1).all()
+
+
+def test_large_stamps_are_binned():
+    batch, _ = gaussian_batch(8, size=120)
+    fluxes = network_fluxes(new_model(), batch, SideInputs(), np.ones_like)
+    reference = optimal(batch)
+    mean = (fluxes.weights * fluxes.means).sum(1)
+    # An untrained network stays within an error of the optimal flux.
+    assert (np.abs(mean - reference.flux.numpy()) < 2 * reference.flux_err.numpy()).all()
+
+
+def test_summary_is_that_of_the_pdfs():
+    rng = np.random.default_rng(7)
+    weights = rng.dirichlet(np.ones(3), 6)
+    means, stds = rng.normal(2, 3, (6, 3)), rng.uniform(0.5, 2, (6, 3))
+    weights[4] = np.nan
+    is_cut = np.array([True, False, True, False, False, True])
+    found = summarise(weights, means, stds, is_cut)
+    for row in (0, 1, 2, 3, 5):
+        kind = TruncatedMixture if is_cut[row] else GaussianMixture
+        pdf = kind(weights[row : row + 1], means[row : row + 1], stds[row : row + 1])
+        assert found["flux_q16"][row] == pytest.approx(pdf.quantile(0.16)[0])
+        assert found["flux_q84"][row] == pytest.approx(pdf.quantile(0.84)[0])
+        assert found["flux_peak"][row] == pytest.approx(pdf.peak()[0])
+    assert all(np.isnan(values[4]) for values in found.values())
+
+
+def test_saved_model_knows_its_facts(tmp_path):
+    save_model(new_model(cut_from=20.5), tmp_path / "small", "# small\n")
+    facts = model_facts(str(tmp_path / "small"))
+    stored = json.loads((tmp_path / "small" / "config.json").read_text())
+    assert facts == {"name": "small", "kind": "likelihood", "sha256": stored["sha256"], "cut_from": 20.5}
+    assert model_facts(None) is None
