@@ -20,6 +20,7 @@ from photutils.aperture import CircularAnnulus, EllipticalAperture
 from scipy.optimize import minimize
 
 from lumos.background.annulus import annulus_background
+from lumos.background.geometry import STANDARD_GEOMETRY
 from lumos.estimators import ESTIMATORS, Ellipses, StampBatch
 
 STAMP = 60
@@ -123,7 +124,7 @@ def main() -> None:
         f"{platform.machine()}, {os.cpu_count()} cores, 1 thread; torch {torch.__version__}; {n} stamps of {STAMP} px"
     )
     ours = {name: best_time(lambda e=estimator: e(batch), n) for name, estimator in ESTIMATORS.items()}
-    ours["annulus"] = best_time(lambda: annulus_background(large, good, centre, centre), n)
+    ours["annulus"] = best_time(lambda: annulus_background(large, good, centre, centre, *STANDARD_GEOMETRY.annulus), n)
     others = {
         "aperture": {
             "sep": best_time(lambda: sep_apertures(batch), n),

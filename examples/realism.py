@@ -6,7 +6,7 @@ population nobody knows, they have the catalogue's shapes and the measured fluxe
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from twins import CLEAN, SNR
 
+from lumos.background.geometry import STANDARD_GEOMETRY
 from lumos.catalogs.parent import ParentCatalog, read_parent
 from lumos.flags import Flag
 from lumos.images import cut_stamps, read_exposure
@@ -105,7 +106,7 @@ def draw(
     rows, flux = rows[fit], flux[fit]
     real = cut_stamps(exposure.data, objects.x[rows], objects.y[rows], SIZE)
     backgrounds = BackgroundPool.open(pool).sample(rng, len(rows))
-    simulated = simulate_stamps(backgrounds, shapes, flux, rng, stamp_size=SIZE)
+    simulated = simulate_stamps(backgrounds, shapes, flux, rng, geometry=replace(STANDARD_GEOMETRY, size=SIZE))
     blocks = tuple(
         x.astype(int) // BLOCK + 100 * (y.astype(int) // BLOCK)
         for x, y in ((objects.x[rows], objects.y[rows]), (backgrounds.ccd_x, backgrounds.ccd_y))

@@ -1,6 +1,5 @@
 """The shipped models on stamps that they were not trained on: true PDFs, no worse than optimal weights, bfloat16."""
 
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -8,9 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from background_pools import new_stamps, write_pool
-
+from helpers.background_pools import new_stamps, write_pool
 from lumos.nets.checkpoint import load_model, shipped_models
 from lumos.pdf import GaussianMixture
 from lumos.pools.pool import BackgroundPool

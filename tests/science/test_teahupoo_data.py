@@ -1,14 +1,13 @@
 """Simulated stamps against GalSim and against their own fluxes, on flat and on real backgrounds."""
 
-import sys
-from pathlib import Path
-
 import galsim
 import numpy as np
 import pytest
 import torch
 from astropy.io import fits
 
+from helpers.background_pools import flat_pool
+from helpers.fits_files import wcs_cards
 from lumos.estimators import ESTIMATORS
 from lumos.estimators.optimal import optimal_flux
 from lumos.pools.cut import make_backgrounds
@@ -24,10 +23,6 @@ from lumos.simulate.stamps import simulate_stamps
 from lumos.sources.settings import PsfSettings
 from lumos.surveys import load_survey
 from lumos.workflows.psf import make_psfs
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from background_pools import flat_pool
-from fits_files import wcs_cards
 
 pytestmark = pytest.mark.science
 

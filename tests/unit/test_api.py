@@ -16,9 +16,9 @@ from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
-from test_measure import SHAPE, catalog_at, write_exposure
 
 import lumos
+from helpers.measured_runs import SHAPE, catalog_at, write_exposure
 from lumos import api, tables
 from lumos.catalogs.parent import parent_table, read_parent, write_parent
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosShapeError, LumosValueError

@@ -78,11 +78,12 @@ def adapt_model(
     LumosError
         If a figure of the injected galaxies becomes worse than is allowed; ``adapt.json`` is written all the same.
     LumosConfigError
-        If there is no such model or run, or ``out`` holds something else.
+        If there is no such model or run, the run's stamps are not those of the model, or ``out`` holds something else.
     LumosDataError
         If the run has no pairs, its catalogue changed, or its exposures are missing or none for the model.
     """
     model, run = load_model(model_name), open_run(run_path)
+    model.config.check_geometry(run.settings.geometry)
     inputs = {
         "model": {"name": model.config.name, "sha256": model.config.sha256},
         "run": {

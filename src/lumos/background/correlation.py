@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from lumos.background.annulus import annulus_background
+from lumos.background.geometry import STANDARD_GEOMETRY
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.estimators.base import Measurement, NoiseShare
@@ -26,8 +27,6 @@ __all__ = ["CorrelatedNoise", "apply_correlation", "measure_correlation", "sourc
 _LOG = logging.getLogger(__name__)
 
 DEFAULT_RADII = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.5, 8.0, 11.0, 15.0, 20.0)
-#: Annulus of the estimators (the paper's), pixels.
-_ANNULUS = (30.0, 45.0)
 #: Apertures up to this radius in pixels are blank as a whole, larger ones up to this share: sources are everywhere.
 _WHOLLY_BLANK, _MOSTLY_BLANK = 8.0, 0.8
 #: Stamps cut at a time, to bound the memory.
@@ -156,7 +155,7 @@ def measure_correlation(
     sky_variance: AnyArray | float,
     *,
     rng: np.random.Generator,
-    annulus: tuple[float, float] = _ANNULUS,
+    annulus: tuple[float, float] = STANDARD_GEOMETRY.annulus,
     radii: tuple[float, ...] = DEFAULT_RADII,
     n_apertures: int = 2000,
     min_apertures: int = 100,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lumos.background.annulus import AnnulusBackground, annulus_background
 from lumos.background.correlation import CorrelatedNoise, measure_correlation, source_free
+from lumos.background.geometry import StampGeometry
 from lumos.background.settings import NoiseSettings
 from lumos.conventions import AnyArray, BoolArray, Float32Array, FloatArray
 from lumos.errors import LumosDataError
@@ -84,7 +85,9 @@ class Cutout:
     background: AnnulusBackground
 
 
-def cut_out(exposure: Exposure, x: FloatArray, y: FloatArray, size: int, radii: tuple[float, float]) -> Cutout:
+def cut_out(
+    exposure: Exposure, x: FloatArray, y: FloatArray, size: int, radii: tuple[float, float], side: int | None = None
+) -> Cutout:
     """Cut stamps around positions and measure the background in the annulus of each.
 
     Parameters
@@ -97,13 +100,15 @@ def cut_out(exposure: Exposure, x: FloatArray, y: FloatArray, size: int, radii: 
         Side of the stamps to measure.
     radii : tuple of float
         Inner and outer radius of the annulus in pixels.
+    side : int, optional
+        Side of the large stamps; by default they just hold stamp and annulus.
 
     Returns
     -------
     Cutout
         For n objects.
     """
-    large = max(size, 2 * int(np.ceil(radii[1]) + 1))
+    large = StampGeometry(size, *radii).side if side is None else side
     stamps = cut_stamps(exposure.data, x, y, large, mask=exposure.mask, variance=exposure.variance)
     background = annulus_background(
         torch.from_numpy(stamps.data),

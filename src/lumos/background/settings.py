@@ -1,37 +1,12 @@
-"""Settings of the background around an object and of the noise of its pixels."""
+"""Settings of the noise of pixels."""
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from lumos.config import Seed, StageSettings
 
-__all__ = ["NoiseSettings", "check_annulus"]
-
-#: Pixels of an annulus that leave a level where half of them are masked.
-_LEAST_ANNULUS = 200
-
-
-def check_annulus(inner: float, outer: float) -> None:
-    """Refuse an annulus that holds no background.
-
-    Parameters
-    ----------
-    inner, outer : float
-        Radii in pixels.
-
-    Raises
-    ------
-    ValueError
-        If it is empty, or has fewer pixels than a level needs.
-    """
-    if inner >= outer:
-        raise ValueError(f"annulus_inner={inner:g} must be less than annulus_outer={outer:g}")
-    area = math.pi * (outer**2 - inner**2)
-    if area < _LEAST_ANNULUS:
-        what = f"annulus of {inner:g} to {outer:g} px has {area:.0f} pixels"
-        raise ValueError(f"{what}, allowed: {_LEAST_ANNULUS} or more")
+__all__ = ["NoiseSettings"]
 
 
 class NoiseSettings(StageSettings):

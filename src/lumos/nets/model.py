@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lumos.config import Count, StageSettings
+from lumos.background.geometry import StampGeometry
+from lumos.config import Count, Positive, StageSettings
 from lumos.conventions import BoolArray, FloatArray
 from lumos.errors import LumosConfigError
 from lumos.estimators import StampBatch
@@ -38,6 +39,10 @@ class ModelConfig(StageSettings):
     """Camera states, in the order of its embedding; none: any state."""
     stamp_size: Count = 60
     """Side of its stamps in pixels."""
+    annulus_inner: Positive = 30.0
+    """Inner radius of the background annulus of its stamps in pixels."""
+    annulus_outer: Positive = 45.0
+    """Outer radius of the background annulus of its stamps in pixels."""
     profile_image: bool = True
     """Whether the network sees the image of the profile."""
     cut_from: float | None = None
@@ -50,6 +55,28 @@ class ModelConfig(StageSettings):
     """What was measured on validation stamps."""
     sha256: str = ""
     """Digest of the weights' file."""
+
+    @property
+    def geometry(self) -> StampGeometry:
+        """Return the stamp and annulus that it was trained on."""
+        return StampGeometry(self.stamp_size, self.annulus_inner, self.annulus_outer)
+
+    def check_geometry(self, geometry: StampGeometry) -> None:
+        """Refuse stamps that the model does not know.
+
+        Parameters
+        ----------
+        geometry : StampGeometry
+            Stamp and annulus of a run.
+
+        Raises
+        ------
+        LumosConfigError
+            If they are not a whole number of times those of the model's training.
+        """
+        if not geometry.is_multiple_of(self.geometry):
+            trained = f"model {self.name!r} was trained on {self.geometry}"
+            raise LumosConfigError(f"{trained}; the run has {geometry}, allowed: the same, or all a multiple of it")
 
     @property
     def position(self) -> bool:

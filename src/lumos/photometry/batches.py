@@ -26,8 +26,7 @@ _FOOTPRINT = 0.01
 
 def _annulus(size: int, settings: MeasureSettings) -> tuple[float, float]:
     """Return the annulus radii for a stamp size: they grow with the stamp."""
-    growth = size / settings.stamp_size
-    return settings.annulus_inner * growth, settings.annulus_outer * growth
+    return settings.geometry.grown(size).annulus
 
 
 def object_batches(ccd: Ccd) -> Iterator[AnyArray]:

@@ -62,8 +62,8 @@ def prepare_ccd(exposure: Exposure, unit: float, objects: PlacedObjects, setting
     """
     sizes = np.unique(objects.stamp_size[objects.usable]).tolist()
     larger = {size: size / settings.stamp_size for size in sizes if size != settings.stamp_size}
-    annulus = settings.annulus_inner, settings.annulus_outer
-    return Ccd(exposure, unit, exposure_noise(exposure, settings.noise, annulus, larger), objects, settings)
+    noise = exposure_noise(exposure, settings.noise, settings.geometry.annulus, larger)
+    return Ccd(exposure, unit, noise, objects, settings)
 
 
 def in_handy_units(exposure: Exposure) -> tuple[Exposure, float]:

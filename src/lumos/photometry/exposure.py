@@ -107,7 +107,7 @@ def estimators_of(settings: MeasureSettings) -> dict[str, Estimator]:
     Raises
     ------
     LumosConfigError
-        If a name or an option is unknown, or there is no such model.
+        If a name or an option is unknown, or the model does not exist or was trained on other stamps.
     """
     for name in (*settings.estimators, *settings.options):
         if name not in ESTIMATORS:
@@ -115,6 +115,7 @@ def estimators_of(settings: MeasureSettings) -> dict[str, Estimator]:
     chosen = [ESTIMATORS[name] for name in settings.estimators]
     model = model_of(settings.model)
     if model is not None:
+        model.config.check_geometry(settings.geometry)
         chosen.append(network_estimator(model, NETWORK, bfloat16=settings.precision == "bfloat16"))
     return {one.name: _with_options(one, settings) for one in chosen}
 

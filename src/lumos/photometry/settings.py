@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lumos.background.settings import NoiseSettings, check_annulus
+from lumos.background.geometry import StampGeometry
+from lumos.background.settings import NoiseSettings
 from lumos.config import Positive, StageSettings
 from lumos.conventions import DEFAULT_MAX_MASKED
 
@@ -83,9 +84,13 @@ class MeasureSettings(StageSettings):
             raise ValueError(f"default={self.default!r} is not one of {', '.join(self.all_estimators)}")
         return self
 
+    @property
+    def geometry(self) -> StampGeometry:
+        """Return stamp and annulus as one."""
+        return StampGeometry(self.stamp_size, self.annulus_inner, self.annulus_outer)
+
     @model_validator(mode="after")
     def _has_room(self) -> Self:
-        if self.max_stamp_size < self.stamp_size:
+        if self.max_stamp_size < self.geometry.size:
             raise ValueError(f"max_stamp_size={self.max_stamp_size} must be at least stamp_size={self.stamp_size}")
-        check_annulus(self.annulus_inner, self.annulus_outer)
         return self

@@ -12,15 +12,13 @@ import torch
 from scipy import ndimage
 
 from lumos import __version__
-from lumos.background.annulus import annulus_background
 from lumos.background.correlation import source_free
-from lumos.background.noise import Cutout, exposure_noise, good_pixels, stamp_variance
+from lumos.background.noise import Cutout, cut_out, exposure_noise, good_pixels, stamp_variance
 from lumos.conventions import AB_ZEROPOINT_NJY, BoolArray, FloatArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError, one_line
 from lumos.files import file_stamp, read_json
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
-from lumos.images.stamps import cut_stamps
 from lumos.pools.settings import BackgroundSettings
 from lumos.pools.writer import METADATA, NewStamps, PoolWriter
 from lumos.runs.locks import lock_folder
@@ -221,7 +219,7 @@ def _cut_ccd(
         low, high = np.percentile(exposure.data[good_pixels(exposure.mask)][::_STRIDE], [16, 84])
         if low == high:
             raise _RefusedError(f"the pixels have no scatter (most are {low:g})")
-        noise = exposure_noise(exposure, settings.noise, (settings.annulus_inner, settings.annulus_outer))
+        noise = exposure_noise(exposure, settings.noise, settings.geometry.annulus)
         facts["noise_source"] = noise.source
         stamps, facts["scatter"] = _cut(exposure, noise.source, settings)
     except LumosError as error:
@@ -322,19 +320,9 @@ def _look(
     exposure: Exposure, source: str, settings: BackgroundSettings, x: FloatArray, y: FloatArray
 ) -> tuple[Cutout, FloatArray]:
     """Cut stamps and return them with the variance of a blank pixel of each, shape (n,)."""
-    stamps = cut_stamps(exposure.data, x, y, settings.side, mask=exposure.mask, variance=exposure.variance)
-    background = annulus_background(
-        torch.from_numpy(stamps.data),
-        torch.from_numpy(good_pixels(stamps.mask)),
-        torch.from_numpy(stamps.x),
-        torch.from_numpy(stamps.y),
-        settings.annulus_inner,
-        settings.annulus_outer,
-    )
-    margin = settings.side // 2 - settings.stamp_size // 2
-    cutout = Cutout(stamps, slice(margin, margin + settings.stamp_size), background)
+    cutout = cut_out(exposure, x, y, settings.stamp_size, settings.geometry.annulus, settings.side)
     variance, _ = stamp_variance(exposure, source, cutout, x, y)
-    good = torch.from_numpy(good_pixels(stamps.mask[:, cutout.inner, cutout.inner]))
+    good = torch.from_numpy(good_pixels(cutout.stamps.mask[:, cutout.inner, cutout.inner]))
     usable = variance.expand(good.shape).masked_fill(~good, torch.nan).flatten(1)
     return cutout, usable.nanmedian(dim=1).values.double().numpy()
 

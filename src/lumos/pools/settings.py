@@ -4,7 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from lumos.background.settings import NoiseSettings, check_annulus
+from lumos.background.geometry import StampGeometry
+from lumos.background.settings import NoiseSettings
 from lumos.config import Count, NotNegative, Positive, Seed, StageSettings
 
 __all__ = ["BackgroundSettings"]
@@ -43,12 +44,16 @@ class BackgroundSettings(StageSettings):
     seed: Seed = 0
     """Seed of the positions."""
 
+    @property
+    def geometry(self) -> StampGeometry:
+        """Return stamp and annulus as one."""
+        return StampGeometry(self.stamp_size, self.annulus_inner, self.annulus_outer)
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        check_annulus(self.annulus_inner, self.annulus_outer)
-        needed = max(self.stamp_size, 2 * self.annulus_outer + 2)
+        needed = self.geometry.side
         if self.side < needed:
-            raise ValueError(f"side={self.side} does not hold stamp and annulus, allowed: {needed:g} or more")
+            raise ValueError(f"side={self.side} does not hold stamp and annulus, allowed: {needed} or more")
         if self.min_psf_fwhm >= self.max_psf_fwhm:
             raise ValueError(f"min_psf_fwhm={self.min_psf_fwhm:g} must be less than max_psf_fwhm")
         return self

@@ -158,8 +158,7 @@ def simulate_faulty(
     if fault is not None and fault not in FAULTS:
         raise LumosValueError("fault", fault, ", ".join(FAULTS))
     kind = FAULTS[fault] if fault is not None else Fault(1.0, 1.0)
-    side = max(settings.stamp_size, 2 * int(np.ceil(settings.annulus_outer + 1)))
-    backgrounds = pool.sample(rng, n, rows).crop(side, rng)
+    backgrounds = pool.sample(rng, n, rows).crop(settings.geometry.side, rng)
     galaxies = load_population().draw(n, rng, settings.mag_range)
     strengths = rng.uniform(kind.weak, kind.strong, n) if strength is None else np.full(n, strength)
     light, stamps = _unit_light(backgrounds, galaxies, settings, kind, strengths, rng)
@@ -212,8 +211,7 @@ def _unit_light(
         catalog=catalog,
         psf_scale=psf_scale,
         ref_mag=galaxies.ref_mag,
-        stamp_size=settings.stamp_size,
-        annulus=(settings.annulus_inner, settings.annulus_outer),
+        geometry=settings.geometry,
     )
     return stamps.data, stamps
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from lumos.background.geometry import StampGeometry
 from lumos.config import Count, NotNegative, Positive, StageSettings
 
 __all__ = ["CatalogScatter", "ProposalSettings", "StampSettings"]
@@ -72,10 +73,14 @@ class StampSettings(StageSettings):
     passbands: dict[str, tuple[float, float]] = {}
     """Centre and width in nm of bands, where the common ones of that name do not fit."""
 
+    @property
+    def geometry(self) -> StampGeometry:
+        """Return stamp and annulus as one."""
+        return StampGeometry(self.stamp_size, self.annulus_inner, self.annulus_outer)
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.annulus_inner >= self.annulus_outer:
-            raise ValueError(f"annulus_inner={self.annulus_inner:g} must be less than annulus_outer")
+        _ = self.geometry  # refuses an annulus that cannot be
         if self.flux_clip is not None and not 0 <= self.flux_clip[0] < self.flux_clip[1]:
             raise ValueError(f"flux_clip={self.flux_clip} must be two increasing numbers, the first 0 or more")
         return self

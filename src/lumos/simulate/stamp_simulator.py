@@ -181,7 +181,7 @@ class StampSimulator:
         self._rows, self._device = rows, device
         self._scattered = any(value > 0 for value in settings.catalog_scatter.model_dump().values())
         self._proposal = FluxProposal(**settings.proposal.model_dump())
-        self._side = max(settings.stamp_size, 2 * int(np.ceil(settings.annulus_outer + 1)))
+        self._side = settings.geometry.side
         if pool.side < self._side:
             raise LumosDataError(f"pool of stamps of side {pool.side} px, stamp and annulus need {self._side}")
         chosen = slice(None) if rows is None else rows
@@ -238,8 +238,7 @@ class StampSimulator:
             catalog=catalog if self._scattered else None,
             psf_scale=psf_scale if psf_scattered else None,
             ref_mag=galaxies.ref_mag,
-            stamp_size=settings.stamp_size,
-            annulus=(settings.annulus_inner, settings.annulus_outer),
+            geometry=settings.geometry,
             device=self._device,
         )
 

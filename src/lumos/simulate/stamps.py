@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from lumos.background.annulus import annulus_background, own_light_per_pixel
+from lumos.background.geometry import STANDARD_GEOMETRY, StampGeometry
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.estimators.base import Ellipses, StampBatch
@@ -58,8 +59,8 @@ class SimulatedStamps(Rowwise):
         Entries of the pool's ``exposures``, ``bands`` and ``states``.
     ccd_x_norm, ccd_y_norm : float array, shape (n,)
         Place of the background on its CCD, 0 to 1.
-    annulus : tuple of float
-        Radii of the background annulus in pixels.
+    geometry : StampGeometry
+        Side of the small stamps, and their annulus.
     """
 
     data: Tensor
@@ -80,12 +81,12 @@ class SimulatedStamps(Rowwise):
     state: IntArray
     ccd_x_norm: FloatArray
     ccd_y_norm: FloatArray
-    annulus: tuple[float, float] = field(metadata=SHARED)
+    geometry: StampGeometry = field(metadata=SHARED)
 
     @property
     def inner(self) -> slice:
         """Return the rows and columns of the large stamps that make the small ones."""
-        return _inner(self.data.shape[1], self.profile.shape[1])
+        return _inner(self.data.shape[1], self.geometry.size)
 
     @property
     def stamps(self) -> Tensor:
@@ -105,7 +106,7 @@ class SimulatedStamps(Rowwise):
             self._tensor(values) for values in (catalog.x, catalog.y, catalog.half_light_radius, catalog.axis_ratio)
         )
         psf_radius = PSF_HALF_LIGHT * self._tensor(self.catalog_psf_fwhm)
-        background = annulus_background(self.data, self.good, x + margin, y + margin, *self.annulus)
+        background = annulus_background(self.data, self.good, x + margin, y + margin, *self.geometry.annulus)
         return StampBatch(
             data=self.stamps.contiguous(),
             good=self.good[:, self.inner, self.inner].contiguous(),
@@ -119,7 +120,7 @@ class SimulatedStamps(Rowwise):
             ),
             background=background.level,
             background_err=background.level_err,
-            own_light=own_light_per_pixel(radius * q.sqrt(), self._tensor(catalog.sersic_n), *self.annulus),
+            own_light=own_light_per_pixel(radius * q.sqrt(), self._tensor(catalog.sersic_n), *self.geometry.annulus),
         )
 
     def _tensor(self, values: FloatArray) -> Tensor:
@@ -135,8 +136,7 @@ def simulate_stamps(
     catalog: Shapes | None = None,
     psf_scale: FloatArray | None = None,
     ref_mag: FloatArray | None = None,
-    stamp_size: int = 60,
-    annulus: tuple[float, float] = (30.0, 45.0),
+    geometry: StampGeometry = STANDARD_GEOMETRY,
     device: torch.device | str = "cpu",
 ) -> SimulatedStamps:
     r"""Put galaxies on background stamps.
@@ -162,10 +162,8 @@ def simulate_stamps(
         Width of the PSF of the catalogue's profile over the true one; by default 1.
     ref_mag : float array, shape (n,), optional
         Reference magnitudes, passed on; NaN by default.
-    stamp_size : int
-        Side of the small stamps.
-    annulus : tuple of float
-        Radii in pixels.
+    geometry : StampGeometry
+        Side of the small stamps, and their annulus.
     device : torch.device or str
         Where to compute.
 
@@ -183,13 +181,13 @@ def simulate_stamps(
     LumosDataError
         If the backgrounds do not hold stamp and annulus, or a PSF is wider than half the stamp.
     """
-    _check(backgrounds, truth, flux, stamp_size, annulus)
-    n, inner = len(backgrounds), _inner(backgrounds.side, stamp_size)
+    _check(backgrounds, truth, flux, geometry)
+    n, inner = len(backgrounds), _inner(backgrounds.side, geometry.size)
     light = _render(truth, backgrounds.psfs, backgrounds.side, inner.start, device)
     if catalog is None and psf_scale is None:
         profile = light[:, inner, inner].clone()
     else:
-        profile = _render(catalog or truth, _scaled(backgrounds.psfs, psf_scale), stamp_size, 0, device)
+        profile = _render(catalog or truth, _scaled(backgrounds.psfs, psf_scale), geometry.size, 0, device)
     blank = torch.from_numpy(backgrounds.sky_variance.astype(np.float32)).to(device)
     flux_scale = (blank / profile.square().sum((1, 2))).sqrt()
     if isinstance(flux, FluxProposal):
@@ -220,7 +218,7 @@ def simulate_stamps(
         state=backgrounds.state,
         ccd_x_norm=backgrounds.ccd_x_norm,
         ccd_y_norm=backgrounds.ccd_y_norm,
-        annulus=annulus,
+        geometry=geometry,
     )
 
 
@@ -234,20 +232,20 @@ def _check(
     backgrounds: BackgroundStamps,
     truth: Shapes,
     flux: FloatArray | FluxProposal,
-    size: int,
-    annulus: tuple[float, float],
+    geometry: StampGeometry,
 ) -> None:
     """Refuse what does not go together."""
     n = len(backgrounds)
     if len(truth) != n:
         raise LumosShapeError("galaxies for the background stamps", len(truth), n)
-    needed = max(size, int(np.ceil(2 * annulus[1] + 2)))
-    if backgrounds.side < needed:
-        text = f"stamp of {size} px and annulus of {annulus[1]:g} px need {needed}"
+    if backgrounds.side < geometry.side:
+        text = f"{geometry} need {geometry.side}"
         raise LumosDataError(f"background stamps of side {backgrounds.side} px; {text}")
     widest = float(np.max(backgrounds.psf_fwhm, initial=0.0))
-    if 2 * widest > size:
-        raise LumosDataError(f"PSF of FWHM {widest:.3g} px, allowed: up to half of the stamp's side, {size} px")
+    if 2 * widest > geometry.size:
+        raise LumosDataError(
+            f"PSF of FWHM {widest:.3g} px, allowed: up to half of the stamp's side, {geometry.size} px"
+        )
     if isinstance(flux, FluxProposal):
         return
     if np.shape(flux) != (n,):

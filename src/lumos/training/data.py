@@ -65,6 +65,8 @@ def model_config(settings: TrainSettings, pool: BackgroundPool) -> ModelConfig:
         bands=pool.bands if by_band else (),
         states=pool.states if by_band else (),
         stamp_size=settings.stamps.stamp_size,
+        annulus_inner=settings.stamps.annulus_inner,
+        annulus_outer=settings.stamps.annulus_outer,
         profile_image=settings.profile_image,
         cut_from=settings.cut_from,
     )

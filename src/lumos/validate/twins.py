@@ -1,10 +1,11 @@
 """Twins: real galaxies beside simulated copies on blank sky of the same exposure (the paper's Fig. 3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import ks_2samp
 
+from lumos.background.geometry import STANDARD_GEOMETRY
 from lumos.conventions import AnyArray, Float32Array, FloatArray
 from lumos.errors import LumosDataError
 from lumos.images.exposure import Exposure
@@ -105,7 +106,7 @@ def make_twins(
     backgrounds = pool.sample(rng, len(rows), stamps_here)
     real = cut_stamps(exposure.data, objects.x[rows], objects.y[rows], size)
     profiles = objects.take(rows).at(real.x, real.y)
-    twin = simulate_stamps(backgrounds, profiles, flux[rows], rng, stamp_size=size)
+    twin = simulate_stamps(backgrounds, profiles, flux[rows], rng, geometry=replace(STANDARD_GEOMETRY, size=size))
     return Twins(real.data, twin.stamps.numpy(), real.x, real.y, rows)
 
 

@@ -1,0 +1,145 @@
+"""The residual network and its inputs: which unit they are in, and what changes nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.estimator_batches import gaussian_batch
+from lumos.errors import LumosShapeError, LumosValueError
+from lumos.estimators import optimal
+from lumos.nets.inputs import N_CHANNELS, N_SCALARS, SideInputs, residual_inputs
+from lumos.nets.residual import ResidualNetwork
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(3)
+    return ResidualNetwork(channels=(4, 6, 8), hidden=16).eval()
+
+
+def filled(batch, err=0.3):
+    """Return a batch with an error of its background."""
+    return replace(batch, background_err=torch.full_like(batch.background_err, err))
+
+
+def test_centre_and_unit_are_the_optimal_flux_and_its_error():
+    batch, _ = gaussian_batch(gain=2.0)
+    inputs, result = residual_inputs(batch, SideInputs()), optimal(batch)
+    assert torch.equal(inputs.centre, result.flux)
+    assert torch.equal(inputs.unit, result.flux_err)
+    assert inputs.images.shape == (16, N_CHANNELS, 60, 60)
+    assert inputs.scalars.shape == (16, N_SCALARS)
+    assert inputs.usable.all()
+
+
+def test_correlation_raises_the_unit():
+    batch, _ = gaussian_batch(gain=np.inf)  # no photons of the source: the whole error grows
+    plain, correlated = (residual_inputs(batch, SideInputs(), factor) for factor in (None, lambda area: 0 * area + 1.7))
+    assert torch.allclose(correlated.unit, 1.7 * plain.unit, rtol=1e-6)
+
+
+def test_flux_unit_and_gain_change_nothing():
+    """A camera with another gain writes other numbers for the same photons."""
+    batch, _ = gaussian_batch(gain=1.0)
+    batch = filled(batch)
+    unit = 37.0
+    other = replace(
+        batch,
+        data=batch.data / unit,
+        sky_variance=batch.sky_variance / unit**2,
+        gain=batch.gain * unit,
+        background=batch.background / unit,
+        background_err=batch.background_err / unit,
+    )
+    a, b = residual_inputs(batch, SideInputs()), residual_inputs(other, SideInputs())
+    # Rounding of the residuals: pixels of 100 with an error of 1e-5 over a scatter of 10.
+    assert torch.allclose(a.images, b.images, atol=1e-4)
+    assert torch.allclose(a.scalars, b.scalars, atol=1e-3)
+    assert torch.allclose(a.unit, unit * b.unit, rtol=1e-5)
+
+
+def test_level_of_the_sky_changes_nothing():
+    batch, _ = gaussian_batch(gain=np.inf)
+    batch = filled(batch)
+    brighter = replace(batch, data=batch.data + 50, background=batch.background + 50)
+    a, b = residual_inputs(batch, SideInputs()), residual_inputs(brighter, SideInputs())
+    assert torch.allclose(a.images, b.images, atol=1e-4)
+    assert torch.allclose(a.scalars, b.scalars, atol=2e-3)
+
+
+def test_residual_of_a_perfect_model_is_white():
+    batch, _ = gaussian_batch(n=64, gain=1.0, flux=4000.0)
+    chi = torch.sinh(residual_inputs(batch, SideInputs()).images[:, 0]).numpy()
+    # 230 000 pixels: the scatter is known to 0.15 %; one fitted flux per 3600 pixels and asinh in float32 are less.
+    assert np.std(chi) == pytest.approx(1, abs=0.006)
+
+
+def test_masked_pixels_are_seen_as_masked_and_their_values_are_not_seen():
+    batch, _ = gaussian_batch()
+    good = batch.good.clone()
+    good[:, 10:14, 20:25] = False
+    spoilt = torch.where(good, batch.data, 1e6)
+    a, b = (residual_inputs(replace(batch, good=good, data=data), SideInputs()) for data in (batch.data, spoilt))
+    assert torch.equal(a.images, b.images)
+    assert torch.equal(a.scalars, b.scalars)
+    assert a.images[:, 3].sum().item() == 16 * 20
+
+
+def test_objects_without_a_background_are_not_usable():
+    batch, _ = gaussian_batch()
+    level = batch.background.clone()
+    level[3] = torch.nan
+    inputs = residual_inputs(replace(batch, background=level), SideInputs())
+    assert torch.nonzero(~inputs.usable).flatten().tolist() == [3]
+    assert torch.isfinite(inputs.images).all()
+    assert torch.isfinite(inputs.scalars).all()
+
+
+def test_side_inputs_that_are_missing_are_named():
+    batch, _ = gaussian_batch()
+    with pytest.raises(LumosValueError, match="ccd_x, ccd_y"):
+        residual_inputs(batch, SideInputs(), position=True)
+    with pytest.raises(LumosValueError, match="ref_flux"):
+        residual_inputs(batch, SideInputs(), reference=True)
+
+
+def test_reference_flux_in_units_of_the_error():
+    batch, truth = gaussian_batch()
+    inputs = residual_inputs(batch, SideInputs(ref_flux=torch.from_numpy(truth)), reference=True)
+    ratio, offset = inputs.scalars[:, -3], inputs.scalars[:, -2]
+    assert torch.allclose(ratio, torch.log(torch.from_numpy(truth) / inputs.unit).float())
+    assert torch.allclose(
+        torch.sinh(offset), (torch.from_numpy(truth).float() - inputs.centre) / inputs.unit, atol=1e-4
+    )
+
+
+def test_untrained_network_stays_near_the_optimal_flux(network):
+    batch, _ = gaussian_batch()
+    inputs = residual_inputs(batch, SideInputs())
+    mixture = network(inputs.images, inputs.scalars, inputs.index)
+    assert mixture.means.abs().max() < 0.5
+    assert torch.exp(mixture.log_weights).sum(1).tolist() == pytest.approx([1] * 16, abs=1e-6)
+
+
+def test_gradient_reaches_every_parameter():
+    torch.manual_seed(4)
+    network = ResidualNetwork(channels=(4, 6, 8), blocks=(1, 1, 1), hidden=16, n_bands=3, n_states=2, position=True)
+    batch, _ = gaussian_batch()
+    half = torch.linspace(0, 1, 16)
+    index = torch.arange(16) % 3, torch.arange(16) % 2
+    side = SideInputs(band=index[0], state=index[1], ccd_x=half, ccd_y=half)
+    inputs = residual_inputs(batch, side, position=True)
+    mixture = network(inputs.images, inputs.scalars, inputs.index)
+    (mixture.log_weights[:, 0] + mixture.means.sum(1) + mixture.stds.log().sum(1)).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_sizes_are_checked(network):
+    with pytest.raises(LumosShapeError, match=r"\(1, 4, 48, 48\)"):
+        network(torch.zeros(1, 4, 48, 48), torch.zeros(1, N_SCALARS), torch.zeros(1, 2, dtype=torch.int64))
+    with pytest.raises(LumosValueError, match="three of each"):
+        ResidualNetwork(channels=(4, 8))
