@@ -15,6 +15,7 @@ from lumos.catalogs.parent import ParentCatalog
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.images.wcs import unit_vectors
+from lumos.statistics import sigma68
 
 __all__ = ["SkyLevels", "sky_catalog", "sky_levels"]
 
@@ -23,8 +24,6 @@ _FARTHEST = 60.0
 _ROUNDS = 50
 #: Fewer coadds of a band tell its levels to worse than a tenth of their errors.
 _FEWEST = 100
-#: Half the distance of a Gaussian's 16 and 84 per cent quantiles.
-_SIGMA68 = 0.9945
 
 
 @dataclass(frozen=True)
@@ -98,14 +97,13 @@ def sky_levels(columns: Mapping[str, AnyArray], bands: Sequence[str], estimators
 def _level(flux: FloatArray, error: FloatArray) -> tuple[float, float]:
     """Return the median, and the error that is missing, that of the median included."""
     middle = float(np.median(flux))
-    low, high = np.quantile(flux, [0.16, 0.84])
-    middle_err = 1.2533 * float(high - low) / 2 / np.sqrt(len(flux))
+    scatter = sigma68(flux)
+    middle_err = 1.2533 * scatter / np.sqrt(len(flux))
 
     def surplus(missing: float) -> float:
-        low, high = np.quantile((flux - middle) / np.hypot(error, missing), [0.16, 0.84])
-        return float(high - low) / 2 - _SIGMA68
+        return sigma68((flux - middle) / np.hypot(error, missing)) - 1
 
-    missing = 0.0 if surplus(0.0) <= 0 else float(brentq(surplus, 0.0, 2 * float(high - low)))
+    missing = 0.0 if surplus(0.0) <= 0 else float(brentq(surplus, 0.0, 4 * scatter))
     return middle, float(np.hypot(missing, middle_err))
 
 

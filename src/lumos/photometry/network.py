@@ -18,6 +18,7 @@ from lumos.nets.inputs import NoiseFactor, SideInputs
 from lumos.nets.model import FluxModel
 from lumos.pdf import GaussianMixture, TruncatedMixture
 from lumos.photometry.objects import PlacedObjects
+from lumos.statistics import SUMMARY_LEVELS
 
 __all__ = [
     "check_model",
@@ -215,6 +216,6 @@ def summarise(weights: FloatArray, means: FloatArray, stds: FloatArray, is_cut: 
     for kind, rows in ((GaussianMixture, np.flatnonzero(~is_cut)), (TruncatedMixture, np.flatnonzero(is_cut))):
         if len(rows):
             pdf = kind(weights[rows], means[rows], stds[rows])
-            values[:3, rows] = pdf.quantile(np.array([[0.16, 0.5, 0.84]])).T
+            values[:3, rows] = pdf.quantile(np.array([SUMMARY_LEVELS])).T
             values[3, rows] = pdf.peak()
     return dict(zip(names, values, strict=True))
