@@ -1,16 +1,26 @@
 """Robust statistics against closed forms."""
 
 import numpy as np
+import pytest
+from scipy import stats
 
+from lumos.pdf import GaussianMixture
 from lumos.statistics import sigma68
 from lumos.validate.accuracy import accuracy, accuracy_table
 from lumos.validate.statistics import binned_statistics
 
 
 def test_sigma68_of_a_gaussian(rng):
-    # The 16 % and 84 % quantiles of 1e5 normal deviates each have an error of 0.005.
+    # The ends of the central 68 % of 1e5 normal deviates each have an error of 0.005.
     assert abs(sigma68(rng.normal(3, 2, 100_000)) - 2) < 0.03
     assert np.isnan(sigma68(np.array([])))
+
+
+def test_one_sigma68_of_samples_and_of_pdfs():
+    # A perfect Gaussian is 1 wide in both; levels of 0.16 and 0.84 would make it 0.9945.
+    levels = (np.arange(100_000) + 0.5) / 100_000
+    assert sigma68(stats.norm.ppf(levels)) == pytest.approx(1, abs=1e-4)
+    assert GaussianMixture([[1.0]], [[0.0]], [[1.0]]).sigma68()[0] == pytest.approx(1, abs=1e-7)
 
 
 def test_bins_count_lost_values():

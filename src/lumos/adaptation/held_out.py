@@ -13,6 +13,7 @@ from lumos.nets.model import FluxModel
 from lumos.pdf import FluxPdf, GaussianMixture, TruncatedMixture
 from lumos.pdf.mixture import Mixture
 from lumos.simulate.draws import FluxProposal
+from lumos.statistics import SUMMARY_LEVELS
 from lumos.training.data import LabelledInputs
 from lumos.training.score import with_proposal
 
@@ -20,7 +21,7 @@ __all__ = ["HeldOutRows", "measure_held_out"]
 
 #: Stamps at a time.
 _AT_ONCE = 256
-_LEVELS = np.array([[0.15865525, 0.5, 0.84134475]])
+_LEVELS = np.array([SUMMARY_LEVELS])
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.estimators.base import Measurement, NoiseShare
 from lumos.estimators.overlap import elliptical_overlap
+from lumos.statistics import sigma68
 
 __all__ = ["CorrelatedNoise", "apply_correlation", "measure_correlation", "source_free"]
 
@@ -222,8 +223,7 @@ def measure_correlation(
         sky.add(_new_positions(free, radius, n_apertures - n_had, n_had, rng))
         area, deviations = sky.deviations(radius)
         if len(deviations) >= min_apertures:
-            low, high = np.percentile(deviations, [15.8655, 84.1345])
-            found.append((area, 0.5 * float(high - low), len(deviations)))
+            found.append((area, sigma68(deviations), len(deviations)))
     if not found:
         reason = f"fewer than {min_apertures} blank apertures of {min(radii):g} px with a background annulus"
         _LOG.warning("noise correlation not measured: %s", reason)

@@ -10,12 +10,12 @@ from lumos.coadds.settings import CoaddSettings
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.flags import Flag
 from lumos.pdf import GridPdf, LogPrior, catalogue_prior, inverse_variance, to_mixture
-from lumos.pdf.base import LEVELS_68, LEVELS_95
+from lumos.statistics import LEVELS_95, SUMMARY_LEVELS
 
 __all__ = ["coadd_rows"]
 
 #: Levels of a PDF's summary.
-_LEVELS = np.array([[LEVELS_95[0], LEVELS_68[0], 0.5, LEVELS_68[1], LEVELS_95[1]]])
+_LEVELS = np.array([[LEVELS_95[0], *SUMMARY_LEVELS, LEVELS_95[1]]])
 
 Columns = dict[str, AnyArray]
 

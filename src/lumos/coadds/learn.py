@@ -18,7 +18,7 @@ from lumos.errors import LumosDataError
 from lumos.files import read_json
 from lumos.flags import Flag
 from lumos.pdf import FluxPrior, GaussianMixture, inverse_variance
-from lumos.pdf.base import LEVELS_68
+from lumos.statistics import SUMMARY_LEVELS
 
 __all__ = ["FEWEST_FOR_PRIOR", "find_share", "find_sky", "make_prior"]
 
@@ -92,7 +92,7 @@ def _catalog_excess(rows: Rows, context: CoaddContext) -> FloatArray:
         if not marked.any():
             continue
         made = prepare(groups, context)
-        low, median, high = made.pdf.quantile(np.array([[LEVELS_68[0], 0.5, LEVELS_68[1]]])).T
+        low, median, high = made.pdf.quantile(np.array([SUMMARY_LEVELS])).T
         error, n = (high - low) / 2, len(groups)
         others, whole = (
             inverse_variance(np.where(some, median, np.nan), error, groups.index, n)[:2]

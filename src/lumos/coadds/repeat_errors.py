@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from lumos.conventions import BoolArray, FloatArray, IntArray
+from lumos.statistics import sigma68
 
 __all__ = ["NO_REPEATS", "IndependentShare", "fit_independent_share", "repeat_pairs"]
 
@@ -23,8 +24,6 @@ _LEVELS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 _FEWEST = 100
 #: Excesses that differ by less are the same.
 _EQUAL = 1e-6
-#: Half the distance of a Gaussian's 16 and 84 per cent quantiles.
-_SIGMA68 = 0.9945
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +133,7 @@ def fit_independent_share(difference: FloatArray, excess: FloatArray) -> Indepen
         logger.info("repeats: %d pairs of exposures do not tell how independent their errors are", len(order))
         return NO_REPEATS
     n = np.array([len(part) for part in parts])
-    quantiles = np.array([np.quantile(difference[part], [0.16, 0.84]) for part in parts])
-    share = ((quantiles[:, 1] - quantiles[:, 0]) / 2 / _SIGMA68) ** 2
+    share = np.array([sigma68(difference[part]) for part in parts]) ** 2
     share = isotonic_regression(share, weights=n, increasing=False).x
     middle = np.array([np.median(excess[part]) for part in parts])
     return IndependentShare(middle, np.asarray(share), n)

@@ -23,9 +23,9 @@ from lumos.pdf import (
     reject_outliers,
     to_mixture,
 )
-from lumos.pdf.base import LEVELS_68
 from lumos.pdf.mixture import Mixture
 from lumos.rows import Rowwise
+from lumos.statistics import SUMMARY_LEVELS
 
 __all__ = [
     "CoaddContext",
@@ -297,7 +297,7 @@ def prepare(groups: Groups, context: CoaddContext) -> Prepared:
     is_cut = np.zeros(len(rows), dtype=bool)
     if context.cut_from is not None:
         is_cut = ~(rows.ref_mag < context.cut_from)
-    low, median, high = pdf.quantile(np.array([[LEVELS_68[0], 0.5, LEVELS_68[1]]])).T
+    low, median, high = pdf.quantile(np.array([SUMMARY_LEVELS])).T
     variance = ((high - low) / 2) ** 2
     share = context.share.at(_excess(rows, scale, variance))
     flux = inverse_variance(median, np.sqrt(share * variance), index, n)[0]
@@ -346,7 +346,7 @@ def coadd_pairs(rows: Rows, context: CoaddContext) -> tuple[FloatArray, FloatArr
     parts = []
     for groups in grouped(rows, context.calibration):
         made = prepare(groups, context)
-        low, median, high = made.pdf.quantile(np.array([[LEVELS_68[0], 0.5, LEVELS_68[1]]])).T
+        low, median, high = made.pdf.quantile(np.array([SUMMARY_LEVELS])).T
         variance = ((high - low) / 2) ** 2
         scale = context.calibration.log_scale[groups.rows.unit]
         white = variance * np.exp(-2 * _excess(groups.rows, scale, variance))

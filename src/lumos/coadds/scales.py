@@ -9,6 +9,7 @@ from scipy.sparse.csgraph import connected_components
 
 from lumos.coadds.scale_errors import ScaleRows, laplacian, scale_covariance
 from lumos.conventions import BoolArray, FloatArray, IntArray
+from lumos.statistics import sigma68
 
 __all__ = ["MAGNITUDE", "Scales", "fit_scales"]
 
@@ -23,8 +24,6 @@ _N_STEPS = 50
 _N_SCATTER = 12
 #: The fit ends when no scale changes by more than this.
 _SMALL = 1e-7
-#: Half the distance of a Gaussian's 16 and 84 per cent quantiles.
-_SIGMA68 = 0.9945
 #: Fewer residuals do not tell a scatter, nor do those of which less than this share of the noise is left.
 _FEWEST, _LEAST = 20, 0.1
 
@@ -143,8 +142,7 @@ def _extra_variance(residual: FloatArray, variance: FloatArray, rows: IntArray) 
         z, told = _standardised(residual, variance + extra, rows)
         if told.sum() < _FEWEST:
             return 0.0
-        low, high = np.quantile(z[told], [0.16, 0.84])
-        return float(high - low) / 2 - _SIGMA68
+        return sigma68(z[told]) - 1
 
     most = float(np.square(residual).max(initial=0.0))
     if surplus(0.0) <= 0 or surplus(most) >= 0:

@@ -18,6 +18,7 @@ from lumos.errors import LumosDataError, LumosValueError
 from lumos.images.wcs import unit_vectors
 from lumos.photometry.settings import CatalogColumns
 from lumos.runs.locks import lock_file, locked
+from lumos.statistics import sigma68
 
 __all__ = ["SkyLevels", "make_sky", "sky_catalog", "sky_levels"]
 
@@ -26,8 +27,6 @@ _FARTHEST = 60.0
 _ROUNDS = 50
 #: Fewer coadds of a band tell its levels to worse than a tenth of their errors.
 _FEWEST = 100
-#: Half the distance of a Gaussian's 16 and 84 per cent quantiles.
-_SIGMA68 = 0.9945
 
 
 @dataclass(frozen=True)
@@ -101,14 +100,13 @@ def sky_levels(columns: Mapping[str, AnyArray], bands: Sequence[str], estimators
 def _level(flux: FloatArray, error: FloatArray) -> tuple[float, float]:
     """Return the median, and the error that is missing, that of the median included."""
     middle = float(np.median(flux))
-    low, high = np.quantile(flux, [0.16, 0.84])
-    middle_err = 1.2533 * float(high - low) / 2 / np.sqrt(len(flux))
+    scatter = sigma68(flux)
+    middle_err = 1.2533 * scatter / np.sqrt(len(flux))
 
     def surplus(missing: float) -> float:
-        low, high = np.quantile((flux - middle) / np.hypot(error, missing), [0.16, 0.84])
-        return float(high - low) / 2 - _SIGMA68
+        return sigma68((flux - middle) / np.hypot(error, missing)) - 1
 
-    missing = 0.0 if surplus(0.0) <= 0 else float(brentq(surplus, 0.0, 2 * float(high - low)))
+    missing = 0.0 if surplus(0.0) <= 0 else float(brentq(surplus, 0.0, 4 * scatter))
     return middle, float(np.hypot(missing, middle_err))
 
 

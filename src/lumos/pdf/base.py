@@ -14,14 +14,13 @@ from numpy.typing import ArrayLike
 
 from lumos.conventions import AnyArray, FloatArray
 from lumos.errors import LumosShapeError, LumosValueError
-from lumos.pdf.views import LEVELS_68, PdfViews
+from lumos.pdf.views import PdfViews
+from lumos.statistics import LEVELS_68, LEVELS_95
 
-__all__ = ["LEVELS_68", "LEVELS_95", "FluxPdf"]
+__all__ = ["FluxPdf"]
 
 #: Numbers in one temporary array: small enough for the cache, and memory stays flat however many rows there are.
 CHUNK = 1 << 17
-#: Levels of a half-width, eq. 14: a Gaussian has sigma68 = 0.9945 and sigma95 = 1.9600 of its std.
-LEVELS_95 = (0.025, 0.975)
 
 
 def row_chunks(n: int, width: int) -> Iterator[slice]:
@@ -303,12 +302,12 @@ class FluxPdf(PdfViews):
         return np.asarray((high - low) / 2)
 
     def sigma68(self) -> FloatArray:
-        """Return the half-width of the central 68 %, (q84 - q16) / 2, eq. 14.
+        """Return the half-width of the central 68 %, eq. 14, from the 15.87 % to the 84.13 % quantile.
 
         Returns
         -------
         ndarray, shape (n,)
-            Half-widths; 0.9945 of the standard deviation for a Gaussian.
+            Half-widths; the standard deviation for a Gaussian.
         """
         return self._half_width(LEVELS_68)
 
@@ -325,8 +324,7 @@ class FluxPdf(PdfViews):
     def eta(self) -> FloatArray:
         """Return the Gaussianity sigma95 / sigma68 - 1, eq. 22.
 
-        The paper says 1 for a Gaussian; with the levels of eq. 14 it is 1.95996 / 0.99446 - 1 = 0.97089.
-        Heavier tails give more, a flat density gives 0.3971.
+        0.95996 for a Gaussian, for which the paper says 1. Heavier tails give more, a flat density gives 0.3916.
 
         Returns
         -------

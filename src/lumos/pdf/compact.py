@@ -8,6 +8,7 @@ from lumos.errors import LumosValueError
 from lumos.pdf.base import row_chunks
 from lumos.pdf.grid import GridPdf
 from lumos.pdf.mixture import GaussianMixture
+from lumos.statistics import SUMMARY_LEVELS
 
 __all__ = ["to_mixture"]
 
@@ -16,7 +17,7 @@ SCORES = np.linspace(-4.5, 4.5, 65)
 EDGES = np.concatenate([[0.0], ndtr(SCORES[1:-1]), [1.0]])
 CENTRES = ndtr((SCORES[1:] + SCORES[:-1]) / 2)
 #: Fluxes are counted from the median in these widths, so that the sums keep their digits.
-UNIT = np.array([[0.16, 0.5, 0.84]])
+UNIT = np.array([SUMMARY_LEVELS])
 N_STEPS = 60
 #: A fit that misses by less probability needs no other.
 GOOD = 0.005

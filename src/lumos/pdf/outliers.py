@@ -9,6 +9,7 @@ from lumos.errors import LumosValueError
 from lumos.pdf.base import FluxPdf
 from lumos.pdf.coadd import check_index, multiply, same_count
 from lumos.pdf.grid import GridPdf
+from lumos.statistics import SUMMARY_LEVELS
 
 __all__ = ["compatibility", "reject_outliers"]
 
@@ -106,7 +107,7 @@ def reject_outliers(
 
 def _compare(likelihoods: FluxPdf, index: IntArray, n_objects: int) -> tuple[FloatArray, FloatArray]:
     """Return p-values, and absolute distances of Gaussian summaries in standard deviations."""
-    low, median, high = likelihoods.quantile(np.array([[0.16, 0.5, 0.84]])).T
+    low, median, high = likelihoods.quantile(np.array([SUMMARY_LEVELS])).T
     usable = np.isfinite(median)
     distance = np.full(len(index), np.nan)
     distance[usable] = _distance(median[usable], (high - low)[usable] / 2, index[usable], n_objects)

@@ -8,15 +8,13 @@ from numpy.typing import ArrayLike
 
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, FloatArray
 from lumos.errors import LumosValueError
+from lumos.statistics import SUMMARY_LEVELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["LEVELS_68", "Magnitudes", "PdfViews"]
+__all__ = ["Magnitudes", "PdfViews"]
 
-#: Ends of the central 68 %, and the same with the median.
-LEVELS_68 = (0.16, 0.84)
-CENTRAL = (LEVELS_68[0], 0.5, LEVELS_68[1])
 #: Rows that a notebook shows.
 SHOWN = 5
 #: A picture reaches from and to these levels, and has so many points.
@@ -81,7 +79,7 @@ class PdfViews(ABC):
         >>> print(f"{magnitude[0]:.3f} +{plus[0]:.3f} -{minus[0]:.3f}")
         23.900 +0.114 -0.103
         """
-        flux = self.quantile(np.array([CENTRAL]))
+        flux = self.quantile(np.array([SUMMARY_LEVELS]))
         faint, value, bright = zeropoint - 2.5 * np.log10(np.where(flux > 0, flux, np.nan)).T
         return Magnitudes(value, faint - value, value - bright)
 
@@ -143,7 +141,7 @@ class PdfViews(ABC):
         ax = plt.gca() if ax is None else ax
         ax.set(xlabel=f"flux / {unit}", ylabel=f"density / {unit}$^{{-1}}$")
         one = self.take(np.array([row % n]))
-        low, middle, high = one.quantile(np.array([CENTRAL]))[0]
+        low, middle, high = one.quantile(np.array([SUMMARY_LEVELS]))[0]
         if np.isnan(middle):
             ax.set_title("no PDF")
             return ax
@@ -165,7 +163,7 @@ class PdfViews(ABC):
     def _repr_html_(self) -> str:
         """Return the first rows as a table, for notebooks."""
         part = self.take(slice(SHOWN))
-        quantiles = part.quantile(np.array([CENTRAL]))
+        quantiles = part.quantile(np.array([SUMMARY_LEVELS]))
         head = "".join(f"<th>{name}</th>" for name in ("row", "16 %", "median", "84 %"))
         body = "".join(
             f"<tr><td>{number}</td>{''.join(f'<td>{value:.4g}</td>' for value in values)}</tr>"

@@ -13,6 +13,7 @@ from lumos.images.psf.models import fwhm_on_pixels
 from lumos.pdf import GaussianMixture, TruncatedMixture
 from lumos.photometry.ccd import Ccd
 from lumos.photometry.network import model_facts
+from lumos.statistics import SUMMARY_LEVELS
 
 __all__ = ["Columns", "columns_of", "empty_columns", "in_flux_units", "settle", "summarise", "to_table"]
 
@@ -181,7 +182,7 @@ def summarise(weights: FloatArray, means: FloatArray, stds: FloatArray, is_cut: 
     for kind, rows in ((GaussianMixture, np.flatnonzero(~is_cut)), (TruncatedMixture, np.flatnonzero(is_cut))):
         if len(rows):
             pdf = kind(weights[rows], means[rows], stds[rows])
-            values[:3, rows] = pdf.quantile(np.array([[0.16, 0.5, 0.84]])).T
+            values[:3, rows] = pdf.quantile(np.array([SUMMARY_LEVELS])).T
             values[3, rows] = pdf.peak()
     return dict(zip(names, values, strict=True))
 

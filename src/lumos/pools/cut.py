@@ -23,6 +23,7 @@ from lumos.pools.settings import BackgroundSettings
 from lumos.pools.writer import METADATA, NewStamps, PoolWriter
 from lumos.runs.locks import lock_folder
 from lumos.runs.outputs import describe_changes
+from lumos.statistics import LEVELS_68
 from lumos.surveys import Survey
 
 __all__ = ["BackgroundReport", "make_backgrounds"]
@@ -216,7 +217,7 @@ def _cut_ccd(
         if facts["masked"] > settings.max_masked_exposure:
             limit = settings.max_masked_exposure
             raise _RefusedError(f"{facts['masked']:.1%} of the pixels are masked, allowed: up to {limit:.1%}")
-        low, high = np.percentile(exposure.data[good_pixels(exposure.mask)][::_STRIDE], [16, 84])
+        low, high = np.quantile(exposure.data[good_pixels(exposure.mask)][::_STRIDE], LEVELS_68)
         if low == high:
             raise _RefusedError(f"the pixels have no scatter (most are {low:g})")
         noise = exposure_noise(exposure, settings.noise, settings.geometry.annulus)

@@ -8,6 +8,7 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 
 from lumos.conventions import AnyArray, BoolArray, FloatArray
+from lumos.statistics import SUMMARY_LEVELS
 
 __all__ = ["draw_catalog", "draw_psf", "show_image"]
 
@@ -28,7 +29,7 @@ def show_image(data: AnyArray, axes: Axes) -> Axes:
         The same axes, in pixel coordinates.
     """
     sample = data[np.isfinite(data)]
-    low, middle, high = np.quantile(sample, [0.159, 0.5, 0.841])
+    low, middle, high = np.quantile(sample, SUMMARY_LEVELS)
     sigma = max((high - low) / 2, 1e-30)
     axes.imshow(np.arcsinh((data - middle) / (2 * sigma)), origin="lower", cmap="gray_r", vmin=-1, vmax=4)
     return axes

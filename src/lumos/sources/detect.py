@@ -12,6 +12,7 @@ from lumos.errors import LumosDataError
 from lumos.flags import CatalogFlag, MaskPlane
 from lumos.images.exposure import Exposure
 from lumos.rows import SHARED, Rowwise
+from lumos.statistics import sigma68
 
 __all__ = ["Detections", "detect", "detect_in", "grown_segments"]
 
@@ -187,8 +188,7 @@ def _smoothing(subtracted: Float32Array, scatter: Float32Array, covered: BoolArr
     if empty.sum() < _FEWEST_PIXELS:
         return _INDEPENDENT
     values = convolve(relative, _KERNEL)[empty]
-    low, high = np.quantile(values, [0.1587, 0.8413])
-    return max(float(high - low) / 2, _INDEPENDENT)
+    return max(sigma68(values), _INDEPENDENT)
 
 
 def _flags(found: AnyArray, segmentation: AnyArray, mask: AnyArray) -> IntArray:

@@ -14,6 +14,7 @@ from lumos.nets.model import FluxModel
 from lumos.pdf import FluxPdf, GaussianMixture, TruncatedMixture, reweighted
 from lumos.pdf.mixture import Mixture
 from lumos.simulate.draws import FluxProposal
+from lumos.statistics import SUMMARY_LEVELS, sigma68
 from lumos.training.data import LabelledInputs
 
 __all__ = ["ValidationScore", "batch_loss", "score_model", "with_proposal"]
@@ -30,9 +31,9 @@ class ValidationScore:
     pit_ks : float
         Kolmogorov-Smirnov distance of the PIT values from uniform.
     scatter : float
-        Half the distance of the 16 % and 84 % quantiles of (median - true flux) / unit.
+        sigma68 of (median - true flux) / unit.
     pull : float
-        The same of (median - true flux) / (half the distance of the PDF's 16 % and 84 % quantiles).
+        The same of (median - true flux) / (sigma68 of the PDF).
     bias : float
         Median of (median - true flux) / unit.
     n : int
@@ -126,16 +127,11 @@ def score_model(model: FluxModel, batches: Sequence[LabelledInputs], proposal: F
         loss=float(loss.mean()),
         loss_err=float(loss.std() / len(loss) ** 0.5),
         pit_ks=float(np.maximum(rank - pit, pit - rank + 1 / len(pit)).max()),
-        scatter=_spread((median - truth) / unit),
-        pull=_spread((median - truth) / half_width),
+        scatter=sigma68((median - truth) / unit),
+        pull=sigma68((median - truth) / half_width),
         bias=float(np.median((median - truth) / unit)),
         n=len(pit),
     )
-
-
-def _spread(values: FloatArray) -> float:
-    low, high = np.quantile(values, [0.16, 0.84])
-    return float(high - low) / 2
 
 
 def _statistics(
@@ -159,7 +155,7 @@ def _statistics(
     for pdf, rows in pdfs:
         if len(rows):
             pit[rows] = pdf.pit(truth[rows])
-            low[rows], median[rows], high[rows] = pdf.quantile(np.array([[0.16, 0.5, 0.84]])).T
+            low[rows], median[rows], high[rows] = pdf.quantile(np.array([SUMMARY_LEVELS])).T
     return pit, median, (high - low) / 2, unit, truth
 
 

@@ -12,12 +12,11 @@ from lumos.errors import LumosDataError, LumosValueError
 from lumos.flags import UNUSABLE
 from lumos.photometry.measured import open_run
 from lumos.runs.shards import read_shard
+from lumos.statistics import SUMMARY_LEVELS
 from lumos.validate.repeats import check_edges
 from lumos.validate.shards import run_estimators, shards_by_band
 
 __all__ = ["Comparison", "Ratios", "compare_estimators", "format_comparison"]
-
-_QUANTILES = (0.15865525, 0.5, 0.84134475)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +237,7 @@ def _ratios(groups: Sequence[tuple[FloatArray, FloatArray, FloatArray]]) -> Rati
 def _quantiles(values: FloatArray) -> FloatArray:
     """Return the 16, 50 and 84 % quantiles; 0 / 0, where there is no ratio, does not count."""
     values = values[~np.isnan(values)]
-    return np.quantile(values, _QUANTILES) if len(values) else np.full(3, np.nan)
+    return np.quantile(values, SUMMARY_LEVELS) if len(values) else np.full(3, np.nan)
 
 
 def format_comparison(comparison: Comparison) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lumos.conventions import FloatArray, IntArray
-from lumos.statistics import sigma68
+from lumos.statistics import LEVELS_95, SUMMARY_LEVELS, sigma68
 
 __all__ = ["Differences", "differences"]
 
@@ -72,7 +72,7 @@ def _figures(values: FloatArray, owner: IntArray, rng: np.random.Generator) -> t
     if not len(values):
         return 0, 0, *[np.nan] * 7
     median_err, sigma68_err = _errors(values, owner, rng) if n_objects >= _FEWEST else (np.nan, np.nan)
-    low, high = np.quantile(values, [0.025, 0.975])
+    low, high = np.quantile(values, LEVELS_95)
     beyond_3, beyond_5 = (float(np.mean(np.abs(values) > limit)) for limit in (3, 5))
     median = float(np.median(values))
     sigma95 = float(high - low) / 2
@@ -89,5 +89,5 @@ def _errors(values: FloatArray, owner: IntArray, rng: np.random.Generator) -> tu
     for row in quantiles:
         # An object that is drawn twice counts twice with all its pairs.
         total = np.cumsum(np.bincount(rng.integers(n, size=n), minlength=n)[index])
-        row[:] = values[np.searchsorted(total, np.array([0.15865525, 0.5, 0.84134475]) * total[-1])]
+        row[:] = values[np.searchsorted(total, np.array(SUMMARY_LEVELS) * total[-1])]
     return float(quantiles[:, 1].std()), float(np.std(quantiles[:, 2] - quantiles[:, 0]) / 2)

@@ -14,6 +14,7 @@ from lumos.photometry.objects import PlacedObjects
 from lumos.pools.pool import BackgroundPool
 from lumos.rows import Rowwise
 from lumos.simulate.stamps import simulate_stamps
+from lumos.statistics import SUMMARY_LEVELS, sigma68
 
 __all__ = ["TwinTest", "Twins", "central_rows", "compare_twins", "make_twins"]
 
@@ -150,8 +151,8 @@ def compare_twins(twins: Twins) -> list[TwinTest]:
         both = np.isfinite(real[name]) & np.isfinite(twin[name])
         result = ks_2samp(real[name][both], twin[name][both])
         difference = real[name][both] - twin[name][both]
-        low, middle, high = np.quantile(difference, [0.1587, 0.5, 0.8413])
-        tests.append(TwinTest(name, float(result.statistic), float(result.pvalue), float(2 * middle / (high - low))))
+        shift = float(np.median(difference)) / sigma68(difference)
+        tests.append(TwinTest(name, float(result.statistic), float(result.pvalue), shift))
     return tests
 
 
@@ -164,7 +165,7 @@ def _sky(stamps: AnyArray, twins: Twins) -> tuple[FloatArray, FloatArray]:
     """Return median and robust scatter of the pixels in a ring."""
     radius = _radius(twins)
     ring = np.where((radius > _RING[0]) & (radius < _RING[1]), stamps, np.nan)
-    low, middle, high = np.nanquantile(ring, [0.1587, 0.5, 0.8413], axis=(1, 2))
+    low, middle, high = np.nanquantile(ring, SUMMARY_LEVELS, axis=(1, 2))
     return middle, (high - low) / 2
 
 

@@ -18,6 +18,7 @@ from lumos.nets.model import FluxModel, ModelConfig
 from lumos.pdf import GaussianMixture, TruncatedMixture
 from lumos.photometry.columns import summarise
 from lumos.photometry.network import model_facts
+from lumos.statistics import LEVELS_68
 
 SMALL = {"channels": [4, 6, 8], "hidden": 16}
 
@@ -110,8 +111,8 @@ def test_summary_is_that_of_the_pdfs():
     for row in (0, 1, 2, 3, 5):
         kind = TruncatedMixture if is_cut[row] else GaussianMixture
         pdf = kind(weights[row : row + 1], means[row : row + 1], stds[row : row + 1])
-        assert found["flux_q16"][row] == pytest.approx(pdf.quantile(0.16)[0])
-        assert found["flux_q84"][row] == pytest.approx(pdf.quantile(0.84)[0])
+        assert found["flux_q16"][row] == pytest.approx(pdf.quantile(LEVELS_68[0])[0])
+        assert found["flux_q84"][row] == pytest.approx(pdf.quantile(LEVELS_68[1])[0])
         assert found["flux_peak"][row] == pytest.approx(pdf.peak()[0])
     assert all(np.isnan(values[4]) for values in found.values())
 
