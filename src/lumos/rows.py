@@ -19,7 +19,7 @@ __all__ = ["SHARED", "Rowwise"]
 SHARED: Mapping[str, bool] = MappingProxyType({"shared": True})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rowwise:
     """Base of frozen dataclasses of n rows.
 
@@ -34,12 +34,12 @@ class Rowwise:
                 return len(value)
         raise TypeError(f"{type(self).__name__} knows nothing of any row: all its columns are None")
 
-    def take(self, rows: "AnyArray | slice | Tensor") -> Self:
+    def take(self, rows: "AnyArray | slice | list[int] | list[bool] | Tensor") -> Self:
         """Return some of the rows.
 
         Parameters
         ----------
-        rows : slice, or array or tensor of int or bool, shape (m,)
+        rows : slice, or list, array or tensor of int or bool, shape (m,)
             Numbers of the rows, or whether each is taken.
 
         Returns
@@ -47,6 +47,8 @@ class Rowwise:
         Self
             In the order of ``rows``; what all rows share is the same.
         """
+        if isinstance(rows, list):
+            rows = np.array(rows) if rows else np.zeros(0, dtype=np.int64)
         return replace(self, **{name: _taken(getattr(self, name), rows, name) for name in self._columns()})
 
     @classmethod

@@ -53,7 +53,7 @@ def assert_rows(got: Table, numbers: list[int]) -> None:
     assert got.grid.tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, list])
 def test_any_index_takes_rows_of_arrays_and_tensors_alike(kind):
     whole = table([3, 1, 4, 5])
     assert_rows(whole.take(kind([2, 0, 2])), [4, 3, 4])

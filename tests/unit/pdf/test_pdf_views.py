@@ -11,7 +11,7 @@ from lumos.pdf import GaussianMixture, GridPdf, TruncatedMixture
 
 MEANS, STDS = np.array([1000.0, 40.0, 20.0, -50.0, np.nan]), np.array([100.0, 30.0, 30.0, 20.0, 1.0])
 GAUSSIAN = GaussianMixture(np.ones((5, 1)), MEANS[:, None], STDS[:, None])
-LEVELS = np.array([[0.16], [0.5], [0.84]])
+LEVELS = np.array([norm.cdf([-1.0, 0.0, 1.0])]).T
 
 
 def grid():
@@ -58,7 +58,7 @@ def test_pictures():
     np.testing.assert_allclose(density, norm.pdf(flux, 40, 30), rtol=1e-9)
     np.testing.assert_allclose([flux[0], flux[-1]], 40 + 30 * norm.ppf([0.001, 0.999]))
     inside = axes.collections[0].get_datalim(axes.transData)
-    np.testing.assert_allclose([inside.x0, inside.x1], 40 + 30 * norm.ppf([0.16, 0.84]))
+    np.testing.assert_allclose([inside.x0, inside.x1], [10, 70], rtol=1e-6)
     np.testing.assert_allclose(axes.collections[1].get_segments()[0][:, 0], 40)
     # A bad object has no PDF, and says so; a row that is not there is refused.
     empty = Figure().add_subplot()
@@ -85,4 +85,4 @@ def test_how_pdfs_look_in_a_notebook(pdf):
     assert repr(pdf.take(slice(0))).endswith("of 0 rows")
     text = many._repr_html_()
     assert text.count("<tr>") == 6
-    assert "<td>900.6</td><td>1000</td><td>1099</td>" in text
+    assert "<td>900</td><td>1000</td><td>1100</td>" in text
