@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from lumos.background.annulus import own_light_per_pixel
-from lumos.background.noise import Cutout, ExposureNoise, cut_out, exposure_noise, good_pixels, stamp_variance
+from lumos.background.noise import Cutout, ExposureNoise, cut_out, exposure_noise, stamp_variance
 from lumos.conventions import AnyArray, Float32Array, FloatArray
 from lumos.estimators import Ellipses, StampBatch
 from lumos.estimators.light import masked_light_flags
-from lumos.flags import Flag, MaskPlane
+from lumos.flags import Flag, MaskPlane, good_pixels
 from lumos.images.exposure import Exposure
 from lumos.photometry.objects import PlacedObjects
 from lumos.photometry.settings import MeasureSettings

@@ -17,7 +17,7 @@ from lumos.catalogs.schema import write_shard
 from lumos.conventions import FloatArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosError
 from lumos.files import check_parquet_name, file_sha256, whole_file
-from lumos.flags import CatalogFlag
+from lumos.flags import CatalogFlag, good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.reader import list_detectors, read_exposure
 from lumos.images.stamps import cut_stamps
@@ -347,9 +347,9 @@ def _draw_star_psf(path: Path, exposure: Exposure, fit: StarPsf, settings: PsfSe
     zero, one = np.zeros(len(fit.x)), np.ones(len(fit.x))
     psf = MoffatPsf(np.array([fit.fwhm]), np.array([fit.beta]))
     model = render_sersic(zero, one, one, zero, stamps.x, stamps.y, psf, size=size).numpy()
-    level = np.median(np.where(stamps.mask == 0, stamps.data, np.nan)[:, [0, -1], :], axis=(1, 2))
+    good = good_pixels(stamps.mask)
+    level = np.nanmedian(np.where(good, stamps.data, np.nan)[:, [0, -1], :], axis=(1, 2))
     pixels = stamps.data - level[:, None, None]
-    good = stamps.mask == 0
     flux = (pixels * model * good).sum(axis=(1, 2)) / (model**2 * good).sum(axis=(1, 2))
     y, x = np.mgrid[:size, :size]
     radius = np.hypot(x - stamps.x[:, None, None], y - stamps.y[:, None, None])
