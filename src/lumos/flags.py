@@ -23,6 +23,7 @@ __all__ = [
     "catalog_flag_metadata",
     "flag_metadata",
     "flag_names",
+    "good_pixels",
     "has_flag",
 ]
 
@@ -149,6 +150,23 @@ DOUBTFUL = (
     | CatalogFlag.CENTRE_KEPT
     | CatalogFlag.FIT_FAILED
 )
+
+
+def good_pixels(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which pixels may be used: the one rule of all commands.
+
+    Parameters
+    ----------
+    mask : int array, any shape
+        Bits of :class:`MaskPlane`.
+
+    Returns
+    -------
+    bool array of the same shape
+        True where no plane but ``SUSPECT`` is set.
+    """
+    suspect = int(MaskPlane.SUSPECT)
+    return np.asarray((mask | suspect) == suspect)
 
 
 def flag_names(flags: int) -> list[str]:

@@ -14,13 +14,13 @@ from lumos.background.annulus import AnnulusBackground, annulus_background
 from lumos.background.correlation import CorrelatedNoise, measure_correlation, source_free
 from lumos.background.geometry import StampGeometry
 from lumos.background.settings import NoiseSettings
-from lumos.conventions import AnyArray, BoolArray, Float32Array, FloatArray
+from lumos.conventions import BoolArray, Float32Array, FloatArray
 from lumos.errors import LumosDataError
-from lumos.flags import MaskPlane
+from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.stamps import Stamps, cut_stamps
 
-__all__ = ["Cutout", "ExposureNoise", "cut_out", "exposure_noise", "good_pixels", "stamp_variance"]
+__all__ = ["Cutout", "ExposureNoise", "cut_out", "exposure_noise", "stamp_variance"]
 
 logger = logging.getLogger(__name__)
 
@@ -119,22 +119,6 @@ def cut_out(
     )
     margin = large // 2 - size // 2
     return Cutout(stamps, slice(margin, margin + size), background)
-
-
-def good_pixels(mask: AnyArray) -> BoolArray:
-    """Return which pixels may be used.
-
-    Parameters
-    ----------
-    mask : int array, any shape
-        Bits of :class:`lumos.flags.MaskPlane`.
-
-    Returns
-    -------
-    bool array of the same shape
-        True where no plane but ``SUSPECT`` is set.
-    """
-    return np.asarray((mask & ~int(MaskPlane.SUSPECT)) == 0)
 
 
 def exposure_noise(

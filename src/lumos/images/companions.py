@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lumos.conventions import AnyArray, Float32Array
 from lumos.errors import LumosDataError
-from lumos.flags import MaskPlane
+from lumos.flags import MaskPlane, good_pixels
 from lumos.images.fitsfile import Checksum, card_value, image_shape, open_fits
 from lumos.images.scatter import clipped_scatter
 from lumos.surveys import MaskSource, SkySource, Substitution, VarianceSource
@@ -267,7 +267,7 @@ def _weighted_scatter(weight: Float32Array, data: Float32Array, mask: NDArray[np
 
     It is 1 for a weight that is the inverse variance. Sources are clipped.
     """
-    good = (mask & ~int(MaskPlane.SUSPECT)) == 0
+    good = good_pixels(mask)
     if not good.any():
         return 1.0
     return clipped_scatter((data[good] - np.median(data[good])) * np.sqrt(weight[good]))

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from lumos.background.annulus import own_light_per_pixel
-from lumos.background.noise import Cutout, cut_out, good_pixels, stamp_variance
+from lumos.background.noise import Cutout, cut_out, stamp_variance
 from lumos.conventions import AnyArray, FloatArray
 from lumos.estimators import Ellipses, StampBatch, StampContext
 from lumos.estimators.light import masked_light_flags
-from lumos.flags import Flag, MaskPlane
+from lumos.flags import Flag, MaskPlane, good_pixels
 from lumos.photometry.ccd import Ccd
 from lumos.photometry.settings import MeasureSettings
 from lumos.profiles.sersic import render

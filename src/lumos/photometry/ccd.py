@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lumos.background.noise import ExposureNoise, exposure_noise, good_pixels
+from lumos.background.noise import ExposureNoise, exposure_noise
 from lumos.conventions import Float32Array
+from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.photometry.objects import PlacedObjects
 from lumos.photometry.settings import MeasureSettings

@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 
 from lumos.conventions import AnyArray, BoolArray, Float32Array, FloatArray, IntArray
-from lumos.flags import MaskPlane
+from lumos.flags import good_pixels
 from lumos.psfs import Psf
 
 __all__ = ["BackgroundStamps"]
@@ -99,4 +99,4 @@ class BackgroundStamps:
     @property
     def good(self) -> BoolArray:
         """Return which pixels may be used, bool array of shape (n, side, side)."""
-        return np.asarray((self.mask & np.uint8(255 - int(MaskPlane.SUSPECT))) == 0)
+        return good_pixels(self.mask)

@@ -13,10 +13,11 @@ from scipy import ndimage
 
 from lumos import __version__
 from lumos.background.correlation import source_free
-from lumos.background.noise import Cutout, cut_out, exposure_noise, good_pixels, stamp_variance
+from lumos.background.noise import Cutout, cut_out, exposure_noise, stamp_variance
 from lumos.conventions import AB_ZEROPOINT_NJY, BoolArray, FloatArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError, one_line
 from lumos.files import file_stamp, read_json
+from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
 from lumos.pools.settings import BackgroundSettings

@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
-from lumos.flags import MaskPlane
+from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.profiles.scene import add_stamps, draw_stamps, rows_by_size
 from lumos.profiles.shapes import Shapes
@@ -130,7 +130,7 @@ def draw_positions(
         raise LumosDataError(f"{exposure.path}: no PSF is known, galaxies cannot be drawn")
     if n < 0 or not distance > 0:
         raise LumosValueError("number and distance of galaxies to inject", (n, distance), "0 or more, and > 0")
-    good = np.flatnonzero((exposure.mask & ~int(MaskPlane.SUSPECT)) == 0)
+    good = np.flatnonzero(good_pixels(exposure.mask))
     if n == 0 or len(good) == 0:
         return np.zeros(0), np.zeros(0)
     rows, columns = np.unravel_index(rng.choice(good, _TRIES * n), exposure.shape)

@@ -8,8 +8,8 @@ from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 from scipy.special import expit
 
-from lumos.background.noise import good_pixels
 from lumos.conventions import AnyArray, BoolArray, Float32Array, FloatArray
+from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes

@@ -6,10 +6,9 @@ import numpy as np
 import sep
 from scipy.ndimage import binary_dilation, convolve, distance_transform_edt
 
-from lumos.background.noise import good_pixels
 from lumos.conventions import AnyArray, BoolArray, Float32Array, FloatArray, IntArray
 from lumos.errors import LumosDataError
-from lumos.flags import CatalogFlag, MaskPlane
+from lumos.flags import CatalogFlag, MaskPlane, good_pixels
 from lumos.images.exposure import Exposure
 from lumos.rows import SHARED, Rowwise
 from lumos.statistics import sigma68
@@ -200,8 +199,9 @@ def _flags(found: AnyArray, segmentation: AnyArray, mask: AnyArray) -> IntArray:
     flags |= np.where(at_edge, int(CatalogFlag.EDGE), 0)
     touched = grown_segments(segmentation, np.full(len(found), _TOUCH))
     saturated = int(MaskPlane.SATURATED | MaskPlane.BLEED)
-    for planes, flag in ((saturated, CatalogFlag.SATURATED), (~int(MaskPlane.SUSPECT), CatalogFlag.MASKED)):
-        numbers = np.unique(touched[(mask & planes) != 0])
+    hits = (((mask & saturated) != 0, CatalogFlag.SATURATED), (~good_pixels(mask), CatalogFlag.MASKED))
+    for hit, flag in hits:
+        numbers = np.unique(touched[hit])
         flags[numbers[numbers > 0] - 1] |= int(flag)
     return flags.astype(np.int64)
 

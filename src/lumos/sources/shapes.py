@@ -10,7 +10,7 @@ from torch import Tensor
 from lumos.catalogs.parent import ParentCatalog
 from lumos.conventions import SERSIC_N_RANGE, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosDataError
-from lumos.flags import DOUBTFUL, CatalogFlag
+from lumos.flags import DOUBTFUL, CatalogFlag, good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.stamps import cut_stamps
 from lumos.images.wcs import pixel_jacobian, pixel_to_sky
@@ -204,7 +204,7 @@ def _fit_chunk(work: _Work, rows: AnyArray, *, fixed_centre: bool) -> _Fits:
     scatter = stamps.variance
     assert scatter is not None
     own = (segments == 0) | (segments == found.segment[rows, None, None])
-    used = (stamps.mask == 0) & own & (scatter > 0)
+    used = good_pixels(stamps.mask) & own & (scatter > 0)
     variance = scatter**2 + (_MODEL_ERROR * np.maximum(stamps.data, 0)) ** 2
     ivar = np.where(used, 1 / np.where(used, variance, 1), 0)
     x, y = torch.from_numpy(stamps.x), torch.from_numpy(stamps.y)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lumos.conventions import AnyArray, BoolArray, FloatArray
 from lumos.errors import LumosDataError
-from lumos.flags import MaskPlane
+from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.stamps import cut_stamps
 from lumos.profiles.sersic import render
@@ -138,7 +138,7 @@ def _select_stars(
 def _clean(exposure: Exposure, found: Detections) -> BoolArray:
     """Return which detections have no bad pixel near the centre and stay clear of saturation."""
     core = cut_stamps(exposure.data, found.x, found.y, 11, mask=exposure.mask)
-    bad = ((core.mask & ~int(MaskPlane.SUSPECT)) != 0).any(axis=(1, 2))
+    bad = (~good_pixels(core.mask)).any(axis=(1, 2))
     peaks = core.data.max(axis=(1, 2))
     full = _FULL_SHARE * float(np.max(peaks, initial=0.0))
     return np.asarray(~bad & (peaks < full))
@@ -156,7 +156,7 @@ def _star_stamps(
     # The cores of bright stars are limited by the model, not by photons. The error that stands for it
     # must be small in the wings, which hold a tenth of the light.
     variance = pixels.variance**2 + (_MODEL_ERROR * np.maximum(pixels.data, 0)) ** 2
-    used = (pixels.mask == 0) & own & (variance > 0)
+    used = good_pixels(pixels.mask) & own & (variance > 0)
     ivar = np.where(used, 1 / np.where(used, variance, 1), 0)
     return torch.from_numpy(pixels.data), torch.from_numpy(ivar), torch.from_numpy(pixels.x), torch.from_numpy(pixels.y)
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from lumos.catalogs.parent import read_parent
 from lumos.catalogs.tables import write_table
 from lumos.errors import LumosError
+from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.reader import list_detectors, read_exposure
 from lumos.images.stamps import cut_stamps
@@ -147,9 +148,9 @@ def _draw_star_psf(path: Path, exposure: Exposure, fit: StarPsf, settings: PsfSe
     stamps = cut_stamps(exposure.data, fit.x, fit.y, size, mask=exposure.mask)
     psf = MoffatPsf(np.array([fit.fwhm]), np.array([fit.beta]))
     model = render(Shapes.points(stamps.x, stamps.y), psf, size=size).numpy()
-    level = np.median(np.where(stamps.mask == 0, stamps.data, np.nan)[:, [0, -1], :], axis=(1, 2))
+    good = good_pixels(stamps.mask)
+    level = np.nanmedian(np.where(good, stamps.data, np.nan)[:, [0, -1], :], axis=(1, 2))
     pixels = stamps.data - level[:, None, None]
-    good = stamps.mask == 0
     flux = (pixels * model * good).sum(axis=(1, 2)) / (model**2 * good).sum(axis=(1, 2))
     y, x = np.mgrid[:size, :size]
     radius = np.hypot(x - stamps.x[:, None, None], y - stamps.y[:, None, None])

@@ -1,21 +1,26 @@
 """Catalogues and PSFs from files: several CCDs, what failed, what is there already, and what is written."""
 
 import json
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from lumos.images.psf_models import MoffatModel
 
 from helpers.fits_files import SCALE, header
 from lumos.catalogs.parent import read_parent
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
-from lumos.flags import Flag, catalog_flag_metadata
+from lumos.flags import Flag, MaskPlane, catalog_flag_metadata, good_pixels
+from lumos.images.reader import read_exposure
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.runs.shards import read_shards
 from lumos.sources.settings import CatalogSettings, PsfSettings
+from lumos.sources.shapes import make_parent_catalog
+from lumos.sources.stars import fit_star_psf
 from lumos.surveys import load_survey
 from lumos.workflows import catalog as workflow
 from lumos.workflows.catalog import make_catalog
@@ -177,3 +182,22 @@ def test_one_ccd_with_few_stars_does_not_end_the_others(tmp_path, rng):
         make_psfs([image], tmp_path / "psf", GENERIC, PsfSettings())
     rows = pq.read_table(tmp_path / "psf" / "psf.parquet").to_pylist()
     assert [row["detector"] for row in rows] == ["A2", "A3"]
+
+
+def test_suspect_pixels_are_used_and_others_are_not(tmp_path, rng):
+    grid = np.array([(x + 0.3, y + 0.6) for x in range(30, 190, 35) for y in range(30, 190, 35)], dtype=float)
+    data = ccd(rng, 0, grid)
+    # A bright star, so that the others are far from the brightest pixel.
+    data[100, 100] += 30_000
+    path = write(tmp_path / "m.fits", {"A1": (0, data)})
+    plain = replace(next(read_exposure(path, GENERIC)), psf=MoffatModel(3.2, 4.765))
+    suspect = replace(plain, mask=np.full_like(plain.mask, MaskPlane.SUSPECT))
+    stars = [fit_star_psf(exposure, PsfSettings()) for exposure in (plain, suspect)]
+    made = [make_parent_catalog(exposure, CatalogSettings()) for exposure in (plain, suspect)]
+    np.testing.assert_array_equal(stars[0].star_fwhm, stars[1].star_fwhm)
+    assert len(made[0].catalog) >= 4
+    np.testing.assert_array_equal(made[0].catalog.half_light_radius, made[1].catalog.half_light_radius)
+    np.testing.assert_array_equal(made[0].flags, made[1].flags)
+    for kind in (np.uint8, np.int16, np.int32, np.int64):
+        planes = np.array([0, 32, 1, 33, 64], dtype=kind)
+        np.testing.assert_array_equal(good_pixels(planes), [True, True, False, False, False])
