@@ -14,7 +14,7 @@ ROOMS = [
     *("background", "pools", "sources", "simulate", "nets"),
     *("photometry", "training", "coadds", "adaptation"),
     *("validate", "report"),
-    *("settings", "workflows", "tables", "arguments", "api", "console", "cli", "__main__"),
+    *("settings", "workflows", "api", "console", "cli", "__main__"),
     # It names what the API has; nothing of it is imported before it is used.
     "__init__",
 ]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from astropy.nddata import CCDData
 
+from lumos.api.tables import FluxTable
 from lumos.catalogs.formats import table_at_hand
 from lumos.catalogs.parent import ParentCatalog, read_parent
 from lumos.config import StageSettings, validated
@@ -20,7 +21,6 @@ from lumos.images.reader import read_exposure
 from lumos.photometry.settings import CatalogColumns
 from lumos.settings import Settings, load_settings
 from lumos.surveys import Survey, find_exposures, load_survey
-from lumos.tables import FluxTable
 
 __all__ = [
     "Image",
