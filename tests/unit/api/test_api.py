@@ -465,7 +465,7 @@ def test_pdfs_that_are_partly_cut_are_not_taken_for_whole_ones(path):
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory):
     folder = tmp_path_factory.mktemp("survey")
-    simulate_survey(load_simulation(str(Path(__file__).parents[1] / "small_survey.yaml")), folder)
+    simulate_survey(load_simulation(str(Path(__file__).parents[2] / "small_survey.yaml")), folder)
     return folder
 
 
