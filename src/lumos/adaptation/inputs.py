@@ -43,7 +43,7 @@ class Ccd:
     exposure : Exposure
         In units of ``unit`` image units.
     unit : float
-        Image units.
+        Size of the exposure's unit, in image units.
     noise : ExposureNoise
         Of the exposure.
     objects : PlacedObjects
@@ -73,7 +73,7 @@ class PreparedStamps:
     flux_scale : tensor, shape (n,), float32
         Closed-form error of the flux for white sky noise, the unit of the density that training draws fluxes from.
     ref_mag : tensor, shape (n,), float32
-        Reference magnitudes.
+        Reference magnitudes of the catalogue.
     """
 
     inputs: NetworkInputs
@@ -105,7 +105,7 @@ def iterate_ccds(run: MeasuredRun, model: FluxModel) -> Iterator[Ccd]:
     Parameters
     ----------
     run : MeasuredRun
-        The run.
+        Run whose CCDs are read.
     model : FluxModel
         The model that they are for.
 
@@ -151,7 +151,7 @@ def prepare(model: FluxModel, ccd: Ccd, objects: PlacedObjects, reduce: Reduce) 
     Parameters
     ----------
     model : FluxModel
-        The model.
+        Model that the inputs are for.
     ccd : Ccd
         Where to cut.
     objects : PlacedObjects
@@ -199,7 +199,7 @@ def closed_form_error(batch: StampBatch) -> Tensor:
     Parameters
     ----------
     batch : StampBatch
-        n objects.
+        Stamps of n objects.
 
     Returns
     -------

@@ -17,7 +17,7 @@ def check_pages(path: Path) -> None:
     Parameters
     ----------
     path : Path
-        Table.
+        Parquet file whose page checksums are verified.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def check_shards(paths: Sequence[Path], columns: Sequence[str]) -> None:
     Parameters
     ----------
     paths : sequence of Path
-        Shards.
+        Shards to verify, one Parquet file each.
     columns : sequence of str
         What is needed of them; text for exposure, detector and band, lists for PDFs, numbers else.
 

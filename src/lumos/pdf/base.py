@@ -50,7 +50,7 @@ def per_row(values: ArrayLike, n: int, what: str) -> FloatArray:
     Parameters
     ----------
     values : array_like, shape () or (n,)
-        The numbers.
+        One number for all rows, or one for each.
     n : int
         Number of rows.
     what : str
@@ -59,7 +59,7 @@ def per_row(values: ArrayLike, n: int, what: str) -> FloatArray:
     Returns
     -------
     ndarray, shape (n,)
-        As float64.
+        One float64 for each row.
 
     Raises
     ------
@@ -118,7 +118,7 @@ class FluxPdf(ABC):
         Returns
         -------
         ndarray, shape (n,)
-            Means.
+            Mean flux of each PDF.
         """
 
     @abstractmethod
@@ -128,7 +128,7 @@ class FluxPdf(ABC):
         Returns
         -------
         ndarray, shape (n,)
-            Variances.
+            Variance of each PDF, flux squared.
         """
 
     @abstractmethod
@@ -138,7 +138,7 @@ class FluxPdf(ABC):
         Returns
         -------
         ndarray, shape (n,)
-            Modes.
+            Flux at which each PDF is highest.
         """
 
     @abstractmethod
@@ -196,7 +196,7 @@ class FluxPdf(ABC):
         Parameters
         ----------
         flux : array_like, shape (), (n,), (n, m) or (1, m)
-            Fluxes.
+            Fluxes at which to evaluate; a 1-d array has one for each PDF.
 
         Returns
         -------
@@ -211,7 +211,7 @@ class FluxPdf(ABC):
         Parameters
         ----------
         flux : array_like, shape (), (n,), (n, m) or (1, m)
-            Fluxes.
+            Fluxes at which to evaluate; a 1-d array has one for each PDF.
 
         Returns
         -------
@@ -226,12 +226,12 @@ class FluxPdf(ABC):
         Parameters
         ----------
         flux : array_like, shape (), (n,), (n, m) or (1, m)
-            Fluxes.
+            Fluxes at which to evaluate; a 1-d array has one for each PDF.
 
         Returns
         -------
         ndarray, shape (n,) or (n, m)
-            Probabilities.
+            Probabilities of a smaller flux, 0 to 1.
         """
         return self._evaluate(flux, lambda part, values: part._cdf(values), "flux")  # noqa: SLF001
 
@@ -241,12 +241,12 @@ class FluxPdf(ABC):
         Parameters
         ----------
         flux : array_like, shape (), (n,), (n, m) or (1, m)
-            True fluxes.
+            True fluxes; a 1-d array has one for each PDF.
 
         Returns
         -------
         ndarray, shape (n,) or (n, m)
-            Probabilities.
+            Probabilities of a flux below the true one; uniform if PDFs are true.
         """
         return self.cdf(flux)
 
@@ -261,7 +261,7 @@ class FluxPdf(ABC):
         Returns
         -------
         ndarray, shape (n,) or (n, m)
-            Fluxes.
+            Fluxes below which a PDF has the probability asked for.
 
         Raises
         ------
@@ -280,7 +280,7 @@ class FluxPdf(ABC):
         Returns
         -------
         ndarray, shape (n,)
-            Standard deviations.
+            Standard deviation of each PDF, in units of flux.
         """
         return np.sqrt(self.variance())
 
@@ -317,7 +317,7 @@ class FluxPdf(ABC):
         Returns
         -------
         ndarray, shape (n,)
-            Gaussianity.
+            Gaussianity of each PDF; 1 is a Gaussian.
         """
         return self.sigma95() / self.sigma68() - 1
 
@@ -334,6 +334,6 @@ class FluxPdf(ABC):
         Returns
         -------
         ndarray, shape (n, m)
-            Independent draws.
+            m independent fluxes drawn from each PDF.
         """
         return self.quantile(rng.random((len(self), m)))

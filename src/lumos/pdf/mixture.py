@@ -94,7 +94,7 @@ class Mixture(FluxPdf):
         Returns
         -------
         means, variances : ndarray, shape (n, k)
-            Moments.
+            Mean and variance of each component, after its cut if it has one.
         """
 
     def __len__(self) -> int:
@@ -165,7 +165,7 @@ class Mixture(FluxPdf):
         Returns
         -------
         ndarray, shape (n,)
-            Means.
+            Mean flux of each PDF.
         """
         means, _ = self.component_moments()
         return np.asarray((self.weights * means).sum(axis=1))
@@ -176,7 +176,7 @@ class Mixture(FluxPdf):
         Returns
         -------
         ndarray, shape (n,)
-            Variances.
+            Variance of each PDF, flux squared.
         """
         means, variances = self.component_moments()
         centre = (self.weights * means).sum(axis=1, keepdims=True)
@@ -210,7 +210,7 @@ class Mixture(FluxPdf):
         Returns
         -------
         ndarray, shape (n, m)
-            Independent draws.
+            m independent fluxes drawn from each PDF.
         """
         out = np.empty((len(self), m))
         for rows in row_chunks(len(self), m * self._width):
@@ -241,7 +241,7 @@ class GaussianMixture(Mixture):
     Parameters
     ----------
     weights, means, stds : array_like, shape (n, k)
-        See :class:`Mixture`.
+        Components of the n PDFs, as of :class:`Mixture`.
     """
 
     @property
@@ -265,7 +265,7 @@ class GaussianMixture(Mixture):
         Returns
         -------
         means, variances : ndarray, shape (n, k)
-            Moments.
+            Mean and variance of each component, after its cut if it has one.
         """
         return self.means, self.stds**2
 
@@ -332,7 +332,7 @@ class TruncatedMixture(Mixture):
         Returns
         -------
         means, variances : ndarray, shape (n, k)
-            Moments.
+            Mean and variance of each component, after its cut if it has one.
         """
         mean, variance = truncated.mean_variance(-self.means / self.stds)
         return self.stds * mean, self.stds**2 * variance

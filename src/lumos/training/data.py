@@ -29,7 +29,7 @@ class LabelledInputs:
     Parameters
     ----------
     inputs : NetworkInputs
-        n objects.
+        Inputs of the network for n objects.
     flux, flux_scale, ref_mag : tensor, shape (n,), float32
         True flux and the unit of the proposal density, in image units; reference magnitude.
     """
@@ -48,7 +48,7 @@ class LabelledInputs:
         Parameters
         ----------
         rows : tensor or slice
-            Which.
+            Objects to return: indices, a mask or a slice.
 
         Returns
         -------
@@ -64,7 +64,7 @@ class LabelledInputs:
         Parameters
         ----------
         device : torch.device or str
-            Where.
+            Device that shall hold the tensors.
 
         Returns
         -------
@@ -81,7 +81,7 @@ def model_config(settings: TrainSettings, pool: BackgroundPool) -> ModelConfig:
     Parameters
     ----------
     settings : TrainSettings
-        The run.
+        Settings of the training run.
     pool : BackgroundPool
         Its backgrounds, which name the bands and camera states.
 
@@ -110,7 +110,7 @@ def split_pool(pool: BackgroundPool) -> tuple[IntArray, IntArray]:
     Parameters
     ----------
     pool : BackgroundPool
-        Backgrounds.
+        Background stamps of several exposures.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def describe_inputs(stamps: SimulatedStamps, model: FluxModel, pool: BackgroundP
     stamps : SimulatedStamps
         n stamps of ``pool``.
     model : FluxModel
-        For which.
+        Model that the inputs are for.
     pool : BackgroundPool
         Whose exposures they come from.
 
@@ -184,9 +184,9 @@ class TrainingStream(torch.utils.data.Dataset[LabelledInputs]):
     Parameters
     ----------
     settings : TrainSettings
-        The run.
+        Settings of the training run.
     pool : BackgroundPool
-        Backgrounds.
+        Background stamps of the training exposures.
     config : ModelConfig
         The model that the inputs are for.
     rows : int array
@@ -213,12 +213,12 @@ class TrainingStream(torch.utils.data.Dataset[LabelledInputs]):
         Parameters
         ----------
         index : int
-            Its number.
+            Number of the batch, from 0; it seeds the draws.
 
         Returns
         -------
         SimulatedStamps
-            The stamps.
+            Stamps of the batch, with their truth.
         """
         return self._simulator.batch(index % self._period if self._period else index)
 
