@@ -35,7 +35,7 @@ class InjectedStamps:
     Parameters
     ----------
     stamps : PreparedStamps
-        Inputs of the model for n injected galaxies.
+        n galaxies.
     flux : tensor, shape (n,), float32
         True fluxes, in the unit that all exposures share.
     ra : float array, shape (n,)
@@ -99,9 +99,9 @@ def inject_round(
     Parameters
     ----------
     model : FluxModel
-        Model that is to be adapted.
+        The model.
     ccd : Ccd
-        CCD into which galaxies are injected.
+        The CCD.
     settings : StampSettings
         What the model was trained on: magnitudes, the broad density, errors of the catalogue.
     n : int
@@ -109,7 +109,7 @@ def inject_round(
     distance : float
         Least distance between them, pixels.
     rng : numpy.random.Generator
-        Draws galaxies, positions and photon noise.
+        Draws.
     reduce : callable
         What is kept of the inputs.
 

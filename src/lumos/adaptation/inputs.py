@@ -43,7 +43,7 @@ class Ccd:
     exposure : Exposure
         In units of ``unit`` image units.
     unit : float
-        Size of the exposure's unit, in image units.
+        Image units.
     noise : ExposureNoise
         Of the exposure.
     objects : PlacedObjects
@@ -73,7 +73,7 @@ class PreparedStamps:
     flux_scale : tensor, shape (n,), float32
         Closed-form error of the flux for white sky noise, the unit of the density that training draws fluxes from.
     ref_mag : tensor, shape (n,), float32
-        Reference magnitudes of the catalogue.
+        Reference magnitudes.
     """
 
     inputs: NetworkInputs
@@ -105,7 +105,7 @@ def iterate_ccds(run: MeasuredRun, model: FluxModel) -> Iterator[Ccd]:
     Parameters
     ----------
     run : MeasuredRun
-        Run whose CCDs are read.
+        The run.
     model : FluxModel
         The model that they are for.
 
@@ -151,7 +151,7 @@ def prepare(model: FluxModel, ccd: Ccd, objects: PlacedObjects, reduce: Reduce) 
     Parameters
     ----------
     model : FluxModel
-        Model that the inputs are for.
+        The model.
     ccd : Ccd
         Where to cut.
     objects : PlacedObjects
@@ -199,7 +199,7 @@ def closed_form_error(batch: StampBatch) -> Tensor:
     Parameters
     ----------
     batch : StampBatch
-        Stamps of n objects.
+        n objects.
 
     Returns
     -------

@@ -31,13 +31,13 @@ class MeasuredRun:
     Parameters
     ----------
     path : Path
-        Folder that ``lumos measure`` wrote.
+        Its folder.
     survey : Survey
         How its exposures are read.
     psf_dir : Path or None
         Folder with PSF models.
     catalog : ParentCatalog
-        Objects that the run measured.
+        Its objects.
     catalog_sha256 : str
         Digest of their file.
     settings : MeasureSettings
@@ -157,13 +157,13 @@ def choose_pairs(run: MeasuredRun, n_pairs: int, held_out: float, rng: np.random
     Parameters
     ----------
     run : MeasuredRun
-        Run whose exposures are paired.
+        The run.
     n_pairs : int
         Most pairs of each of the two parts of the sky; drawn at random where there are more.
     held_out : float
         Share of the objects, those of largest right ascension, that only test the model.
     rng : numpy.random.Generator
-        Draws pairs where there are too many.
+        Draws.
 
     Returns
     -------

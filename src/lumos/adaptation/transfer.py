@@ -54,7 +54,7 @@ class PairedInputs:
         Parameters
         ----------
         rows : tensor, array or slice
-            Pairs to return: indices, a mask or a slice.
+            Which.
 
         Returns
         -------
@@ -99,11 +99,11 @@ def labelled_inputs(
     Parameters
     ----------
     inputs : NetworkInputs
-        Inputs of the network for n stamps.
+        n stamps.
     flux, flux_scale, ref_mag : tensor, shape (n,)
         True fluxes and the unit of the proposal density, in the unit of the inputs; reference magnitudes.
     wanted : bool array, shape (n,)
-        True for the stamps to return, if they can be measured.
+        Which.
 
     Returns
     -------
@@ -148,12 +148,12 @@ class SplitModel:
         Parameters
         ----------
         inputs : NetworkInputs
-            Inputs of the whole network for n stamps.
+            n stamps.
 
         Returns
         -------
         NetworkInputs
-            Inputs of ``tail`` for the same stamps.
+            For ``tail``.
         """
         if not isinstance(self.tail.network, _Tail):
             return inputs
@@ -207,7 +207,7 @@ def pair_loss(model: FluxModel, pairs: PairedInputs, proposal: FluxProposal) -> 
     model : FluxModel
         Tail of a split model.
     pairs : PairedInputs
-        n pairs of stamps of one galaxy and band.
+        n pairs.
     proposal : FluxProposal
         Density that the fluxes of a likelihood's training were drawn from.
 

@@ -17,7 +17,7 @@ def check_pages(path: Path) -> None:
     Parameters
     ----------
     path : Path
-        Parquet file whose page checksums are verified.
+        Table.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def check_shards(paths: Sequence[Path], columns: Sequence[str]) -> None:
     Parameters
     ----------
     paths : sequence of Path
-        Shards to verify, one Parquet file each.
+        Shards.
     columns : sequence of str
         What is needed of them; text for exposure, detector and band, lists for PDFs, numbers else.
 

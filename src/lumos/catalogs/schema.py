@@ -146,7 +146,7 @@ def to_arrow(columns: Mapping[str, AnyArray], schema: pa.Schema) -> pa.Table:
     columns : mapping
         Array of shape (n,), or (n, k) for lists, of each field.
     schema : pyarrow.Schema
-        Names, types and metadata of the columns.
+        The schema.
 
     Returns
     -------
@@ -221,7 +221,7 @@ def read_shard(path: Path | str, columns: Sequence[str] | None = None) -> pa.Tab
     Returns
     -------
     pyarrow.Table
-        Rows of the shard in the order of the file.
+        The rows.
 
     Raises
     ------
@@ -367,12 +367,12 @@ def list_column(table: pa.Table, name: str) -> FloatArray:
     table : pyarrow.Table
         With n rows.
     name : str
-        Name of a column whose entries are lists of k numbers.
+        Column.
 
     Returns
     -------
     float array, shape (n, k)
-        The lists of the rows; NaN where a list is missing.
+        Its numbers.
     """
     width = table.schema.field(name).type.list_size
     flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)

@@ -51,9 +51,9 @@ class Rows:
     Parameters
     ----------
     object_id : int array, shape (n,)
-        Identifiers of the objects in the catalogue.
+        Objects.
     ra, dec : float array, shape (n,)
-        Positions of the objects on the sky, degrees.
+        Degrees.
     unit : int array, shape (n,)
         Units of the calibration.
     flags : int array, shape (n,)
@@ -92,12 +92,12 @@ class Rows:
         Parameters
         ----------
         rows : int array or slice
-            Indices of the rows to return.
+            Which.
 
         Returns
         -------
         Rows
-            The chosen rows, in that order.
+            These.
         """
         names = ("object_id", "ra", "dec", "unit", "flags", "ref_mag", "weights", "means", "stds")
         fluxes = {name: (flux[rows], error[rows]) for name, (flux, error) in self.fluxes.items()}
@@ -111,7 +111,7 @@ class CoaddContext:
     Parameters
     ----------
     settings : CoaddSettings
-        Settings of ``lumos coadd``.
+        How.
     calibration : Calibration
         Flux scales of the units.
     share : IndependentShare
@@ -119,7 +119,7 @@ class CoaddContext:
     sky : SkyLevels
         What is measured where there is nothing.
     prior : FluxPrior or None
-        Density of the flux given catalogue magnitude and band.
+        Catalogue prior.
     is_posterior : bool
         Whether the PDFs of the run already hold a prior.
     cut_from : float or None
@@ -180,7 +180,7 @@ def coadd_likelihoods(rows: Rows, context: CoaddContext) -> tuple[GaussianMixtur
     likelihoods : GaussianMixture
         Products without a prior, fitted with the components of the settings; NaN where no exposure is usable.
     ref_mag : float array
-        Catalogue magnitude of each product; NaN where unknown.
+        Catalogue magnitudes.
     band : int array
         Index into the sorted bands of the calibration.
     """
@@ -207,7 +207,7 @@ def grouped(rows: Rows, calibration: Calibration) -> Iterator["Groups"]:
     Yields
     ------
     Groups
-        All rows of some objects and bands, never part of one.
+        Whole groups.
     """
     rows = rows.take(np.lexsort((rows.unit, rows.object_id)))
     band = np.unique(np.array(calibration.band), return_inverse=True)[1][rows.unit]
@@ -274,7 +274,7 @@ class Prepared:
         Returns
         -------
         pdf : GridPdf
-            Product of each of the n objects and bands.
+            n products.
         n_used : int array, shape (n,)
             Rows of each.
         """
@@ -298,7 +298,7 @@ def prepare(groups: Groups, context: CoaddContext) -> Prepared:
     Parameters
     ----------
     groups : Groups
-        Rows of some objects and bands, uncalibrated.
+        Rows.
     context : CoaddContext
         Calibration and settings.
 

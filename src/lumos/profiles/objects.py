@@ -30,7 +30,7 @@ class Objects:
     b : tensor
         Exact b of the index.
     q : tensor
-        Axis ratio, minor over major, above 0 and at most 1.
+        Axis ratio.
     theta : tensor
         Angle of the major axis from +x towards +y, in radians.
     x, y : tensor
@@ -60,7 +60,7 @@ class Objects:
         Parameters
         ----------
         index : int64 tensor, shape (m,)
-            Objects to return, each counted from 0.
+            Which objects.
         device : torch.device, optional
             Where the result shall lie; by default where the objects are.
 

@@ -29,7 +29,7 @@ class LabelledInputs:
     Parameters
     ----------
     inputs : NetworkInputs
-        Inputs of the network for n objects.
+        n objects.
     flux, flux_scale, ref_mag : tensor, shape (n,), float32
         True flux and the unit of the proposal density, in image units; reference magnitude.
     """
@@ -48,7 +48,7 @@ class LabelledInputs:
         Parameters
         ----------
         rows : tensor or slice
-            Objects to return: indices, a mask or a slice.
+            Which.
 
         Returns
         -------
@@ -64,7 +64,7 @@ class LabelledInputs:
         Parameters
         ----------
         device : torch.device or str
-            Device that shall hold the tensors.
+            Where.
 
         Returns
         -------
@@ -81,7 +81,7 @@ def model_config(settings: TrainSettings, pool: BackgroundPool) -> ModelConfig:
     Parameters
     ----------
     settings : TrainSettings
-        Settings of the training run.
+        The run.
     pool : BackgroundPool
         Its backgrounds, which name the bands and camera states.
 
@@ -110,7 +110,7 @@ def split_pool(pool: BackgroundPool) -> tuple[IntArray, IntArray]:
     Parameters
     ----------
     pool : BackgroundPool
-        Background stamps of several exposures.
+        Backgrounds.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def describe_inputs(stamps: SimulatedStamps, model: FluxModel, pool: BackgroundP
     stamps : SimulatedStamps
         n stamps of ``pool``.
     model : FluxModel
-        Model that the inputs are for.
+        For which.
     pool : BackgroundPool
         Whose exposures they come from.
 
@@ -184,9 +184,9 @@ class TrainingStream(torch.utils.data.Dataset[LabelledInputs]):
     Parameters
     ----------
     settings : TrainSettings
-        Settings of the training run.
+        The run.
     pool : BackgroundPool
-        Background stamps of the training exposures.
+        Backgrounds.
     config : ModelConfig
         The model that the inputs are for.
     rows : int array
@@ -213,12 +213,12 @@ class TrainingStream(torch.utils.data.Dataset[LabelledInputs]):
         Parameters
         ----------
         index : int
-            Number of the batch, from 0; it seeds the draws.
+            Its number.
 
         Returns
         -------
         SimulatedStamps
-            Stamps of the batch, with their truth.
+            The stamps.
         """
         return self._simulator.batch(index % self._period if self._period else index)
 
