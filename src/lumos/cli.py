@@ -28,14 +28,14 @@ app = typer.Typer(
 )
 
 Images = Annotated[
-    list[Path], typer.Argument(help="FITS files, folders of them, quoted patterns, or @list with one of these a line.")
+    list[Path], typer.Argument(help="FITS files, folders of them, quoted patterns, or @file with a list of these.")
 ]
-Out = Annotated[Path, typer.Option("--out", help="Output folder.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 SurveyName = Annotated[str, typer.Option("--survey", help="Shipped survey (see `lumos surveys`), or a YAML file.")]
-PsfFolder = Annotated[Path | None, typer.Option("--psf", help="Folder with PSF models.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
-Config = Annotated[Path | None, typer.Option("--config", help="Settings, YAML.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override one setting: stage.field=value.")]
+PsfFolder = Annotated[Path | None, typer.Option("--psf", help="Folder of PSFs, as `lumos psf` writes.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Change one setting: stage.field=value.")]
 Workers = Annotated[int, typer.Option("--workers", help="Number of processes.")]
 
 
@@ -95,19 +95,19 @@ def _check_output(path: Path, *, overwrite: bool) -> None:
 @_command
 def measure(
     exposures: Images,
-    catalog: Annotated[Path, typer.Option("--catalog", help="Parent catalogue.")],
+    catalog: Annotated[Path, typer.Option("--catalog", help="Catalogue of the objects to measure.")],
     out: Out,
     survey: SurveyName = "generic",
     psf: PsfFolder = None,
     model: Annotated[str | None, typer.Option("--model", help="Name of a shipped model, or a model folder.")] = None,
     estimators: Annotated[
-        str | None, typer.Option("--estimators", help="Names of classical ones, with commas between.")
+        str | None, typer.Option("--estimators", help="Names of classical estimators, separated by commas.")
     ] = None,
     workers: Workers = 1,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Measure the fluxes of catalogue objects in exposures."""
+    """Measure the flux of every catalogue object in every exposure."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
     overrides = list(set_ or [])
@@ -135,15 +135,15 @@ def measure(
 
 @_command
 def catalog(
-    image: Annotated[Path, typer.Argument(help="FITS file.")],
-    out: Annotated[Path, typer.Option("--out", help="Output catalogue, Parquet.")],
+    image: Annotated[Path, typer.Argument(help="FITS file of the exposure in which objects are detected.")],
+    out: Annotated[Path, typer.Option("--out", help="Catalogue to write (Parquet).")],
     survey: SurveyName = "generic",
     psf: PsfFolder = None,
     overwrite: Overwrite = False,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Make a parent catalogue where none exists: detect objects and fit their shapes."""
+    """Make a catalogue from an exposure: detect objects and fit their shapes."""
     from lumos.files import check_parquet_name  # noqa: PLC0415
     from lumos.settings import load_settings  # noqa: PLC0415
     from lumos.surveys import load_survey  # noqa: PLC0415
@@ -163,11 +163,13 @@ def psf(
     images: Images,
     out: Out,
     survey: SurveyName = "generic",
-    catalog: Annotated[Path | None, typer.Option("--catalog", help="Star positions; detected by default.")] = None,
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", help="Star positions; without it they are detected.")
+    ] = None,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Fit a Moffat PSF to the stars of each exposure, where none is shipped."""
+    """Fit a Moffat PSF to the stars of each exposure, for exposures that come without a PSF."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(config, set_ or []).psf
@@ -181,12 +183,12 @@ def psf(
 
 @_command
 def simulate(
-    survey: Annotated[str, typer.Argument(help="Name of a preset, or a YAML file that describes the survey.")],
+    survey: Annotated[str, typer.Argument(help="Name of a preset, or a YAML file that describes a survey.")],
     out: Out,
     workers: Workers = 1,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: group.field=value.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change one setting: group.field=value.")] = None,
 ) -> None:
-    """Simulate a survey: exposures, parent catalogue and truth."""
+    """Simulate a survey: exposures, catalogue, and the true flux of every object."""
     from lumos.settings import load_simulation  # noqa: PLC0415
 
     settings = load_simulation(survey, set_ or [])
@@ -209,7 +211,7 @@ def backgrounds(
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Cut random background stamps from exposures into a pool, to put simulated galaxies on."""
+    """Cut stamps at random places of exposures into a background pool, on which simulated galaxies are drawn."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(config, set_ or []).backgrounds
@@ -224,14 +226,14 @@ def backgrounds(
 @_command
 def coadd(
     runs: Annotated[list[Path], typer.Argument(help="Folders that `lumos measure` wrote.")],
-    out: Annotated[Path, typer.Option("--out", help="Output table, Parquet.")],
+    out: Annotated[Path, typer.Option("--out", help="Coadd to write (Parquet).")],
     prior: Annotated[
-        str | None, typer.Option("--prior", help="catalog (the default), none, or the path of a prior.")
+        str | None, typer.Option("--prior", help="catalog (learned from the run, the default), none, or a file.")
     ] = None,
     product: Annotated[
-        str | None, typer.Option("--product", help="likelihood (the default), or naive to show what it does.")
+        str | None, typer.Option("--product", help="likelihood (prior once, the default), or naive (prior N times).")
     ] = None,
-    catalog: Annotated[Path | None, typer.Option("--catalog", help="Parent catalogue, if it moved.")] = None,
+    catalog: Annotated[Path | None, typer.Option("--catalog", help="Catalogue of the run, if it moved.")] = None,
     zeropoints: Annotated[Path | None, typer.Option("--zeropoints", help="Table of zero points.")] = None,
     reference: Annotated[Path | None, typer.Option("--reference", help="Objects of known flux.")] = None,
     sky: Annotated[Path | None, typer.Option("--sky", help="Run at empty positions (see `lumos sky`).")] = None,
@@ -239,7 +241,7 @@ def coadd(
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Coadd the exposures of a run: one PDF and one flux per object and band."""
+    """Combine the fluxes of all exposures of a run: one PDF and one flux per object and band."""
     from lumos.files import check_parquet_name  # noqa: PLC0415
     from lumos.settings import load_settings  # noqa: PLC0415
 
@@ -270,16 +272,16 @@ def coadd(
 
 @_command
 def sky(
-    catalog: Annotated[Path, typer.Argument(help="Parent catalogue.")],
-    out: Annotated[Path, typer.Option("--out", help="Output catalogue, Parquet.")],
-    n: Annotated[int, typer.Option("--n", help="Number of positions.")] = 2000,
+    catalog: Annotated[Path, typer.Argument(help="Catalogue whose objects are avoided.")],
+    out: Annotated[Path, typer.Option("--out", help="Catalogue to write (Parquet).")],
+    n: Annotated[int, typer.Option("--n", help="Number of empty positions.")] = 2000,
     min_distance: Annotated[float, typer.Option("--min-distance", help="Arcsec to the nearest object.")] = 3.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of the positions.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the random positions.")] = 0,
     overwrite: Overwrite = False,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Make a catalogue of empty positions: measured and given to `lumos coadd --sky`, it shows what lies below."""
+    """Make a catalogue of empty positions, whose fluxes tell `lumos coadd --sky` how much faint light is everywhere."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
     columns = load_settings(config, set_ or []).measure.catalog
@@ -293,12 +295,12 @@ def sky(
 
 @_command
 def train(
-    run: Annotated[str, typer.Argument(help="Name of a shipped run, or a YAML file that describes one.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
+    run: Annotated[str, typer.Argument(help="Name of a shipped training run, or a YAML file that describes one.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the model to write.")],
     workers: Annotated[int, typer.Option("--workers", help="Processes that simulate the survey.")] = 1,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: group.field=value.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change one setting: group.field=value.")] = None,
 ) -> None:
-    """Train a network on simulated galaxies; a run that was killed is continued."""
+    """Train a network on simulated galaxies. The same command continues a training run that was killed."""
     from lumos.settings import load_training  # noqa: PLC0415
 
     settings = load_training(run, set_ or [])
@@ -310,14 +312,14 @@ def train(
 
 @_command
 def adapt(
-    model: Annotated[str, typer.Argument(help="Name of a shipped model, or a model folder.")],
+    model: Annotated[str, typer.Argument(help="Model to adapt: a shipped model, or a model folder.")],
     run: Annotated[Path, typer.Option("--run", help="Folder that `lumos measure` wrote.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the adapted model.")],
-    force: Annotated[bool, typer.Option("--force", help="Write it even if known fluxes are measured worse.")] = False,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the adapted model to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Write it even if known fluxes get worse.")] = False,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Adapt a model to the exposures of a run, without labels."""
+    """Train a model further on the exposures of a run, without known fluxes."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(config, set_ or []).adapt
@@ -345,9 +347,9 @@ def models(
 
 @app.command()
 def surveys(
-    name: Annotated[str | None, typer.Argument(help="Show the YAML file of this survey.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show the survey file of this survey.")] = None,
 ) -> None:
-    """List the shipped surveys, or show the file of one, from which a file of one's own is made."""
+    """List the shipped surveys, or show the survey file of one, as a start for your own."""
     from lumos.surveys import load_survey, read_survey_text, shipped_surveys  # noqa: PLC0415
 
     if name is not None:
@@ -361,9 +363,9 @@ def surveys(
 
 @app.command()
 def flags(
-    value: Annotated[int | None, typer.Argument(help="Say which flags this value of the column holds.")] = None,
+    value: Annotated[int | None, typer.Argument(help="Value of a `flags` column: list the flags in it.")] = None,
 ) -> None:
-    """List the flags with their bits and meanings, or decode a value."""
+    """List the flags with their bits and meanings, or those set in a value."""
     from lumos.flags import FLAG_TEXT, Flag  # noqa: PLC0415
 
     if value is not None and not 0 <= value < 2 * max(Flag):
@@ -375,10 +377,10 @@ def flags(
 
 @_command
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("demo"),
     workers: Workers = 2,
 ) -> None:
-    """Run the whole story on a small simulated survey, on the CPU."""
+    """Simulate a small survey, measure it with every estimator, make coadds, and compare them with the truth."""
     with show_progress("demo") as progress:
         from lumos.workflows.demo import run_demo  # noqa: PLC0415
 

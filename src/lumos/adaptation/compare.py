@@ -103,7 +103,7 @@ def find_excesses(
     Parameters
     ----------
     figures : dict
-        From :func:`compare_held_out`.
+        Figures before and after, from :func:`compare_held_out`.
     max_bias_change : float
         By this and twice its sampling error the absolute bias of a bin may grow.
     max_pit_change : float
@@ -145,12 +145,12 @@ def figures_table(figures: dict[str, Any]) -> str:
     Parameters
     ----------
     figures : dict
-        From :func:`compare_held_out`.
+        Figures before and after, from :func:`compare_held_out`.
 
     Returns
     -------
     str
-        Markdown.
+        Table in Markdown, one figure per line.
     """
     before, after = figures["before"], figures["after"]
     names = {

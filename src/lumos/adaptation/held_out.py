@@ -35,7 +35,7 @@ class HeldOutRows:
     brightness : float array, shape (n_pairs,)
         Mean flux of both exposures.
     loss : float array, shape (n_pairs,)
-        Unsupervised loss.
+        Loss of each pair of exposures.
     snr : float array, shape (n_injected,)
         True flux over its closed-form error.
     relative, pull : float array, shape (n_injected,)
@@ -66,7 +66,7 @@ def measure_held_out(
     pairs : PairedInputs
         Pairs of usable stamps.
     injected : LabelledInputs
-        Usable stamps.
+        Stamps of injected galaxies, usable ones only.
     proposal : FluxProposal
         Density that the injected fluxes of a likelihood were drawn from.
 

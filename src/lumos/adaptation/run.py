@@ -62,7 +62,7 @@ def adapt_model(
     out : Path
         Folder of the adapted model; gets ``adapt.json`` with all figures too.
     settings : AdaptSettings
-        How.
+        Settings of ``lumos adapt``.
     force : bool, optional
         Write the model even if known fluxes are measured worse.
     progress : callable, optional

@@ -27,7 +27,7 @@ class AnnulusBackground:
         Robust scatter of one pixel, half the interval from 16 to 84 % of the kept pixels, corrected for the
         clipping so that it is unbiased for Gaussian noise.
     n_pixels : tensor, shape (n,), int64
-        Pixels kept.
+        Number of pixels kept after clipping.
     flags : tensor, shape (n,), int32
         ``BAD_BACKGROUND`` where the level is NaN.
     """

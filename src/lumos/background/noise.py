@@ -217,7 +217,7 @@ def stamp_variance(
     exposure : Exposure
         Which they were cut from.
     source : str
-        Of :class:`ExposureNoise`.
+        Where the noise comes from, as of :class:`ExposureNoise`.
     cutout : Cutout
         Pixels around n objects; the stamps to measure have side s.
     x, y : float array, shape (n,)

@@ -49,7 +49,7 @@ class TableFile:
     Parameters
     ----------
     path : Path
-        The file.
+        File of the table; its suffix tells the format.
     names : tuple of str
         Columns of one value per row, in the order of the file.
     n_rows : int

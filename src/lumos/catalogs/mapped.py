@@ -36,7 +36,7 @@ def map_catalog(folder: Path) -> ParentCatalog:
     Parameters
     ----------
     folder : Path
-        The folder.
+        Folder that :func:`write_mapped` wrote.
 
     Returns
     -------

@@ -39,7 +39,7 @@ class ParentCatalog(Rowwise):
     Parameters
     ----------
     object_id : int array, shape (n,)
-        Unique identifiers.
+        Identifiers, each of which occurs once.
     ra, dec : float array, shape (n,)
         Position in degrees.
     half_light_radius : float array, shape (n,)
@@ -81,7 +81,7 @@ class ParentCatalog(Rowwise):
         ra, dec : float
             Centre in degrees.
         radius : float
-            Degrees.
+            Largest distance on the sky, degrees.
 
         Returns
         -------
@@ -200,7 +200,7 @@ def write_parent(catalog: ParentCatalog, path: Path, provenance: Mapping[str, ob
     catalog : ParentCatalog
         What to write.
     path : Path
-        Output file.
+        Parquet file to write.
     provenance : mapping, optional
         Plain facts stored in the metadata of the file.
     """
@@ -353,7 +353,7 @@ def digest_names(names: AnyArray, where: str) -> IntArray:
     Parameters
     ----------
     names : array of str, shape (n,)
-        Identifiers.
+        Identifiers of the objects as the catalogue's text.
     where : str
         File and column, for messages.
 

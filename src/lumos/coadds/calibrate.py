@@ -84,7 +84,7 @@ class Calibration:
         Returns
         -------
         int array, shape (m,)
-            Units.
+            Index of each row's unit, a CCD of an exposure.
 
         Raises
         ------

@@ -31,9 +31,9 @@ class BrightRows:
     Parameters
     ----------
     object_id : int array, shape (n,)
-        Objects.
+        Identifiers of the objects in the catalogue.
     ra, dec : float array, shape (n,)
-        Degrees.
+        Positions of the objects on the sky, degrees.
     flux, flux_err : float array, shape (n,)
         As in the run.
     """
@@ -80,7 +80,7 @@ def read_units(run: Path, settings: CalibrateSettings) -> Iterator[Unit]:
     run : Path
         Folder that ``lumos measure`` wrote.
     settings : CalibrateSettings
-        Which measurements.
+        Which estimator and how bright a measurement must be.
 
     Yields
     ------
@@ -201,7 +201,7 @@ def match_reference(
     Parameters
     ----------
     objects : int array, shape (n,)
-        Identifiers.
+        Identifiers of the run's objects.
     index : int array, shape (m,)
         Object of each row.
     rows : mapping

@@ -43,7 +43,7 @@ def sky_cell(ra: FloatArray, dec: FloatArray) -> IntArray:
     Parameters
     ----------
     ra, dec : float array, shape (n,)
-        Degrees, finite.
+        Positions on the sky, degrees, finite.
 
     Returns
     -------

@@ -107,7 +107,7 @@ def object_names(shards: Sequence[Path], objects: IntArray) -> AnyArray:
     Returns
     -------
     array of str, shape (n,)
-        Their names.
+        Text that the catalogue gives each object as its identifier.
     """
     wanted, where = np.unique(objects, return_inverse=True)
     names = np.full(len(wanted), "", dtype=object)
@@ -125,7 +125,7 @@ def flux_columns(estimators: Sequence[str]) -> list[str]:
     Parameters
     ----------
     estimators : sequence of str
-        Names.
+        Names of the estimators of the run.
 
     Returns
     -------
@@ -142,13 +142,13 @@ class ShardReader:
     Parameters
     ----------
     estimators : tuple of str
-        Whose fluxes.
+        Names of the estimators whose fluxes are read.
     calibration : Calibration
         Names the units.
     object_id : int array, shape (n,)
         Objects of the catalogue, sorted.
     ref_mag : float array, shape (n,)
-        Their magnitudes.
+        Catalogue magnitudes of these objects; NaN where unknown.
     """
 
     estimators: tuple[str, ...]
@@ -162,14 +162,14 @@ class ShardReader:
         Parameters
         ----------
         path : Path
-            Shard.
+            Parquet file of the shard.
         choose : callable
             Takes the shard's table, returns a bool array.
 
         Returns
         -------
         Rows
-            These rows.
+            The rows that ``choose`` marks.
         """
         table = read_shard(path, [*READ, *flux_columns(self.estimators)])
         table = table.filter(pa.array(choose(table)))
@@ -240,7 +240,7 @@ def object_hash(table: pa.Table) -> AnyArray:
     Returns
     -------
     uint64 array, shape (n,)
-        Numbers.
+        A number for each object, spread evenly over all of uint64.
     """
     value = table["object_id"].to_numpy().astype(np.uint64)
     # The finaliser of splitmix64 (Steele, Lea & Flood 2014, OOPSLA).

@@ -85,7 +85,7 @@ def coadd_run(
         Parquet file. Beside it come ``.zeropoints.parquet``, made again where it was lost, and, where a prior is used,
         ``.prior.json``.
     settings : CoaddSettings
-        How.
+        Settings of ``lumos coadd``.
     catalog : Path, optional
         Parent catalogue, where it is no longer where the run found it.
     zeropoints, reference : Path, optional

@@ -31,7 +31,7 @@ class ScaleRows:
     ivar, stated : float array, shape (m,)
         Inverse variances, without the weights; and the share of the variance that is of stated errors.
     residual : float array, shape (m,)
-        Residuals.
+        Residuals of the logarithm of the flux.
     weight : float array, shape (m,)
         Weights of a robust fit, 1 for good rows.
     slope : float array, shape (m,)
@@ -89,16 +89,16 @@ def scale_covariance(rows: ScaleRows, prior: FloatArray, free: IntArray) -> Floa
     Parameters
     ----------
     rows : ScaleRows
-        The fit.
+        Rows of the fit, with residuals and weights.
     prior : float array, shape (k, k)
         P of the units with a scale.
     free : int array, shape (k,)
-        These units.
+        Indices of the units whose scale is fitted.
 
     Returns
     -------
     float array, shape (k, k)
-        Covariance.
+        Covariance of the logarithms of the fitted scales.
     """
     some = np.ix_(free, free)
     weighted = laplacian(rows.weight * rows.ivar, rows.object_index, rows.unit_index, rows.n_units)

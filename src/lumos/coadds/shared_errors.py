@@ -27,7 +27,7 @@ class SharedErrors:
     Parameters
     ----------
     calibration : Calibration
-        Gives C.
+        Scales of the units and their covariance C.
     unit : int array, shape (n_rows,)
         Unit of each row.
     index : int array, shape (n_rows,)
@@ -35,7 +35,7 @@ class SharedErrors:
     n : int
         Number of coadds.
     relative : float
-        r.
+        r: relative error that all exposures of an object share.
     """
 
     calibration: Calibration
@@ -80,15 +80,15 @@ class SharedErrors:
         Parameters
         ----------
         variance : float array, shape (n_rows,)
-            S.
+            S: part of each row's variance that is independent.
         common : float array, shape (n_rows,)
-            h.
+            h: error of each row that the others share.
         own : float array, shape (n_rows,)
             The part of f^2 C of each row alone, which is added to S for the weights.
         flux : float array, shape (n,)
             Fluxes of the means.
         floor : float array, shape (n,)
-            b.
+            b: error that all exposures of an object share, in flux.
         rows : bool array, shape (n_rows,)
             Rows to use.
 

@@ -51,12 +51,12 @@ class SkyLevels:
         name : str
             Estimator, or ``pdf``.
         band : int array, shape (n,)
-            Bands.
+            Index of the band of each coadd.
 
         Returns
         -------
         offset, excess : float array, shape (n,)
-            Levels, nJy.
+            Median flux at empty positions and unexplained scatter, nJy.
         """
         zero = np.zeros(len(band))
         if name not in self.offset:
@@ -72,7 +72,7 @@ def sky_levels(columns: Mapping[str, AnyArray], bands: Sequence[str], estimators
     columns : mapping
         Columns of such coadds, made without a prior.
     bands, estimators : sequence of str
-        Names.
+        Names of the bands, and of the run's estimators.
 
     Returns
     -------

@@ -28,7 +28,7 @@ class Science:
     Parameters
     ----------
     path : Path
-        Its file.
+        File that holds the image, for messages.
     hdul : astropy.io.fits.HDUList
         The open file.
     index : int
@@ -94,7 +94,7 @@ def open_companion(
     Parameters
     ----------
     science : Science
-        The image.
+        Science image whose companion is wanted.
     source : MaskSource, VarianceSource or SkySource
         Where the companion stands.
     checksum : {"warn", "require", "ignore"}
@@ -171,7 +171,7 @@ def canonical_mask(values: AnyArray, source: MaskSource, header: Header, path: P
     values : int array, shape (ny, nx)
         The survey's own values.
     source : MaskSource
-        Their meaning.
+        What the values mean, from the survey file.
     header : Header
         Header of the mask, for plane names.
     path : Path
@@ -180,7 +180,7 @@ def canonical_mask(values: AnyArray, source: MaskSource, header: Header, path: P
     Returns
     -------
     int32 array, shape (ny, nx)
-        Canonical bits.
+        Bits of :class:`lumos.flags.MaskPlane`.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def to_variance(
     values : float32 array, shape (ny, nx)
         The survey's own values.
     source : VarianceSource
-        Their meaning.
+        What the values mean, from the survey file.
     data : float32 array, shape (ny, nx)
         The image, whose scatter calibrates a relative weight.
     mask : int32 array, shape (ny, nx)

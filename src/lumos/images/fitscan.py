@@ -291,7 +291,7 @@ def checksum_report(stream: IO[bytes], hdus: list[RawHdu]) -> tuple[list[str], l
     stream : binary file
         Plain bytes of the file.
     hdus : list of RawHdu
-        From :func:`scan`.
+        Units of the file as :func:`scan` returns them.
 
     Returns
     -------

@@ -43,12 +43,12 @@ def file_stem(path: Path) -> str:
     Parameters
     ----------
     path : Path
-        E.g. ``frame-g-000094-1-0012.fits.bz2``.
+        File with its suffixes, as ``frame-g-000094-1-0012.fits.bz2``.
 
     Returns
     -------
     str
-        E.g. ``frame-g-000094-1-0012``.
+        Name without folder and suffixes, as ``frame-g-000094-1-0012``.
     """
     return re.sub(r"(\.(fits|fit|fts))?(\.(gz|bz2|xz|zip|fz))?$", "", path.name, flags=re.IGNORECASE)
 
@@ -99,7 +99,7 @@ def open_fits(path: Path, *, checksum: Checksum = "warn") -> Iterator[fits.HDULi
     Parameters
     ----------
     path : Path
-        FITS file.
+        FITS file, which may be compressed.
     checksum : {"warn", "require", "ignore"}
         What is done about CHECKSUM and DATASUM: name those that fail in the log, once per file and process (most
         cutouts carry the sums of the image they were cut from); refuse a file in which one fails or an HDU has
@@ -176,7 +176,7 @@ def has_extension(path: Path, name: str) -> bool:
     Parameters
     ----------
     path : Path
-        FITS file.
+        FITS file, which may be compressed.
     name : str
         EXTNAME, in any case.
 
@@ -282,7 +282,7 @@ def card_value(header: fits.Header, key: str, path: Path) -> Any:  # noqa: ANN40
     header : astropy.io.fits.Header
         That has the card.
     key : str
-        Its keyword.
+        Keyword of the card, for messages.
     path : Path
         File, for messages.
 

@@ -29,7 +29,7 @@ def sky_frame(wcs: WCS) -> Any:  # noqa: ANN401
     Parameters
     ----------
     wcs : astropy.wcs.WCS
-        Celestial WCS.
+        WCS with two celestial axes.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def to_icrs(frame: Any, lon_lat: FloatArray) -> FloatArray:  # noqa: ANN401
     Parameters
     ----------
     frame : astropy frame or None
-        From :func:`sky_frame`.
+        Frame of the positions from :func:`sky_frame`; None is ICRS.
     lon_lat : float array, shape (2, n)
         Longitude and latitude in degrees.
 
@@ -90,7 +90,7 @@ def from_icrs(frame: Any, ra_dec: FloatArray) -> FloatArray:  # noqa: ANN401
     Parameters
     ----------
     frame : astropy frame or None
-        From :func:`sky_frame`.
+        Frame to return, from :func:`sky_frame`; None is ICRS.
     ra_dec : float array, shape (2, n)
         Right ascension and declination in degrees.
 

@@ -216,7 +216,7 @@ def read_facts(lookup: HeaderLookup, survey: Survey) -> Facts:
     Returns
     -------
     Facts
-        Checked values.
+        What the header says, in the units of Lumos, checked.
 
     Raises
     ------

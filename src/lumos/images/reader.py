@@ -48,7 +48,7 @@ def list_detectors(path: Path, survey: Survey) -> list[str]:
     Parameters
     ----------
     path : Path
-        FITS file.
+        FITS file, which may be compressed.
     survey : Survey
         How to read it.
 
@@ -72,7 +72,7 @@ def read_exposure_id(path: Path, survey: Survey) -> str:
     Parameters
     ----------
     path : Path
-        FITS file.
+        FITS file, which may be compressed.
     survey : Survey
         How to read it.
 

@@ -72,7 +72,7 @@ def read_frame_noise(hdul: Any, path: Path, photofield: Path, data: Float32Array
     Returns
     -------
     FrameNoise
-        In nanomaggies.
+        Variance, sky, gain and read noise of the frame.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def read_span_mask(
     Parameters
     ----------
     path : Path
-        fpM file.
+        FITS file fpM of the frame.
     planes : mapping
         Names of SDSS planes (without ``S_MASK_``) for each canonical plane.
     shape : tuple of int
@@ -210,7 +210,7 @@ class SdssKlModel:
     Parameters
     ----------
     eigenimages : float array, shape (n_kl, height, width)
-        E.
+        E of the formula: images whose weighted sum is the PSF.
     coefficients : float array, shape (n_kl, n_row, n_col)
         C, of powers of the row and of the column.
     shape : tuple of int
@@ -274,7 +274,7 @@ def load_psfield(path: Path, band: str, shape: tuple[int, int]) -> SdssKlModel:
     Parameters
     ----------
     path : Path
-        psField file.
+        File psField of the field, all bands.
     band : str
         One of u, g, r, i, z.
     shape : tuple of int

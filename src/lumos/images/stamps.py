@@ -53,7 +53,7 @@ def cut_stamps(
     Parameters
     ----------
     data : array, shape (ny, nx)
-        Image.
+        Image that the stamps are cut from.
     x, y : float array, shape (n,)
         Positions in 0-based pixels, anywhere; one that is not finite gets a stamp without data.
     size : int

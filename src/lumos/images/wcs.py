@@ -140,7 +140,7 @@ def pixel_scale_at(wcs: WCS, shape: tuple[int, int]) -> float:
     Parameters
     ----------
     wcs : astropy.wcs.WCS
-        Celestial WCS.
+        WCS with two celestial axes.
     shape : tuple of int
         Shape of the image, (ny, nx).
 
@@ -182,7 +182,7 @@ def pixel_jacobian(wcs: WCS, x: FloatArray, y: FloatArray) -> FloatArray:
     Parameters
     ----------
     wcs : astropy.wcs.WCS
-        Celestial WCS.
+        WCS with two celestial axes.
     x, y : float array, shape (n,)
         Positions in 0-based pixels.
 
@@ -211,7 +211,7 @@ def position_angle_to_pixel(wcs: WCS, ra: FloatArray, dec: FloatArray, pa_deg: F
     Parameters
     ----------
     wcs : astropy.wcs.WCS
-        Celestial WCS.
+        WCS with two celestial axes.
     ra, dec : float array, shape (n,)
         ICRS positions in degrees.
     pa_deg : float array, shape (n,)
@@ -355,7 +355,7 @@ def unit_vectors(ra: FloatArray, dec: FloatArray) -> FloatArray:
     Parameters
     ----------
     ra, dec : float array, shape (n,)
-        Degrees.
+        Positions on the sky, degrees.
 
     Returns
     -------

@@ -49,7 +49,7 @@ def per_row(values: ArrayLike, n: int, what: str) -> FloatArray:
     Parameters
     ----------
     values : array_like, shape () or (n,)
-        The numbers.
+        One number for all rows, or one for each.
     n : int
         Number of rows.
     what : str
@@ -58,7 +58,7 @@ def per_row(values: ArrayLike, n: int, what: str) -> FloatArray:
     Returns
     -------
     ndarray, shape (n,)
-        As float64.
+        One float64 for each row.
 
     Raises
     ------
@@ -131,7 +131,7 @@ class FluxPdf(PdfViews):
         Returns
         -------
         ndarray, shape (n,)
-            Means.
+            Mean flux of each PDF.
         """
 
     @abstractmethod
@@ -141,7 +141,7 @@ class FluxPdf(PdfViews):
         Returns
         -------
         ndarray, shape (n,)
-            Variances.
+            Variance of each PDF, flux squared.
         """
 
     @abstractmethod
@@ -151,7 +151,7 @@ class FluxPdf(PdfViews):
         Returns
         -------
         ndarray, shape (n,)
-            Modes.
+            Flux at which each PDF is highest.
         """
 
     @abstractmethod
@@ -209,7 +209,7 @@ class FluxPdf(PdfViews):
         Parameters
         ----------
         flux : array_like, shape (), (n,), (n, m) or (1, m)
-            Fluxes.
+            Fluxes at which to evaluate; a 1-d array has one for each PDF.
 
         Returns
         -------
@@ -224,7 +224,7 @@ class FluxPdf(PdfViews):
         Parameters
         ----------
         flux : array_like, shape (), (n,), (n, m) or (1, m)
-            Fluxes.
+            Fluxes at which to evaluate; a 1-d array has one for each PDF.
 
         Returns
         -------
@@ -239,12 +239,12 @@ class FluxPdf(PdfViews):
         Parameters
         ----------
         flux : array_like, shape (), (n,), (n, m) or (1, m)
-            Fluxes.
+            Fluxes at which to evaluate; a 1-d array has one for each PDF.
 
         Returns
         -------
         ndarray, shape (n,) or (n, m)
-            Probabilities.
+            Probabilities of a smaller flux, 0 to 1.
         """
         return self._evaluate(flux, lambda part, values: part._cdf(values), "flux")  # noqa: SLF001
 
@@ -254,12 +254,12 @@ class FluxPdf(PdfViews):
         Parameters
         ----------
         flux : array_like, shape (), (n,), (n, m) or (1, m)
-            True fluxes.
+            True fluxes; a 1-d array has one for each PDF.
 
         Returns
         -------
         ndarray, shape (n,) or (n, m)
-            Probabilities.
+            Probabilities of a flux below the true one; uniform if PDFs are true.
         """
         return self.cdf(flux)
 
@@ -274,7 +274,7 @@ class FluxPdf(PdfViews):
         Returns
         -------
         ndarray, shape (n,) or (n, m)
-            Fluxes.
+            Fluxes below which a PDF has the probability asked for.
 
         Raises
         ------
@@ -293,7 +293,7 @@ class FluxPdf(PdfViews):
         Returns
         -------
         ndarray, shape (n,)
-            Standard deviations.
+            Standard deviation of each PDF, in units of flux.
         """
         return np.sqrt(self.variance())
 
@@ -329,7 +329,7 @@ class FluxPdf(PdfViews):
         Returns
         -------
         ndarray, shape (n,)
-            Gaussianity.
+            Gaussianity of each PDF; 1 is a Gaussian.
         """
         return self.sigma95() / self.sigma68() - 1
 
@@ -346,6 +346,6 @@ class FluxPdf(PdfViews):
         Returns
         -------
         ndarray, shape (n, m)
-            Independent draws.
+            m independent fluxes drawn from each PDF.
         """
         return self.quantile(rng.random((len(self), m)))

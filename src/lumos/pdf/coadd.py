@@ -110,7 +110,7 @@ def catalogue_prior(prior: FluxPrior, ref_mag: ArrayLike, band: ArrayLike) -> tu
     Parameters
     ----------
     prior : FluxPrior
-        Prior.
+        Density of the flux given magnitude and band.
     ref_mag : array_like, shape (n_objects,)
         Catalogue magnitude of each object, AB; one that is not finite makes its product NaN.
     band : array_like of int, shape () or (n_objects,)
@@ -229,7 +229,7 @@ def same_count(
     objects : ndarray of int, shape (m,)
         Objects of one piece.
     rows : ndarray of int, shape (m, count)
-        Their rows.
+        Rows of each of these objects, all with the same count.
     """
     order = np.flatnonzero(usable)
     order = order[np.argsort(object_index[order], kind="stable")]
@@ -254,7 +254,7 @@ def multiply(
     Parameters
     ----------
     likelihoods : FluxPdf
-        All rows.
+        PDFs of all rows, of which ``rows`` names some.
     rows : ndarray of int, shape (m, count)
         Rows that belong together, all finite.
     objects : ndarray of int, shape (m,)

@@ -34,7 +34,7 @@ def to_mixture(pdf: GridPdf, n_components: int) -> tuple[GaussianMixture, FloatA
     Parameters
     ----------
     pdf : GridPdf
-        n densities.
+        n densities at nodes, to be fitted.
     n_components : int
         Components of each mixture, at least 1.
 

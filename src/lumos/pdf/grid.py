@@ -89,7 +89,7 @@ class GridPdf(FluxPdf):
         Returns
         -------
         GridPdf
-            Those rows.
+            PDFs of the chosen rows, in that order.
         """
         taken = object.__new__(GridPdf)  # normalised before
         for name in ("nodes", "log_density", "cumulative"):
@@ -167,7 +167,7 @@ class GridPdf(FluxPdf):
         Returns
         -------
         ndarray, shape (n,)
-            Means.
+            Mean flux of each PDF.
         """
         mass, centre, _ = self._cell_moments()
         return np.asarray((mass * centre).sum(axis=1))
@@ -178,7 +178,7 @@ class GridPdf(FluxPdf):
         Returns
         -------
         ndarray, shape (n,)
-            Variances.
+            Variance of each PDF, flux squared.
         """
         mass, centre, spread = self._cell_moments()
         mean = (mass * centre).sum(axis=1, keepdims=True)

@@ -94,7 +94,7 @@ class Mixture(Rowwise, FluxPdf):
         Returns
         -------
         means, variances : ndarray, shape (n, k)
-            Moments.
+            Mean and variance of each component, after its cut if it has one.
         """
 
     @property
@@ -147,7 +147,7 @@ class Mixture(Rowwise, FluxPdf):
         Returns
         -------
         ndarray, shape (n,)
-            Means.
+            Mean flux of each PDF.
         """
         means, _ = self.component_moments()
         return np.asarray((self.weights * means).sum(axis=1))
@@ -158,7 +158,7 @@ class Mixture(Rowwise, FluxPdf):
         Returns
         -------
         ndarray, shape (n,)
-            Variances.
+            Variance of each PDF, flux squared.
         """
         means, variances = self.component_moments()
         centre = (self.weights * means).sum(axis=1, keepdims=True)
@@ -192,7 +192,7 @@ class Mixture(Rowwise, FluxPdf):
         Returns
         -------
         ndarray, shape (n, m)
-            Independent draws.
+            m independent fluxes drawn from each PDF.
         """
         out = np.empty((len(self), m))
         for rows in row_chunks(len(self), m * self._width):
@@ -223,7 +223,7 @@ class GaussianMixture(Mixture):
     Parameters
     ----------
     weights, means, stds : array_like, shape (n, k)
-        See :class:`Mixture`.
+        Components of the n PDFs, as of :class:`Mixture`.
     """
 
     @property
@@ -247,7 +247,7 @@ class GaussianMixture(Mixture):
         Returns
         -------
         means, variances : ndarray, shape (n, k)
-            Moments.
+            Mean and variance of each component, after its cut if it has one.
         """
         return self.means, self.stds**2
 
@@ -314,7 +314,7 @@ class TruncatedMixture(Mixture):
         Returns
         -------
         means, variances : ndarray, shape (n, k)
-            Moments.
+            Mean and variance of each component, after its cut if it has one.
         """
         mean, variance = truncated.mean_variance(-self.means / self.stds)
         return self.stds * mean, self.stds**2 * variance

@@ -54,7 +54,7 @@ def highest_peak(
     Returns
     -------
     ndarray, shape (n,)
-        Modes.
+        Flux at which each mixture is highest.
     """
     n, k = weights.shape
     row = np.repeat(np.arange(n), k)

@@ -33,7 +33,7 @@ class FluxPrior:
     Parameters
     ----------
     bands : tuple of str
-        Names.
+        Names of the bands, in the order of their indices.
     knots : ndarray, shape (n_knots,)
         AB magnitudes, increasing.
     nodes : ndarray, shape (n_bands, n_nodes)
@@ -83,7 +83,7 @@ class FluxPrior:
         band : array_like of int or str, shape (n,)
             Index into ``bands``, or name.
         bands : sequence of str
-            Names.
+            Names of the bands, in the order of their indices.
 
         Returns
         -------
@@ -133,7 +133,7 @@ class FluxPrior:
         band : array_like of int or str, shape (n,)
             Index into ``bands``, or name.
         bands : sequence of str
-            Names.
+            Names of the bands, in the order of their indices.
 
         Returns
         -------
@@ -211,7 +211,7 @@ class FluxPrior:
         Returns
         -------
         ndarray, shape (n,) or (n, m)
-            Probabilities.
+            Probabilities of a smaller flux, 0 to 1.
         """
         return self._evaluate(flux, ref_mag, band, GridPdf._cdf, jacobian=False)  # noqa: SLF001
 
@@ -221,7 +221,7 @@ class FluxPrior:
         Parameters
         ----------
         level : array_like, shape (), (n,), (n, m) or (1, m)
-            Probabilities.
+            Probabilities of a smaller flux, 0 to 1.
         ref_mag : array_like, shape (n,)
             Catalogue magnitudes, AB.
         band : array_like of int or str, shape () or (n,)
@@ -230,7 +230,7 @@ class FluxPrior:
         Returns
         -------
         ndarray, shape (n,) or (n, m)
-            Fluxes, nJy.
+            Fluxes below which the prior has this probability, nJy.
         """
         mags, which, log_ref = self._rows(ref_mag, band)
         x = self._density(mags, which).quantile(level)
@@ -249,7 +249,7 @@ class FluxPrior:
         Returns
         -------
         ndarray, shape (n,)
-            Means, nJy.
+            Mean flux of each prior, nJy.
         """
         mags, which, log_ref = self._rows(ref_mag, band)
         density = self._density(mags, which)
@@ -272,7 +272,7 @@ class FluxPrior:
         Returns
         -------
         ndarray, shape (n,)
-            Fluxes, nJy.
+            One flux drawn from each prior, nJy.
         """
         return self.quantile(rng.random(np.shape(ref_mag)), ref_mag, band)
 
@@ -343,7 +343,7 @@ def posterior(likelihood: GaussianMixture, prior: FluxPrior, ref_mag: ArrayLike,
     likelihood : GaussianMixture
         n pixel likelihoods, nJy; exposures of one galaxy multiplied before, so that the prior counts once.
     prior : FluxPrior
-        Prior.
+        Density of the flux given magnitude and band.
     ref_mag : array_like, shape (n,)
         Catalogue magnitudes, AB; one that is not finite makes the row NaN.
     band : array_like of int or str, shape () or (n,)

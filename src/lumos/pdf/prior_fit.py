@@ -45,12 +45,12 @@ def log_reference(mags: FloatArray) -> FloatArray:
     Parameters
     ----------
     mags : ndarray, shape (n,)
-        Magnitudes.
+        AB magnitudes of the galaxies.
 
     Returns
     -------
     ndarray, shape (n,)
-        Logarithms.
+        Natural logarithms of the fluxes in nJy.
     """
     return np.asarray(0.4 * np.log(10) * (AB_ZEROPOINT_NJY - mags))
 
@@ -61,7 +61,7 @@ def hats(knots: FloatArray, mags: FloatArray) -> FloatArray:
     Parameters
     ----------
     knots : ndarray, shape (n_knots,)
-        Magnitudes, increasing.
+        Magnitudes of the knots, increasing.
     mags : ndarray, shape (n,)
         Magnitudes; NaN gives NaN.
 

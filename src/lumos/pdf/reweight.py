@@ -38,7 +38,7 @@ def reweighted(pdf: Mixture, log_ratio: Callable[[FloatArray], FloatArray]) -> G
     Returns
     -------
     GridPdf
-        n PDFs.
+        n normalised products of PDF and ratio.
 
     Raises
     ------

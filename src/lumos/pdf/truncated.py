@@ -55,7 +55,7 @@ def tail(t: FloatArray, a: FloatArray, upper: BoolArray) -> FloatArray:
     a : ndarray
         Place of the cut.
     upper : ndarray of bool
-        Which tail.
+        True for the probability above t, False for that below.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def quantile(probability: FloatArray, a: FloatArray, upper: BoolArray) -> FloatA
     a : ndarray
         Place of the cut.
     upper : ndarray of bool
-        Which tail.
+        True if the probability is that above t, False if below.
 
     Returns
     -------

@@ -29,7 +29,7 @@ class BackgroundStamps:
     gain, zeropoint, exposure_time, pixel_scale : float array, shape (n,)
         Of the exposure; NaN where unknown.
     psf_fwhm : float array, shape (n,)
-        Pixels.
+        FWHM of the PSF, pixels.
     psfs : tuple of (int array, Psf)
         PSFs by kind, each with the stamps that it belongs to; every stamp once.
     exposure, band, state : int array, shape (n,)

@@ -60,7 +60,7 @@ class PoolPart:
     Parameters
     ----------
     path : Path
-        The folder.
+        Folder of the part.
 
     Raises
     ------

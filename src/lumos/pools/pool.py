@@ -29,7 +29,7 @@ class BackgroundPool:
     Parameters
     ----------
     parts : list of PoolPart
-        Its folders.
+        Folders of the pool, opened.
     """
 
     def __init__(self, parts: list[PoolPart]) -> None:
@@ -150,7 +150,7 @@ class BackgroundPool:
         rng : numpy.random.Generator
             The same state gives the same stamps.
         n : int
-            How many.
+            Number of stamps to draw.
         rows : int array, optional
             Draw from these only (see :meth:`rows`).
 

@@ -81,7 +81,7 @@ class NewStamps:
     psf : MoffatPsf or PixelPsf
         PSF at the positions, of n stamps or shared by all.
     psf_fwhm : float array, shape (n,)
-        Pixels.
+        FWHM of the PSF, pixels.
     variance : float32 array, shape (n, side, side), or None
         Variance map without the stamps' own sources, where the exposure has one.
     """

@@ -98,7 +98,7 @@ def plan_grids(objects: Objects, psf: MoffatPsf | PixelPsf, size: tuple[int, int
     Parameters
     ----------
     objects : Objects
-        n galaxies.
+        Shapes and positions of n galaxies.
     psf : MoffatPsf or PixelPsf
         Their PSFs; objects whose PSF is NaN get no grid.
     size : tuple of two int

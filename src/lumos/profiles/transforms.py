@@ -92,7 +92,7 @@ class RadialTable:
         device : torch.device
             Where the values shall lie.
         dtype : torch.dtype
-            Their type.
+            Floating-point type that the values shall have.
 
         Returns
         -------
@@ -135,7 +135,7 @@ def sersic_b(sersic_n: FloatArray) -> FloatArray:
     Parameters
     ----------
     sersic_n : float array
-        Sérsic indices.
+        Sérsic indices n of any shape.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def moffat_alpha(beta: FloatArray) -> FloatArray:
     Parameters
     ----------
     beta : float array
-        Moffat exponents.
+        Exponents of the Moffat profiles, above 1.
 
     Returns
     -------
@@ -250,7 +250,7 @@ def moffat_cutoff(beta: FloatArray, share: float) -> FloatArray:
     Parameters
     ----------
     beta : float array, shape (n,)
-        Moffat exponents.
+        Exponents of the Moffat profiles, above 1.
     share : float
         Share of the integral of the transform over the plane that may be cut off.
 

@@ -67,7 +67,7 @@ def light_beyond(objects: Objects, distance: Tensor) -> Tensor:
     Parameters
     ----------
     objects : Objects
-        n galaxies.
+        Shapes and positions of n galaxies.
     distance : float64 tensor, shape (n, ...)
         Distance in pixels, along the major axis.
 

@@ -23,7 +23,7 @@ class PdfPanel:
     title : str
         What it is.
     stamp : float array, shape (size, size)
-        Its pixels.
+        Pixels around the galaxy, image units.
     pdfs : mapping of FluxPdf
         PDFs of one row each, in nJy, by the name of what made them.
     truth : float or None
@@ -44,7 +44,7 @@ def draw_pdfs(path: Path, panels: Sequence[PdfPanel], n_columns: int = 4) -> Non
     path : Path
         PNG file to write.
     panels : sequence of PdfPanel
-        Galaxies.
+        Galaxies to draw, one panel each.
     n_columns : int, optional
         Galaxies side by side.
     """

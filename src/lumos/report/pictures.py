@@ -19,7 +19,7 @@ def show_image(data: AnyArray, axes: Axes) -> Axes:
     Parameters
     ----------
     data : float array, shape (ny, nx)
-        The image.
+        Pixels of the image; NaN is left white.
     axes : matplotlib Axes
         Where to draw.
 
@@ -51,7 +51,7 @@ def draw_catalog(
     path : Path
         PNG file to write.
     data : float array, shape (ny, nx)
-        The image.
+        Pixels of the image; NaN is left white.
     ellipses : tuple of float arrays, shape (n,)
         x, y, semi-major and semi-minor axis in pixels, angle in radians.
     magnitude, radius_arcsec, snr : float array, shape (n,)

@@ -41,7 +41,7 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
     path : Path
         PNG file to write.
     comparison : Comparison
-        Two estimators.
+        Ratios of two estimators of one run.
     """
     figure = Figure(figsize=(14, 4.4), layout="constrained")
     flux, error, snr = figure.subplots(1, 3)

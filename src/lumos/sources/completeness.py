@@ -35,7 +35,7 @@ class Completeness:
     Parameters
     ----------
     n : int
-        Galaxies injected.
+        Number of galaxies injected in the bin.
     radius : float
         Their half-light radius in pixels; they are round, with the index ``default_n``.
     bright : float

@@ -87,7 +87,7 @@ def detect(exposure: Exposure, *, threshold: float = 3.5, min_area: int = 5) -> 
     Returns
     -------
     Detections
-        Brightest first.
+        Objects found, brightest first.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def detect_in(data: Float32Array, mask: AnyArray, *, threshold: float, min_area:
     Parameters
     ----------
     data : float32 array, shape (ny, nx)
-        Image.
+        Pixels of the image, sky included.
     mask : int array, shape (ny, nx)
         Bits of :class:`lumos.flags.MaskPlane`.
     threshold : float

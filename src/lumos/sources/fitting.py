@@ -26,7 +26,7 @@ class Parameters:
     steps : tensor, shape (p,)
         Steps of the numerical derivatives.
     lower, upper : tensor, shape (p,)
-        Bounds.
+        Bounds that no parameter may leave.
     prior_std : tensor, shape (n, p)
         Width of the Gaussian prior about ``start``; ``inf`` where there is none, 0 where fixed.
     """
@@ -45,7 +45,7 @@ class ModelFit:
     Parameters
     ----------
     parameters : tensor, shape (n, p)
-        Best parameters.
+        Parameters that fit best, their prior included.
     flux, flux_err, background : tensor, shape (n,)
         Best linear coefficients; the error holds the parameters fixed.
     chi2 : tensor, shape (n,)
@@ -83,7 +83,7 @@ def fit_models(data: Tensor, ivar: Tensor, model: Model, parameters: Parameters,
     Parameters
     ----------
     data : tensor, shape (n, h, w)
-        Stamps.
+        Pixels of n stamps, to be fitted.
     ivar : tensor, shape (n, h, w)
         Inverse variance, 0 where a pixel is not used.
     model : callable

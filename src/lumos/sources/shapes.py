@@ -129,7 +129,7 @@ def make_parent_catalog(
     exposure : Exposure
         With a PSF.
     settings : CatalogSettings
-        Thresholds.
+        Thresholds of the detection and of the fits.
     progress : callable, optional
         Told after each few hundred fits.
 

@@ -14,7 +14,7 @@ def shipped_surveys() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Sorted names.
+        Names for ``--survey``, sorted.
     """
     return shipped_yaml("lumos.surveys")
 
@@ -53,7 +53,7 @@ def read_survey_text(name_or_path: str | Path) -> str:
     Returns
     -------
     str
-        YAML, unchecked.
+        Content of the survey file (YAML), unchecked.
 
     Raises
     ------

@@ -51,7 +51,7 @@ class TrainReport:
     validation : ValidationScore
         Its figures at the end.
     n_stamps : int
-        Stamps seen.
+        Number of stamps that training saw.
     minutes : float
         Time that training took, all starts together.
     curve : tuple of dict
@@ -71,14 +71,14 @@ def learning_rate(settings: OptimizerSettings, progress: float) -> float:
     Parameters
     ----------
     settings : OptimizerSettings
-        The schedule.
+        Rate, schedule and warm-up of the run.
     progress : float
         Share of the run that is done, 0 to 1.
 
     Returns
     -------
     float
-        Rate.
+        Learning rate of the step.
     """
     if settings.schedule == "step":
         return settings.learning_rate * 0.1 ** sum(progress >= at for at in settings.step_at)
@@ -196,9 +196,9 @@ def train_network(
     Parameters
     ----------
     settings : TrainSettings
-        The run.
+        Settings of the training run.
     pool : BackgroundPool
-        Backgrounds.
+        Background stamps for training and validation.
     out : Path
         Folder; gets ``checkpoint.safetensors`` and a line of ``log.jsonl`` at each validation. A run of the same
         settings is continued.

@@ -37,7 +37,7 @@ class ValidationScore:
     bias : float
         Median of (median - true flux) / unit.
     n : int
-        Stamps.
+        Number of validation stamps.
     """
 
     loss: float
@@ -54,7 +54,7 @@ class ValidationScore:
         Returns
         -------
         dict
-            Plain numbers.
+            The figures by name, as numbers of Python.
         """
         return asdict(self)
 
@@ -99,7 +99,7 @@ def score_model(model: FluxModel, batches: Sequence[LabelledInputs], proposal: F
     Parameters
     ----------
     model : FluxModel
-        The network.
+        Network to validate.
     batches : sequence of LabelledInputs
         Stamps; those that cannot be measured are left out.
     proposal : FluxProposal
@@ -108,7 +108,7 @@ def score_model(model: FluxModel, batches: Sequence[LabelledInputs], proposal: F
     Returns
     -------
     ValidationScore
-        The figures.
+        Loss, PIT, pulls and scatter.
     """
     model.network.eval()
     losses, parts = [], []
@@ -165,16 +165,16 @@ def with_proposal(likelihood: Mixture, proposal: FluxProposal, scale: FloatArray
     Parameters
     ----------
     likelihood : Mixture, n rows
-        Likelihoods.
+        Likelihoods of n stamps.
     proposal : FluxProposal
-        The density.
+        Broad density that training draws fluxes from.
     scale : float array, shape (n,)
         Its unit in that of the likelihoods.
 
     Returns
     -------
     FluxPdf, n rows
-        Normalised products.
+        Products of likelihood and density, normalised.
     """
     unit = torch.from_numpy(scale)[:, None]
     return reweighted(likelihood, lambda flux: proposal.log_prob(torch.from_numpy(flux), unit).numpy())

@@ -118,7 +118,7 @@ def shipped_runs() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Sorted names.
+        Names for ``lumos train``, sorted.
     """
     return shipped_yaml("lumos.training", "runs")
 

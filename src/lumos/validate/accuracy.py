@@ -67,7 +67,7 @@ def run_accuracy(run: Path, truth_path: Path, estimators: tuple[str, ...], edges
     truth_path : Path
         Parquet with ``object_id``, ``flux`` (nJy) and, where it differs between bands, ``band``.
     estimators : tuple of str
-        Which estimators.
+        Names of the estimators to compare.
     edges : float array, shape (n_bins + 1,)
         Bins of the true AB magnitude.
 

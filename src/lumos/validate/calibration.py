@@ -88,7 +88,7 @@ def pdf_metrics(pdf: FluxPdf, flux_true: ArrayLike, point: Point = "peak") -> Pd
     Parameters
     ----------
     pdf : FluxPdf, n rows
-        The PDFs.
+        PDFs whose true fluxes are known.
     flux_true : array_like, shape (n,)
         Known fluxes, same unit.
     point : {"peak", "median", "mean"}
@@ -117,7 +117,7 @@ def binned_pdf_metrics(
     Parameters
     ----------
     pdf : FluxPdf, n rows
-        The PDFs.
+        PDFs whose true fluxes are known.
     flux_true : array_like, shape (n,)
         Known fluxes, same unit.
     values : array_like, shape (n,)

@@ -55,7 +55,7 @@ class Comparison:
     by_magnitude, overall : Ratios
         One entry per bin, and one of all measurements with a flux, whatever their magnitude.
     bands : tuple of str, length n_bands
-        Bands.
+        Names of the bands that have measurements.
     n : int array, shape (n_bands,)
         Measurements of each band.
     snr_first, snr_second : float array, shape (n_bands, 3)

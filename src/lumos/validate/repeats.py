@@ -101,9 +101,9 @@ def run_repeats(
     run : Path
         Folder that ``lumos measure`` wrote.
     estimator : str
-        Whose fluxes.
+        Name of the estimator whose fluxes are compared.
     band : str
-        Which band.
+        Name of the band whose exposures are compared.
     edges : float array, shape (n_bins + 1,)
         Bins of the AB magnitude of the inverse-variance mean flux of an object's exposures.
     zeropoints : Path, optional
@@ -211,7 +211,7 @@ def check_edges(edges: FloatArray) -> FloatArray:
     Returns
     -------
     float array, shape (n_bins + 1,)
-        The same.
+        The edges, finite and increasing.
 
     Raises
     ------

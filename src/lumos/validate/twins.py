@@ -117,7 +117,7 @@ def central_rows(twins: Twins) -> tuple[FloatArray, FloatArray]:
     Parameters
     ----------
     twins : Twins
-        The pairs.
+        Pairs of galaxies and their simulated copies.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def compare_twins(twins: Twins) -> list[TwinTest]:
     Parameters
     ----------
     twins : Twins
-        The pairs.
+        Pairs of galaxies and their simulated copies.
 
     Returns
     -------

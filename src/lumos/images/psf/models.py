@@ -73,7 +73,7 @@ class MoffatModel:
     fwhm : float
         Full width at half maximum, pixels.
     beta : float
-        Moffat exponent.
+        Exponent of the Moffat profile, above 1.
     """
 
     fwhm: float
@@ -209,7 +209,7 @@ def load_stamp_psf(
     Parameters
     ----------
     path : Path
-        FITS file.
+        FITS file with an image of the PSF.
     extension : str or None
         Name of the extension; None: the first two-dimensional image.
     sampling : float

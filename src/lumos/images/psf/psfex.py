@@ -35,9 +35,9 @@ class PsfexModel:
     degree : int
         Degree d of the polynomial; 0: the PSF is the same everywhere.
     zero : tuple of float
-        POLZERO1, POLZERO2.
+        Offsets of x and y before the polynomial (POLZERO1, POLZERO2).
     scale : tuple of float
-        POLSCAL1, POLSCAL2.
+        Divisors of x and y before the polynomial (POLSCAL1, POLSCAL2).
     sampling : float
         Size of a sample in image pixels (PSF_SAMP).
     shape : tuple of int
