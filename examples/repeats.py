@@ -10,7 +10,8 @@ import numpy as np
 
 from lumos.report.repeats import draw_comparison, draw_repeats
 from lumos.validate.comparison import Comparison, compare_estimators, format_comparison
-from lumos.validate.repeats import Repeats, format_repeats, repeat_table
+from lumos.validate.repeats import Repeats, repeat_table
+from lumos.validate.repeats_table import format_repeats
 from lumos.validate.shards import run_estimators, shards_by_band
 
 

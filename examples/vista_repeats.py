@@ -17,7 +17,8 @@ from lumos.photometry.run import measure_run
 from lumos.photometry.settings import NETWORK, MeasureSettings
 from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.surveys import load_survey
-from lumos.validate.repeats import Repeats, fit_relative_floor, run_repeats
+from lumos.validate.repeats import Repeats, run_repeats
+from lumos.validate.repeats_table import fit_relative_floor
 from lumos.workflows.catalog import make_catalog
 from lumos.workflows.psf import make_psfs
 

@@ -5,7 +5,7 @@ import pytest
 
 from lumos.images.psf.models import MoffatModel, StampModel
 from lumos.images.psf.psfex import PsfexModel
-from lumos.images.sdss import SdssKlModel
+from lumos.images.psf.sdss import SdssKlModel
 from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
 from lumos.psfs import MoffatPsf

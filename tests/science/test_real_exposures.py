@@ -11,7 +11,7 @@ from astropy.table import Table
 
 from lumos.flags import MaskPlane
 from lumos.images import PsfexModel, load_psfex, read_exposure, sky_to_pixel
-from lumos.images.sdss import SdssKlModel
+from lumos.images.psf.sdss import SdssKlModel
 from lumos.surveys import load_survey
 
 pytestmark = pytest.mark.science

@@ -1,6 +1,5 @@
 """Read the parent catalogue: positions and shapes of the objects to measure, in any table format."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,14 @@ import pyarrow as pa
 
 from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS, candidates, check_frame, find_column, to_standard_unit
 from lumos.catalogs.formats import TableFile, open_table
+from lumos.catalogs.identifiers import read_identifiers
 from lumos.catalogs.tables import write_table
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.flags import catalog_flag_metadata
 from lumos.rows import SHARED, Rowwise
 
-__all__ = ["COLUMNS", "ParentCatalog", "digest_names", "parent_table", "read_parent", "write_parent"]
+__all__ = ["COLUMNS", "ParentCatalog", "parent_table", "read_parent", "write_parent"]
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def read_parent(
         raise LumosDataError(f"{path}: the parent catalogue has no rows")
     check_frame(table.metadata.get("frame", ""), path)
     sources = _sources(table, mapping)
-    object_id, object_name = _identifiers(table, sources["object_id"])
+    object_id, object_name = read_identifiers(table, sources["object_id"])
     arrays: dict[str, Any] = {name: _numbers(table, name, sources[name]) for name in COLUMNS if name != "object_id"}
     arrays["ref_mag"] = _known_magnitudes(arrays["ref_mag"], path)
     if radius == "circularised":
@@ -307,81 +307,6 @@ def _known_magnitudes(magnitudes: FloatArray, path: Path) -> FloatArray:
         text = "%s: ref_mag of %d objects, the first %g, counts as unknown, allowed: above 0 and below %g"
         logger.warning(text, path, int(unknown.sum()), first, _FAINTEST)
     return np.where(unknown, np.nan, magnitudes)
-
-
-def _identifiers(table: TableFile, source: str | float | None) -> tuple[IntArray, AnyArray | None]:
-    """Return identifiers as int64, checked to be unique, and as text where the file has such."""
-    own_name = find_column(table.names, "object_name", table.path)
-    names = None if own_name is None else _texts(table.read(own_name).values)
-    if source is None:
-        return np.arange(1, table.n_rows + 1), names
-    column = table.read(str(source))
-    values, path = column.values, table.path
-    if values.dtype.kind in "OU":
-        values = _texts(values)
-        missing = column.missing | (values == "")
-    else:
-        missing = column.missing
-    if missing.any():
-        row = int(np.argmax(missing)) + 1
-        raise LumosDataError(f"{path}: row {row} has no {source!r} (object_id), {int(missing.sum())} rows in all")
-    if values.dtype.kind == "U":
-        return digest_names(values, f"{path}: column {source!r}"), values
-    if values.dtype.kind not in "iu":
-        raise LumosDataError(f"{path}: column {source!r} holds {values.dtype}, allowed: integers or text")
-    too_large = values > np.iinfo(np.int64).max if values.dtype.kind == "u" else np.zeros(0, dtype=np.bool_)
-    if too_large.any():
-        row = int(np.argmax(too_large))
-        raise LumosDataError(
-            f"{path}: row {row + 1}: {source!r} is {values[row]}, allowed: up to 2^63 - 1; store longer ones as text"
-        )
-    identifiers = np.ascontiguousarray(values, dtype=np.int64)
-    _refuse_repeats(identifiers, f"{path}: column {source!r}")
-    return identifiers, names
-
-
-def _texts(values: AnyArray) -> AnyArray:
-    """Return texts as a string array without blanks around them; what is missing becomes empty."""
-    if values.dtype.kind == "O":
-        values = np.array(["" if value is None else str(value) for value in values.tolist()], dtype=np.str_)
-    return np.char.strip(values.astype(np.str_))
-
-
-def digest_names(names: AnyArray, where: str) -> IntArray:
-    """Return a 63-bit number for each text, the same on every machine: the first bits of its SHA-256.
-
-    Parameters
-    ----------
-    names : array of str, shape (n,)
-        Identifiers of the objects as the catalogue's text.
-    where : str
-        File and column, for messages.
-
-    Returns
-    -------
-    int array, shape (n,)
-        From 0 to 2^63 - 1.
-
-    Raises
-    ------
-    LumosDataError
-        If a text repeats, or two texts have one number.
-    """
-    _refuse_repeats(names, where)
-    digests = np.array(
-        [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1 for name in names.tolist()],
-        dtype=np.int64,
-    )
-    if len(np.unique(digests)) < len(digests):
-        raise LumosDataError(f"{where}: two texts have the same 63-bit digest; give integers")
-    return digests
-
-
-def _refuse_repeats(values: AnyArray, where: str) -> None:
-    ordered = np.sort(values)
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(repeated):
-        raise LumosDataError(f"{where}: {len(np.unique(repeated))} values repeat, the first is {repeated[0]}")
 
 
 def _catalog_flags(table: TableFile) -> IntArray | None:

@@ -1,17 +1,12 @@
 """Exposures: readers, masks, WCS, PSF models and stamps."""
 
 from lumos.images.exposure import Exposure
-from lumos.images.psf.models import (
-    MoffatModel,
-    PsfModel,
-    StampModel,
-    image_fwhm,
-    load_stamp_psf,
-)
+from lumos.images.psf.models import MoffatModel, PsfModel, StampModel, load_stamp_psf
 from lumos.images.psf.psfex import PsfexModel, load_psfex
+from lumos.images.psf.sdss import SdssKlModel, load_psfield
 from lumos.images.psf.table import read_psf_table
+from lumos.images.psf.width import image_fwhm
 from lumos.images.reader import list_detectors, read_exposure
-from lumos.images.sdss import SdssKlModel, load_psfield
 from lumos.images.stamps import Stamps, cut_stamps
 from lumos.images.wcs import (
     celestial_wcs,

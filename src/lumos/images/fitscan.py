@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import IO, Any
 from zlib import error as zlib_error
 
-import numpy as np
-
 from lumos.errors import LumosDataError
 
-__all__ = ["MAX_PIXELS", "MAX_UNPACKED", "RawHdu", "checksum_report", "open_bytes", "scan"]
+__all__ = ["CHUNK", "MAX_PIXELS", "MAX_UNPACKED", "RawHdu", "open_bytes", "scan"]
 
 #: More than the largest CCD or coadd tile in use (4 GiB as float32): a larger header is damaged or hostile.
 MAX_PIXELS = 2**30
@@ -31,7 +29,7 @@ _MAX_COLUMNS = 999
 #: Tapes pad a file to a record of ten blocks; more than this is no padding.
 _MAX_PADDING = 28800
 _BLOCK, _CARD = 2880, 80
-_CHUNK = 2**20
+CHUNK = 2**20
 #: Unpacked files up to this size stay in memory.
 _IN_MEMORY = 2**28
 _BITPIX = frozenset({8, 16, 32, 64, -32, -64})
@@ -118,7 +116,7 @@ def _unpack(raw: IO[bytes], kind: str, target: IO[bytes], path: Path) -> None:
         raise LumosDataError(f"{path}: packed with compress (.Z), allowed: gz, bz2, xz, zip, fz or not packed")
     size = 0
     with _UNPACKERS[kind](raw) as stream:
-        while chunk := stream.read(_CHUNK):
+        while chunk := stream.read(CHUNK):
             if size == 0 and not chunk.startswith(b"SIMPLE"):
                 raise LumosDataError(f"{path}: does not hold a FITS file (no SIMPLE card)")
             size += len(chunk)
@@ -281,53 +279,3 @@ def _refuse_remains(stream: IO[bytes], position: int, size: int, path: Path) -> 
         raise LumosDataError(
             f"{path}: damaged: the last {n_bytes} bytes are no extension, allowed: extensions, padding"
         )
-
-
-def checksum_report(stream: IO[bytes], hdus: list[RawHdu]) -> tuple[list[str], list[int]]:
-    """Verify CHECKSUM and DATASUM on the bytes as they are stored, compressed images included.
-
-    Parameters
-    ----------
-    stream : binary file
-        Plain bytes of the file.
-    hdus : list of RawHdu
-        Units of the file as :func:`scan` returns them.
-
-    Returns
-    -------
-    failing : list of str
-        E.g. ``CHECKSUM of HDU 1``.
-    without : list of int
-        HDUs that have no CHECKSUM.
-    """
-    failing: list[str] = []
-    without = [index for index, hdu in enumerate(hdus) if "CHECKSUM" not in hdu.sums]
-    for index, hdu in enumerate(hdus):
-        if not hdu.sums:
-            continue
-        data = _ones_complement(stream, hdu.data_start, hdu.end)
-        if hdu.sums.get("DATASUM", str(data)) != str(data):
-            failing.append(f"DATASUM of HDU {index}")
-        if "CHECKSUM" in hdu.sums:
-            total = _fold(data + _ones_complement(stream, hdu.start, hdu.data_start))
-            if total not in {0, 0xFFFFFFFF}:
-                failing.append(f"CHECKSUM of HDU {index}")
-    return failing, without
-
-
-def _ones_complement(stream: IO[bytes], start: int, end: int) -> int:
-    """Return the 32-bit ones' complement sum of a range of bytes, whose length is a multiple of 4."""
-    stream.seek(start)
-    total = 0
-    while start < end and (chunk := stream.read(min(_CHUNK, end - start))):
-        start += len(chunk)
-        words = np.frombuffer(chunk.ljust(-(-len(chunk) // 4) * 4, b"\0"), dtype=">u4")
-        total += int(words.sum(dtype=np.uint64))
-    return _fold(total)
-
-
-def _fold(total: int) -> int:
-    """Add the carries of a sum back in."""
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    return total

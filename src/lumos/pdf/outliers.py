@@ -7,8 +7,9 @@ from scipy.special import ndtr
 from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.errors import LumosValueError
 from lumos.pdf.base import FluxPdf
-from lumos.pdf.coadd import check_index, multiply, same_count
+from lumos.pdf.coadd import check_index, same_count
 from lumos.pdf.grid import GridPdf
+from lumos.pdf.multiply import multiply
 from lumos.statistics import SUMMARY_LEVELS
 
 __all__ = ["compatibility", "reject_outliers"]

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from scipy import ndimage
 
 from lumos import __version__
-from lumos.background.correlation import source_free
-from lumos.background.noise import Cutout, cut_out, exposure_noise, stamp_variance
-from lumos.conventions import AB_ZEROPOINT_NJY, BoolArray, FloatArray
+from lumos.background.noise import exposure_noise
+from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError, one_line
 from lumos.files import file_stamp, read_json
 from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
+from lumos.pools.places import RefusedError, draw_places, look
 from lumos.pools.settings import BackgroundSettings
 from lumos.pools.writer import METADATA, NewStamps, PoolWriter
 from lumos.runs.locks import lock_folder
@@ -32,8 +30,6 @@ __all__ = ["BackgroundReport", "make_backgrounds"]
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
-#: Rounds of drawing positions, and positions of a round, before a CCD is left with fewer stamps.
-_ROUNDS, _CANDIDATES = 20, 500
 #: One pixel in so many tells an image that is filled with a constant.
 _STRIDE = 17
 
@@ -53,10 +49,6 @@ class BackgroundReport:
     n_stamps: int
     n_used: int
     refused: tuple[str, ...]
-
-
-class _RefusedError(LumosError):
-    """A CCD that the pool must not have."""
 
 
 def make_backgrounds(
@@ -217,10 +209,10 @@ def _cut_ccd(
         _check_psf(exposure, settings, facts)
         if facts["masked"] > settings.max_masked_exposure:
             limit = settings.max_masked_exposure
-            raise _RefusedError(f"{facts['masked']:.1%} of the pixels are masked, allowed: up to {limit:.1%}")
+            raise RefusedError(f"{facts['masked']:.1%} of the pixels are masked, allowed: up to {limit:.1%}")
         low, high = np.quantile(exposure.data[good_pixels(exposure.mask)][::_STRIDE], LEVELS_68)
         if low == high:
-            raise _RefusedError(f"the pixels have no scatter (most are {low:g})")
+            raise RefusedError(f"the pixels have no scatter (most are {low:g})")
         noise = exposure_noise(exposure, settings.noise, settings.geometry.annulus)
         facts["noise_source"] = noise.source
         stamps, facts["scatter"] = _cut(exposure, noise.source, settings)
@@ -233,19 +225,19 @@ def _cut_ccd(
 def _check_psf(exposure: Exposure, settings: BackgroundSettings, facts: dict[str, Any]) -> None:
     """Refuse a CCD without a PSF or with one that is too narrow or too wide."""
     if exposure.psf is None:
-        raise _RefusedError("no PSF is known (the survey names none; `lumos psf` makes one)")
+        raise RefusedError("no PSF is known (the survey names none; `lumos psf` makes one)")
     ny, nx = exposure.shape
     y, x = (axis.ravel() for axis in np.mgrid[0 : ny - 1 : 5j, 0 : nx - 1 : 5j])
     fwhm = exposure.psf.fwhm_at(x, y)
     if not np.isfinite(fwhm).any():
-        raise _RefusedError("the PSF has no finite width")
+        raise RefusedError("the PSF has no finite width")
     pixels = float(np.nanmedian(fwhm))
     facts["psf_fwhm"] = pixels * exposure.pixel_scale
     if not settings.min_psf_fwhm <= facts["psf_fwhm"] <= settings.max_psf_fwhm:
         limits = f"{settings.min_psf_fwhm:g} to {settings.max_psf_fwhm:g}"
-        raise _RefusedError(f"the PSF's FWHM is {facts['psf_fwhm']:.3g} arcsec, allowed: {limits}")
+        raise RefusedError(f"the PSF's FWHM is {facts['psf_fwhm']:.3g} arcsec, allowed: {limits}")
     if 2 * pixels > settings.stamp_size:
-        raise _RefusedError(
+        raise RefusedError(
             f"the PSF's FWHM is {pixels:.3g} px, allowed: up to half of the stamp's side, {settings.stamp_size} px"
         )
 
@@ -254,8 +246,8 @@ def _cut(exposure: Exposure, source: str, settings: BackgroundSettings) -> tuple
     """Cut stamps at random places; return them and the median scatter of their blank pixels."""
     assert exposure.psf is not None
     rng = np.random.default_rng([settings.seed, zlib.crc32(f"{exposure.exposure_id}/{exposure.detector}".encode())])
-    x, y = _places(exposure, source, settings, rng)
-    cutout, sky_variance = _look(exposure, source, settings, x, y)
+    x, y = draw_places(exposure, source, settings, rng)
+    cutout, sky_variance = look(exposure, source, settings, x, y)
     has_map = source == "variance" and not exposure.variance_includes_sources
     stamps = NewStamps(
         data=cutout.stamps.data,
@@ -269,64 +261,6 @@ def _cut(exposure: Exposure, source: str, settings: BackgroundSettings) -> tuple
         variance=cutout.stamps.variance if has_map else None,
     )
     return stamps, float(cutout.background.scatter.median())
-
-
-def _places(
-    exposure: Exposure, source: str, settings: BackgroundSettings, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    """Draw pixels until enough of them are fit for a stamp."""
-    ny, nx = exposure.shape
-    allowed = _allowed(exposure, settings)
-    found: list[FloatArray] = []
-    missing = settings.n_per_exposure
-    for _ in range(_ROUNDS + settings.n_per_exposure // _CANDIDATES):
-        if len(allowed) == 0 or missing == 0:
-            break
-        places = allowed[rng.integers(len(allowed), size=min(2 * missing + 10, _CANDIDATES))]
-        y, x = (index.astype(np.float64) for index in np.unravel_index(places, (ny, nx)))
-        fit = np.flatnonzero(_is_fit(exposure, source, settings, x, y))[:missing]
-        found.append(np.stack([x[fit], y[fit]]))
-        missing -= len(fit)
-    if missing == settings.n_per_exposure:
-        raise _RefusedError("no place is fit for a stamp (masked pixels, annulus, noise, PSF, sources)")
-    if missing:
-        text = "%s: %d of %d stamps, places fit for one are rare"
-        logger.warning(text, exposure.path, settings.n_per_exposure - missing, settings.n_per_exposure)
-    x, y = np.concatenate(found, axis=1)
-    return x, y
-
-
-def _allowed(exposure: Exposure, settings: BackgroundSettings) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the flat indices of the pixels that may be a stamp's middle."""
-    if settings.source_free_radius == 0:
-        return np.arange(exposure.data.size)
-    good = good_pixels(exposure.mask)
-    # A bad pixel is no source.
-    blank = source_free(exposure.data, good) | ~good
-    if blank.all():
-        return np.arange(exposure.data.size)
-    return np.flatnonzero(ndimage.distance_transform_edt(blank) > settings.source_free_radius)
-
-
-def _is_fit(exposure: Exposure, source: str, settings: BackgroundSettings, x: FloatArray, y: FloatArray) -> BoolArray:
-    """Tell at which places a stamp may be cut, bool array of shape (n,)."""
-    assert exposure.psf is not None
-    cutout, sky_variance = _look(exposure, source, settings, x, y)
-    mask = cutout.stamps.mask[:, cutout.inner, cutout.inner]
-    fit = (~good_pixels(mask)).mean(axis=(1, 2)) <= settings.max_masked
-    fit &= np.isfinite(sky_variance) & (sky_variance > 0) & np.isfinite(exposure.psf.fwhm_at(x, y))
-    return np.asarray(fit & np.isfinite(cutout.background.level.numpy()))
-
-
-def _look(
-    exposure: Exposure, source: str, settings: BackgroundSettings, x: FloatArray, y: FloatArray
-) -> tuple[Cutout, FloatArray]:
-    """Cut stamps and return them with the variance of a blank pixel of each, shape (n,)."""
-    cutout = cut_out(exposure, x, y, settings.stamp_size, settings.geometry.annulus, settings.side)
-    variance, _ = stamp_variance(exposure, source, cutout, x, y)
-    good = torch.from_numpy(good_pixels(cutout.stamps.mask[:, cutout.inner, cutout.inner]))
-    usable = variance.expand(good.shape).masked_fill(~good, torch.nan).flatten(1)
-    return cutout, usable.nanmedian(dim=1).values.double().numpy()
 
 
 def _judge(facts: list[dict[str, Any]], settings: BackgroundSettings) -> list[dict[str, Any]]:

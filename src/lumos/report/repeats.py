@@ -10,7 +10,8 @@ from scipy.special import ndtr
 
 from lumos.conventions import FloatArray
 from lumos.validate.comparison import Comparison, Ratios
-from lumos.validate.repeats import HISTOGRAM_EDGES, Repeats, mean_over_bands
+from lumos.validate.repeats import HISTOGRAM_EDGES, Repeats
+from lumos.validate.repeats_table import mean_over_bands
 
 __all__ = ["draw_comparison", "draw_repeats", "plot_differences", "plot_scatter"]
 

@@ -1,18 +1,14 @@
 """Surveys as data: one YAML file each says how its exposures are read."""
 
 from lumos.surveys.find import find_exposures
+from lumos.surveys.header import HeaderCondition, HeaderEntry, HeaderMap, StateRule, Substitution
 from lumos.surveys.load import load_survey, read_survey_text, shipped_surveys
 from lumos.surveys.model import (
     Band,
-    HeaderCondition,
-    HeaderEntry,
-    HeaderMap,
     ImageLayout,
     MaskSource,
     PsfSource,
     SkySource,
-    StateRule,
-    Substitution,
     Survey,
     VarianceSource,
     ZeropointRule,

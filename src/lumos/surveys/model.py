@@ -4,8 +4,6 @@ Every class here is one level of a survey file (YAML). A key that is not a field
 :func:`lumos.surveys.load_survey`.
 """
 
-import re
-from datetime import date
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -13,22 +11,9 @@ from pydantic import Field, field_validator, model_validator
 from lumos.config import StageSettings
 from lumos.conventions import DEFAULT_MOFFAT_BETA
 from lumos.flags import MaskPlane
+from lumos.surveys.header import HeaderCondition, HeaderMap, StateRule, Substitution
 
-__all__ = [
-    "Band",
-    "HeaderCondition",
-    "HeaderEntry",
-    "HeaderMap",
-    "ImageLayout",
-    "MaskSource",
-    "PsfSource",
-    "SkySource",
-    "StateRule",
-    "Substitution",
-    "Survey",
-    "VarianceSource",
-    "ZeropointRule",
-]
+__all__ = ["Band", "ImageLayout", "MaskSource", "PsfSource", "SkySource", "Survey", "VarianceSource", "ZeropointRule"]
 
 
 class Band(StageSettings):
@@ -38,129 +23,6 @@ class Band(StageSettings):
     """Central wavelength, nm."""
     exposure_time: float | None = Field(None, gt=0)
     """Seconds; used where the header states none."""
-
-
-class HeaderEntry(StageSettings):
-    """Where one fact about an exposure stands: header keywords, the file name or a constant.
-
-    In YAML a plain list of keywords stands for ``{keys: [...]}``.
-    """
-
-    keys: tuple[str, ...] = ()
-    """Keywords tried in order, each in the image extension and then in the primary header."""
-    default: str | float | None = None
-    """Value where no keyword is found."""
-    missing: tuple[str | float, ...] = ()
-    """Values that mean "unknown" (``0``, ``-99``, ``CLEAR``): the keyword counts as absent."""
-    file_stem: bool = False
-    """Take the file name without its suffixes, ``,`` as ``-``, where no keyword is found."""
-    file_pattern: str | None = None
-    """Regular expression searched in the file name without its suffixes where no keyword is found; its first group
-    (or the whole match) is the value."""
-    pattern: str | None = None
-    """Regular expression searched in the value; its first group (or the whole match) is the result."""
-    aliases: dict[str, str] = {}
-    """Values that mean another value."""
-    combine: Literal["first", "mean"] = "first"
-    """``first`` keyword found, or the ``mean`` of all that are (one value per amplifier)."""
-    required: bool = False
-    """Refuse a file in which nothing is found."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keyword_list(cls, value: Any) -> Any:  # noqa: ANN401
-        return {"keys": value} if isinstance(value, list | tuple) else value
-
-    @field_validator("pattern", "file_pattern")
-    @classmethod
-    def _compiles(cls, value: str | None) -> str | None:
-        return _checked_regex(value)
-
-
-class HeaderMap(StageSettings):
-    """The facts read from headers, by name."""
-
-    band: HeaderEntry
-    """Name of a band of the survey."""
-    exposure_id: HeaderEntry = HeaderEntry(file_stem=True)
-    """Identifier of the exposure; the file stem unless the survey says otherwise."""
-    detector: HeaderEntry = HeaderEntry(default="0")
-    """Identifier of the CCD, different for each image of a file. Needed: give a ``default`` where no keyword tells."""
-    exposure_time: HeaderEntry = HeaderEntry()
-    """Length of the exposure, seconds."""
-    gain: HeaderEntry = HeaderEntry()
-    """Electrons per image unit."""
-    read_noise: HeaderEntry = HeaderEntry()
-    """Electrons per pixel."""
-    zeropoint: HeaderEntry = HeaderEntry()
-    """The number that ``zeropoint.kind`` turns into a zero point: a magnitude unless the survey says otherwise."""
-    zeropoint_err: HeaderEntry = HeaderEntry()
-    """Error of the zero point, magnitudes (kind ``fluxmag0``: in the unit of FLUXMAG0)."""
-    pivot: HeaderEntry = HeaderEntry()
-    """Pivot wavelength of the band, Angstrom (zero-point kind ``photflam``)."""
-    pixel_area: HeaderEntry = HeaderEntry()
-    """Solid angle of a pixel, sr (zero-point kind ``mjysr``); the WCS's own where no keyword is found."""
-    psf_beta: HeaderEntry = HeaderEntry()
-    """Moffat exponent of the PSF; ``psf.beta`` where no keyword is found."""
-    psf_fwhm: HeaderEntry = HeaderEntry()
-    """FWHM of the PSF in the unit of ``psf.unit``."""
-    psf_pixel: HeaderEntry = HeaderEntry()
-    """T where FWHM and exponent are those of stars on pixels, F where they are those before the response of the pixel;
-    ``psf.includes_pixel`` where no keyword is found."""
-    state: HeaderEntry = HeaderEntry()
-    """Camera state."""
-    date: HeaderEntry = HeaderEntry()
-    """Date of observation, beginning with YYYY-MM-DD."""
-    saturation: HeaderEntry = HeaderEntry()
-    """Level, in image units, from which a pixel is masked as saturated."""
-    sky_level: HeaderEntry = HeaderEntry()
-    """Level, in image units, of the sky that was subtracted."""
-
-
-class StateRule(StageSettings):
-    """The camera states of a survey and how an exposure tells its own."""
-
-    names: tuple[str, ...] = ()
-    """States, empty where the camera never changed."""
-    starts: dict[str, date] = {}
-    """First day of each state but the earliest; used where no header keyword tells."""
-
-    @model_validator(mode="after")
-    def _known(self) -> "StateRule":
-        unknown = sorted(set(self.starts) - set(self.names))
-        if unknown:
-            raise ValueError(f"starts names the states {unknown}, names has {list(self.names)}")
-        if self.starts and len(self.starts) != len(self.names) - 1:
-            raise ValueError(f"starts must date every state but the earliest of {list(self.names)}")
-        return self
-
-
-class Substitution(StageSettings):
-    """A file name made from another: ``re.sub(find, replace, name)``."""
-
-    find: str
-    """Regular expression; a file name without a match has no such companion."""
-    replace: str
-    """Replacement, with groups as ``\\1``."""
-
-    @field_validator("find")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        return str(_checked_regex(value))
-
-
-class HeaderCondition(StageSettings):
-    """A test on one header keyword."""
-
-    key: str
-    """Keyword, in the image extension or the primary header."""
-    pattern: str
-    """Regular expression that the value must match from its beginning."""
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        return str(_checked_regex(value))
 
 
 class _Companion(StageSettings):
@@ -359,13 +221,3 @@ class Survey(StageSettings):
         if isinstance(value, dict):
             return {str(name): ({} if band is None else band) for name, band in value.items()}
         return value
-
-
-def _checked_regex(value: str | None) -> str | None:
-    """Refuse a regular expression that does not compile."""
-    if value is not None:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-    return value

@@ -17,7 +17,8 @@ from lumos.errors import LumosDataError, LumosValueError
 from lumos.estimators import ESTIMATORS
 from lumos.flags import Flag
 from lumos.images import MoffatModel, read_exposure
-from lumos.images.psf.models import fwhm_on_pixels, image_fwhm, moffat_stamp
+from lumos.images.psf.models import fwhm_on_pixels, moffat_stamp
+from lumos.images.psf.width import image_fwhm
 from lumos.nets.checkpoint import shipped_models
 from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.settings import MeasureSettings

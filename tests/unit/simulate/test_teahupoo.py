@@ -19,7 +19,8 @@ from lumos.errors import LumosConfigError, LumosDataError, LumosShapeError, Lumo
 from lumos.estimators import ESTIMATORS
 from lumos.flags import MaskPlane
 from lumos.images.exposure import Exposure
-from lumos.images.psf.models import MoffatModel, image_fwhm
+from lumos.images.psf.models import MoffatModel
+from lumos.images.psf.width import image_fwhm
 from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.settings import MeasureSettings
 from lumos.pools.pool import BackgroundPool

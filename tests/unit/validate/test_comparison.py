@@ -16,7 +16,8 @@ from lumos.files import read_json
 from lumos.flags import Flag
 from lumos.report.repeats import draw_comparison, draw_repeats, plot_differences, plot_scatter
 from lumos.validate.comparison import compare_estimators, format_comparison
-from lumos.validate.repeats import HISTOGRAM_EDGES, mean_over_bands, repeat_table
+from lumos.validate.repeats import HISTOGRAM_EDGES, repeat_table
+from lumos.validate.repeats_table import mean_over_bands
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "repeats.py"
 

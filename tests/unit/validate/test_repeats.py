@@ -13,14 +13,8 @@ from helpers.flux_runs import exposure, write_run
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.flags import Flag
 from lumos.validate.differences import differences
-from lumos.validate.repeats import (
-    HISTOGRAM_EDGES,
-    fit_relative_floor,
-    format_repeats,
-    mean_over_bands,
-    repeat_table,
-    run_repeats,
-)
+from lumos.validate.repeats import HISTOGRAM_EDGES, repeat_table, run_repeats
+from lumos.validate.repeats_table import fit_relative_floor, format_repeats, mean_over_bands
 
 EDGES = np.array([19.0, 21, 23, 24, 25, 26, 28])
 #: Error of a flux in nJy: magnitude 23.9.

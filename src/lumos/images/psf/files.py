@@ -16,8 +16,8 @@ from lumos.images.fitsfile import file_stem, has_extension
 from lumos.images.header import Facts
 from lumos.images.psf.models import MoffatModel, PsfModel, load_stamp_psf, moffat_stamp
 from lumos.images.psf.psfex import load_psfex
+from lumos.images.psf.sdss import load_psfield
 from lumos.images.psf.table import TableRow, read_psf_table
-from lumos.images.sdss import load_psfield
 from lumos.psfs import moffat_before_pixel
 from lumos.surveys import Survey
 
