@@ -87,7 +87,7 @@ class HeaderMap(StageSettings):
     detector: HeaderEntry = HeaderEntry(default="0")
     """Identifier of the CCD, different for each image of a file. Needed: give a ``default`` where no keyword tells."""
     exposure_time: HeaderEntry = HeaderEntry()
-    """Exposure time, seconds."""
+    """Length of the exposure, seconds."""
     gain: HeaderEntry = HeaderEntry()
     """Gain, electrons per image unit."""
     read_noise: HeaderEntry = HeaderEntry()
