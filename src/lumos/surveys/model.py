@@ -89,9 +89,9 @@ class HeaderMap(StageSettings):
     exposure_time: HeaderEntry = HeaderEntry()
     """Length of the exposure, seconds."""
     gain: HeaderEntry = HeaderEntry()
-    """Gain, electrons per image unit."""
+    """Electrons per image unit."""
     read_noise: HeaderEntry = HeaderEntry()
-    """Read noise, electrons per pixel."""
+    """Electrons per pixel."""
     zeropoint: HeaderEntry = HeaderEntry()
     """The number that ``zeropoint.kind`` turns into a zero point: a magnitude unless the survey says otherwise."""
     zeropoint_err: HeaderEntry = HeaderEntry()
