@@ -87,7 +87,7 @@ class HeaderMap(StageSettings):
     detector: HeaderEntry = HeaderEntry(default="0")
     """Identifier of the CCD, different for each image of a file. Needed: give a ``default`` where no keyword tells."""
     exposure_time: HeaderEntry = HeaderEntry()
-    """Length of the exposure, seconds."""
+    """Seconds."""
     gain: HeaderEntry = HeaderEntry()
     """Electrons per image unit."""
     read_noise: HeaderEntry = HeaderEntry()
@@ -108,7 +108,7 @@ class HeaderMap(StageSettings):
     """T where FWHM and exponent are those of stars on pixels, F where they are those before the response of the pixel;
     ``psf.includes_pixel`` where no keyword is found."""
     state: HeaderEntry = HeaderEntry()
-    """Camera state, for surveys whose camera changed."""
+    """Camera state."""
     date: HeaderEntry = HeaderEntry()
     """Date of observation, beginning with YYYY-MM-DD."""
     saturation: HeaderEntry = HeaderEntry()
@@ -251,7 +251,7 @@ class PsfSource(StageSettings):
     """``header``: Moffat with the FWHM of the header. ``psfex``: a PSFEx model. ``stamp``: one image.
     ``sdss``: psField. ``table``: the table that ``lumos psf`` writes (also used wherever it is given)."""
     beta: float = Field(DEFAULT_MOFFAT_BETA, gt=1)
-    """Exponent of the Moffat PSF."""
+    """Moffat exponent."""
     unit: Literal["arcsec", "pixel"] = "arcsec"
     """Unit of the header's FWHM; a FWHM in arcsec is that of a PSF which is round on the sky."""
     files: tuple[str, ...] = ()
@@ -277,16 +277,16 @@ class Survey(StageSettings):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_+-]{1,40}$")
-    """Name of the survey in output files."""
+    """Name in output files."""
     text: str
-    """What the survey is, in a sentence."""
+    """What it is, in a sentence."""
     bands: dict[str, Band] = {}
     """Bands by name. ``bands: any`` stands for no list and ``other_bands: true``."""
     other_bands: bool = False
     """Accept bands that are not listed. Their names are made safe as identifiers: whatever is no letter, digit or
     ``_+-`` becomes one ``_``, and none stands at the ends (``r.MP9601`` becomes ``r_MP9601``)."""
     states: StateRule = StateRule()
-    """Camera states, for surveys whose camera changed."""
+    """Camera states."""
     pixel_scale: float | None = Field(None, gt=0)
     """Arcsec per pixel; null: not checked."""
     pixel_scale_tolerance: float = Field(0.03, gt=0)
@@ -301,7 +301,7 @@ class Survey(StageSettings):
     zeropoint: ZeropointRule = ZeropointRule()
     """How the header gives the zero point."""
     header: HeaderMap
-    """Where the header, file name or a constant gives each fact."""
+    """Where the facts stand."""
     image: ImageLayout = ImageLayout()
     """Which images of a file are exposures."""
     mask: tuple[MaskSource, ...] = ()
