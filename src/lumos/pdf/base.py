@@ -329,7 +329,7 @@ class FluxPdf(PdfViews):
         Returns
         -------
         ndarray, shape (n,)
-            Gaussianity of each PDF; 1 is a Gaussian.
+            Gaussianity of each PDF; a little below 1 for a Gaussian.
         """
         return self.sigma95() / self.sigma68() - 1
 

@@ -36,7 +36,7 @@ class MeasureSettings(StageSettings):
     model: str | None = None
     """Shipped model, or model folder, that runs beside them under the name ``lumos``."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the model's convolutions."""
+    """Precision of the network's convolutions."""
     default: str | None = None
     """The estimator whose result becomes ``flux``, ``flux_err`` and the PDF; null: ``lumos`` if there is a model,
     else ``optimal``, else the first."""

@@ -17,11 +17,11 @@ class BackgroundSettings(StageSettings):
     """Settings of ``lumos backgrounds``: which stamps a pool gets, and which CCDs are refused."""
 
     n_per_exposure: Count = 200
-    """Stamps of each CCD."""
+    """Number of stamps cut from each CCD."""
     side: Annotated[int, Field(ge=20, le=1000, multiple_of=2)] = 96
     """Side of the stored stamps in pixels; holds the annulus."""
     stamp_size: Annotated[int, Field(ge=20, le=1000, multiple_of=2)] = 60
-    """Side in pixels of the middle part that galaxies are put on; its masked pixels count."""
+    """Side in pixels of the middle part, on which galaxies are drawn and whose masked pixels count."""
     annulus_inner: Positive = 30.0
     """Inner radius of the background annulus in pixels."""
     annulus_outer: Positive = 45.0
@@ -29,7 +29,7 @@ class BackgroundSettings(StageSettings):
     max_masked: Share = 0.2
     """Largest share of masked pixels of a stamp's middle part; a stamp with more is drawn again."""
     source_free_radius: NotNegative = 0.0
-    """No detected source within this many pixels of a stamp's middle; 0 takes whatever lies there."""
+    """No source is detected within this many pixels of a stamp's middle; 0: sources may lie anywhere."""
     max_masked_exposure: Share = 0.5
     """A CCD with a larger share of masked pixels is refused."""
     max_scatter_ratio: Annotated[float, Field(gt=1)] = 3.0
@@ -42,7 +42,7 @@ class BackgroundSettings(StageSettings):
     noise: NoiseSettings = NoiseSettings()
     """Where the noise comes from."""
     seed: Seed = 0
-    """Seed of the positions."""
+    """Seed of the random positions."""
 
     @property
     def geometry(self) -> StampGeometry:

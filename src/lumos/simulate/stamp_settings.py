@@ -14,20 +14,20 @@ class CatalogScatter(StageSettings):
     """Gaussian scatter of the catalogue's parameters about the true ones."""
 
     half_light_radius: NotNegative = 0.0
-    """Of the natural logarithm."""
+    """Scatter of the natural logarithm of the half-light radius."""
     sersic_n: NotNegative = 0.0
-    """Of the natural logarithm."""
+    """Scatter of the natural logarithm of the Sérsic index."""
     axis_ratio: NotNegative = 0.0
-    """Of the ratio itself."""
+    """Scatter of the axis ratio."""
     angle: NotNegative = 0.0
     """Of the position angle, degrees."""
     centre: NotNegative = 0.0
-    """Pixels, along each axis."""
+    """Scatter of the centre along each axis, pixels."""
     psf_fwhm: NotNegative = 0.0
-    """Of the natural logarithm."""
+    """Scatter of the natural logarithm of the FWHM of the PSF."""
     spread: NotNegative = 0.0
-    """Of the natural logarithm of a factor that each galaxy's errors are multiplied with: real catalogues have a few
-    galaxies that are far off."""
+    """Scatter of the natural logarithm of a factor that multiplies all errors of a galaxy: in real catalogues a few
+    galaxies are far off."""
 
 
 class ProposalSettings(StageSettings):
@@ -38,7 +38,7 @@ class ProposalSettings(StageSettings):
     high: float = 2000.0
     """Upper end of the plateau."""
     softening: Positive = 5.0
-    """Where the density turns from constant to 1/flux."""
+    """Flux at which the density turns from constant to 1/flux."""
     edge: Positive = 0.1
     """Width of the ends, in asinh(flux / softening)."""
 
@@ -53,7 +53,7 @@ class StampSettings(StageSettings):
     """Settings of simulated stamps."""
 
     batch_size: Count = 1024
-    """Stamps of a batch; 1024 are drawn at 1.5 times the rate of 512."""
+    """Number of stamps drawn at once; 1024 are drawn at 1.5 times the rate of 512."""
     stamp_size: Annotated[int, Field(ge=20, le=1000, multiple_of=2)] = 60
     """Side of a stamp in pixels."""
     annulus_inner: Positive = 30.0
@@ -69,7 +69,7 @@ class StampSettings(StageSettings):
     proposal: ProposalSettings = ProposalSettings()
     """The broad density."""
     catalog_scatter: CatalogScatter = CatalogScatter()
-    """How wrong the catalogue is."""
+    """Errors of the catalogue that estimators and networks see."""
     passbands: dict[str, tuple[float, float]] = {}
     """Centre and width in nm of bands, where the common ones of that name do not fit."""
 

@@ -15,9 +15,9 @@ class CatalogSettings(StageSettings):
     threshold: Positive = 3.5
     """Detection threshold of the image convolved with 3 x 3 pixels, in units of the scatter of that image."""
     min_area: Count = 5
-    """Fewest connected pixels of a detection."""
+    """Smallest number of connected pixels of a detection."""
     min_snr: Positive = 20.0
-    """Below this signal-to-noise ratio the index is not fitted but ``default_n``."""
+    """Below this signal-to-noise ratio the Sérsic index is not fitted but set to ``default_n``."""
     default_n: Annotated[float, Field(ge=0.3, le=6.2)] = 1.0
     """Sérsic index of faint objects."""
 
@@ -26,9 +26,9 @@ class PsfSettings(StageSettings):
     """Settings of ``lumos psf``."""
 
     min_stars: Count = 5
-    """Fewest stars of an exposure from which a PSF is made."""
+    """Smallest number of stars of an exposure from which a PSF is made."""
     max_stars: Count = 100
-    """Most stars that are fitted, brightest first."""
+    """Largest number of stars that are fitted, brightest first."""
     min_snr: Positive = 30.0
     """Lowest signal-to-noise ratio of a star."""
     stamp_size: Annotated[int, Field(ge=11)] = 31

@@ -21,11 +21,11 @@ class PoolSettings(StageSettings):
     overrides: tuple[str, ...] = ()
     """Changes of that survey, each ``group.field=value``."""
     n_per_exposure: Count = 200
-    """Stamps of each of its CCDs."""
+    """Number of stamps cut from each CCD."""
     side: Annotated[int, Field(ge=20, le=1000, multiple_of=2)] = 96
     """Side of the stored stamps; from larger ones a stamp is cut at a random place each time it is used."""
     max_scatter_ratio: Annotated[float, Field(gt=1)] = 3.0
-    """As ``backgrounds.max_scatter_ratio``."""
+    """A CCD of the survey is refused as by ``backgrounds.max_scatter_ratio``."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -38,7 +38,7 @@ class OptimizerSettings(StageSettings):
     """How the weights are fitted."""
 
     batch_size: Count = 256
-    """Stamps of a step."""
+    """Number of stamps in a training step."""
     learning_rate: Positive = 1e-3
     """Largest learning rate."""
     schedule: Literal["cosine", "step"] = "cosine"
@@ -48,7 +48,7 @@ class OptimizerSettings(StageSettings):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Share of the run over which the rate rises."""
     weight_decay: NotNegative = 1e-4
-    """Of AdamW; 0 makes it Adam."""
+    """Weight decay of the optimiser AdamW; 0 makes it Adam."""
     clip: NotNegative = 1.0
     """Largest norm of the gradient; 0: none."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -61,9 +61,9 @@ class TrainSettings(StageSettings):
     name: str
     """Name of the model."""
     text: str = ""
-    """What it is, in a sentence; for the card."""
+    """What the model is, in a sentence; for its card."""
     architecture: Literal["residual", "paper"] = "residual"
-    """Which network."""
+    """residual: network that starts from the flux of optimal weights. paper: that of the paper."""
     kind: Literal["likelihood", "posterior"] = "likelihood"
     """What the PDFs are; fluxes come from the proposal density or from the population accordingly."""
     network: dict[str, Any] = {}
@@ -77,17 +77,17 @@ class TrainSettings(StageSettings):
     pool: PoolSettings
     """Where the background stamps come from."""
     stamps: StampSettings = StampSettings()
-    """Simulated stamps."""
+    """How stamps are simulated."""
     n_stamps: Count = 1_000_000
-    """Stamps seen in all."""
+    """Number of stamps that training sees in all."""
     n_distinct: Seed = 0
-    """Stamps before they repeat; 0: every stamp is new."""
+    """Number of different stamps, after which they repeat; 0: every stamp is new."""
     flips: bool = False
-    """Mirror and turn stamps at random; not where the place on the CCD matters."""
+    """Mirror and turn stamps at random; must be false if the place on the CCD is an input."""
     optimizer: OptimizerSettings = OptimizerSettings()
     """How the weights are fitted."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the convolutions."""
+    """Precision of the network's convolutions."""
     weights: Literal["float32", "float16"] = "float32"
     """How the trained weights are rounded and kept."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -99,7 +99,7 @@ class TrainSettings(StageSettings):
     validate_every: Count = 100_000
     """Stamps between two validations; the run can be resumed from each."""
     seed: Seed = 1
-    """Of weights, stamps and turns."""
+    """Seed of weights, stamps and turns."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

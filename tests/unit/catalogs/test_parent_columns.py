@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from astropy.time import Time
 
-from lumos.catalogs import parent as parent_module
+from lumos.catalogs import identifiers
 from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS
 from lumos.catalogs.formats import open_table, read_columns
 from lumos.catalogs.parent import read_parent, write_parent
@@ -247,7 +247,7 @@ def test_texts_that_are_no_identifiers(tmp_path, monkeypatch):
         def sha256(_):
             return hashlib.new("sha256", b"")
 
-    monkeypatch.setattr(parent_module, "hashlib", Same)
+    monkeypatch.setattr(identifiers, "hashlib", Same)
     with pytest.raises(LumosDataError, match="two texts have the same 63-bit digest"):
         read_parent(write(tmp_path / "a.ecsv", content))
 
