@@ -29,10 +29,10 @@ from lumos.nets.model import FluxModel
 from lumos.pdf import FluxPdf, GaussianMixture, GridPdf, product
 from lumos.pools.pool import BackgroundPool
 from lumos.simulate.population import load_population
-from lumos.simulate.stamp_settings import CatalogScatter, ProposalSettings, StampSettings
-from lumos.simulate.stamp_simulator import StampSimulator
-from lumos.simulate.stamps import SimulatedStamps
 from lumos.statistics import sigma68
+from lumos.teahupoo.settings import CatalogScatter, ProposalSettings, StampSettings
+from lumos.teahupoo.simulated import SimulatedStamps
+from lumos.teahupoo.simulator import StampSimulator
 from lumos.training.data import describe_inputs
 from lumos.validate.calibration import binned_pdf_metrics, metrics_table, pdf_metrics
 

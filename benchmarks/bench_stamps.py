@@ -25,8 +25,8 @@ from lumos.profiles import Shapes
 from lumos.profiles.reference import render_galsim
 from lumos.psfs import MoffatPsf
 from lumos.simulate.population import load_population
-from lumos.simulate.stamp_settings import CatalogScatter, StampSettings
-from lumos.simulate.stamp_simulator import StampSimulator
+from lumos.teahupoo.settings import CatalogScatter, StampSettings
+from lumos.teahupoo.simulator import StampSimulator
 
 SIDE, SIZE = 96, 60
 SCATTER = CatalogScatter(half_light_radius=0.1, sersic_n=0.2, axis_ratio=0.05, angle=5, centre=0.1, psf_fwhm=0.03)

@@ -24,15 +24,15 @@ from lumos.pools.settings import BackgroundSettings
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import expose_known, simulate_survey
 from lumos.simulate.field import draw_field
-from lumos.simulate.flux_prior import PopulationPrior
 from lumos.simulate.plan import plan_exposures
 from lumos.simulate.population import load_population
 from lumos.simulate.settings import SurveySimulation
-from lumos.simulate.stamp_settings import StampSettings
-from lumos.simulate.stamp_simulator import StampSimulator
-from lumos.simulate.stamps import SimulatedStamps
 from lumos.spectra.sed import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
+from lumos.teahupoo.flux_prior import PopulationPrior
+from lumos.teahupoo.settings import StampSettings
+from lumos.teahupoo.simulated import SimulatedStamps
+from lumos.teahupoo.simulator import StampSimulator
 
 __all__ = ["KINDS", "MAG_RANGE", "LimitSet", "Priors", "build_limit_set", "learn_priors", "log_prior_of", "prior_of"]
 

@@ -19,9 +19,9 @@ from lumos.nets.checkpoint import load_model
 from lumos.nets.domain import exposure_verdict
 from lumos.nets.model import FluxModel
 from lumos.pools.pool import BackgroundPool
-from lumos.simulate.faults import simulate_faulty
-from lumos.simulate.stamp_settings import StampSettings
-from lumos.simulate.stamps import SimulatedStamps
+from lumos.teahupoo.faults import simulate_faulty
+from lumos.teahupoo.settings import StampSettings
+from lumos.teahupoo.simulated import SimulatedStamps
 from lumos.training.data import describe_inputs
 from lumos.training.settings import read_training
 

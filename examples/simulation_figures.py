@@ -20,9 +20,9 @@ from lumos.report.simulation import draw_distributions, draw_images
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.population import load_population
-from lumos.simulate.stamps import simulate_stamps
 from lumos.spectra.sed import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
+from lumos.teahupoo.simulated import simulate_stamps
 
 MAGNITUDES = (18.5, 20.3, 22.3)
 #: ACS pixels of the PAUS list's radii, arcsec.

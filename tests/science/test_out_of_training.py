@@ -12,8 +12,8 @@ from lumos.pools.pool import BackgroundPool
 from lumos.pools.settings import BackgroundSettings
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
-from lumos.simulate.stamp_settings import StampSettings
 from lumos.surveys import load_survey
+from lumos.teahupoo.settings import StampSettings
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from out_of_training import flagged, scores_of, suspect_exposures

@@ -11,10 +11,10 @@ from helpers.background_pools import new_stamps, write_pool
 from lumos.nets.checkpoint import load_model, shipped_models
 from lumos.pdf import GaussianMixture
 from lumos.pools.pool import BackgroundPool
-from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import load_population
-from lumos.simulate.stamp_settings import StampSettings
-from lumos.simulate.stamp_simulator import StampSimulator
+from lumos.teahupoo.draws import FluxProposal
+from lumos.teahupoo.settings import StampSettings
+from lumos.teahupoo.simulator import StampSimulator
 from lumos.training.data import describe_inputs
 from lumos.training.score import score_model
 

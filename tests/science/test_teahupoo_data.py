@@ -17,11 +17,11 @@ from lumos.profiles import Shapes
 from lumos.profiles.reference import render_galsim
 from lumos.psfs import MoffatPsf
 from lumos.simulate.population import load_population
-from lumos.simulate.stamp_settings import CatalogScatter, ProposalSettings, StampSettings
-from lumos.simulate.stamp_simulator import StampSimulator
-from lumos.simulate.stamps import simulate_stamps
 from lumos.sources.settings import PsfSettings
 from lumos.surveys import load_survey
+from lumos.teahupoo.settings import CatalogScatter, ProposalSettings, StampSettings
+from lumos.teahupoo.simulated import simulate_stamps
+from lumos.teahupoo.simulator import StampSimulator
 from lumos.workflows.psf import make_psfs
 
 pytestmark = pytest.mark.science

@@ -12,8 +12,8 @@ from lumos.nets.mdn import MixtureOutput
 from lumos.nets.model import FluxModel
 from lumos.pdf import FluxPdf, GaussianMixture, TruncatedMixture
 from lumos.pdf.mixture import Mixture
-from lumos.simulate.draws import FluxProposal
 from lumos.statistics import SUMMARY_LEVELS
+from lumos.teahupoo.draws import FluxProposal
 from lumos.training.data import LabelledInputs
 from lumos.training.score import with_proposal
 

@@ -18,11 +18,11 @@ from lumos.photometry.ccd import Ccd
 from lumos.photometry.objects import PlacedObjects, place_objects
 from lumos.psfs import PSF_HALF_LIGHT
 from lumos.rows import Rowwise
-from lumos.simulate.draws import FluxProposal
 from lumos.simulate.inject import draw_positions, inject
 from lumos.simulate.population import Galaxies, load_population
-from lumos.simulate.stamp_settings import StampSettings
-from lumos.simulate.stamp_simulator import find_passbands, perturb_catalog
+from lumos.teahupoo.draws import FluxProposal
+from lumos.teahupoo.settings import StampSettings
+from lumos.teahupoo.simulator import find_passbands, perturb_catalog
 
 __all__ = ["InjectedStamps", "inject_round", "training_stamps"]
 

@@ -25,7 +25,7 @@ from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.photometry.objects import PlacedObjects
 from lumos.runs.locks import lock_folder, locked
 from lumos.runs.outputs import check_settings, settle_settings
-from lumos.simulate.draws import FluxProposal
+from lumos.teahupoo.draws import FluxProposal
 from lumos.training.data import LabelledInputs
 
 __all__ = ["adapt_model"]

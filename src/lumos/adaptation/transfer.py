@@ -16,7 +16,7 @@ from lumos.nets.losses import likelihood_overlap_nll, overlap_nll
 from lumos.nets.mdn import MixtureOutput
 from lumos.nets.model import FluxModel
 from lumos.rows import SHARED, Rowwise
-from lumos.simulate.draws import FluxProposal
+from lumos.teahupoo.draws import FluxProposal
 from lumos.training.data import LabelledInputs
 from lumos.training.score import batch_loss
 

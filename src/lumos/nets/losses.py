@@ -13,7 +13,7 @@ from torch.special import erfcx, log_ndtr
 
 from lumos.errors import LumosShapeError
 from lumos.nets.mdn import MixtureOutput
-from lumos.simulate.draws import FluxProposal
+from lumos.teahupoo.draws import FluxProposal
 
 __all__ = ["likelihood_nll", "likelihood_overlap_nll", "mixture_nll", "overlap_nll", "paper_nll", "truncated_nll"]
 

@@ -13,8 +13,8 @@ from lumos.nets.model import FluxModel, ModelConfig
 from lumos.pools.pool import BackgroundPool
 from lumos.rows import Rowwise
 from lumos.simulate.population import load_population
-from lumos.simulate.stamp_simulator import StampSimulator
-from lumos.simulate.stamps import SimulatedStamps
+from lumos.teahupoo.simulated import SimulatedStamps
+from lumos.teahupoo.simulator import StampSimulator
 from lumos.training.settings import TrainSettings
 
 __all__ = ["LabelledInputs", "TrainingStream", "describe_inputs", "model_config", "split_pool"]

@@ -14,8 +14,8 @@ from lumos.conventions import IntArray
 from lumos.nets.domain import TAIL, DomainNetwork, domain_properties, object_frames
 from lumos.nets.model import FluxModel
 from lumos.pools.pool import BackgroundPool
-from lumos.simulate.faults import FAULTS, simulate_faulty
-from lumos.simulate.stamp_settings import StampSettings
+from lumos.teahupoo.faults import FAULTS, simulate_faulty
+from lumos.teahupoo.settings import StampSettings
 from lumos.training.data import describe_inputs, split_pool
 
 __all__ = ["fit_domain", "fit_domain_box"]

@@ -20,7 +20,7 @@ from lumos.files import whole_file, write_atomic
 from lumos.nets.model import FluxModel
 from lumos.pools.pool import BackgroundPool
 from lumos.runs.outputs import settle_settings
-from lumos.simulate.draws import FluxProposal
+from lumos.teahupoo.draws import FluxProposal
 from lumos.training.data import LabelledInputs, TrainingStream, model_config, split_pool
 from lumos.training.score import ValidationScore, batch_loss, score_model
 from lumos.training.settings import OptimizerSettings, TrainSettings

@@ -13,8 +13,8 @@ from lumos.nets.mdn import MixtureOutput
 from lumos.nets.model import FluxModel
 from lumos.pdf import FluxPdf, GaussianMixture, TruncatedMixture, reweighted
 from lumos.pdf.mixture import Mixture
-from lumos.simulate.draws import FluxProposal
 from lumos.statistics import SUMMARY_LEVELS, sigma68
+from lumos.teahupoo.draws import FluxProposal
 from lumos.training.data import LabelledInputs
 
 __all__ = ["ValidationScore", "batch_loss", "score_model", "with_proposal"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lumos.config import Count, NotNegative, Positive, Seed, StageSettings, read_shipped_yaml, shipped_yaml
-from lumos.simulate.stamp_settings import StampSettings
+from lumos.teahupoo.settings import StampSettings
 
 __all__ = ["OptimizerSettings", "PoolSettings", "TrainSettings", "read_training", "shipped_runs"]
 

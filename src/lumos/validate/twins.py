@@ -13,8 +13,8 @@ from lumos.images.stamps import cut_stamps
 from lumos.photometry.objects import PlacedObjects
 from lumos.pools.pool import BackgroundPool
 from lumos.rows import Rowwise
-from lumos.simulate.stamps import simulate_stamps
 from lumos.statistics import SUMMARY_LEVELS, sigma68
+from lumos.teahupoo.simulated import simulate_stamps
 
 __all__ = ["TwinTest", "Twins", "central_rows", "compare_twins", "make_twins"]
 

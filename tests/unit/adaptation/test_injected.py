@@ -20,8 +20,8 @@ from lumos.nets.model import FluxModel, ModelConfig
 from lumos.photometry.ccd import Ccd
 from lumos.photometry.objects import place_objects
 from lumos.photometry.settings import MeasureSettings
-from lumos.simulate.draws import FluxProposal
-from lumos.simulate.stamp_settings import CatalogScatter, StampSettings
+from lumos.teahupoo.draws import FluxProposal
+from lumos.teahupoo.settings import CatalogScatter, StampSettings
 
 SETTINGS = MeasureSettings()
 STAMPS = StampSettings(flux_from="proposal", mag_range=(19.0, 23.0))

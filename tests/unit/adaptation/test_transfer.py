@@ -21,7 +21,7 @@ from lumos.nets.inputs import NetworkInputs
 from lumos.nets.losses import overlap_nll
 from lumos.nets.model import FluxModel, ModelConfig
 from lumos.photometry.measured import open_run
-from lumos.simulate.draws import FluxProposal
+from lumos.teahupoo.draws import FluxProposal
 
 PROPOSAL = FluxProposal()
 SMALL = {"channels": [4, 6, 8], "hidden": 16}

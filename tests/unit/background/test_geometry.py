@@ -12,7 +12,7 @@ from lumos.nets.model import ModelConfig
 from lumos.photometry.exposure import estimators_of
 from lumos.photometry.settings import MeasureSettings
 from lumos.pools.settings import BackgroundSettings
-from lumos.simulate.stamp_settings import StampSettings
+from lumos.teahupoo.settings import StampSettings
 from lumos.training.data import model_config
 from lumos.training.settings import PoolSettings, TrainSettings
 

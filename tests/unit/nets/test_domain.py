@@ -15,8 +15,8 @@ from lumos.nets.estimator import network_fluxes
 from lumos.nets.inputs import SideInputs, residual_inputs
 from lumos.nets.mdn import MixtureOutput
 from lumos.nets.model import FluxModel, ModelConfig
-from lumos.simulate.faults import FAULTS, simulate_faulty
-from lumos.simulate.stamp_settings import StampSettings
+from lumos.teahupoo.faults import FAULTS, simulate_faulty
+from lumos.teahupoo.settings import StampSettings
 from lumos.training import domain as training_domain
 from lumos.training.data import describe_inputs
 from lumos.training.domain import fit_domain, fit_domain_box

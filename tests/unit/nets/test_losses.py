@@ -10,7 +10,7 @@ from scipy.special import erfcx, log_ndtr, logsumexp
 from lumos.errors import LumosShapeError
 from lumos.nets.losses import likelihood_nll, likelihood_overlap_nll, mixture_nll, overlap_nll, paper_nll, truncated_nll
 from lumos.nets.mdn import MixtureOutput
-from lumos.simulate.draws import FluxProposal
+from lumos.teahupoo.draws import FluxProposal
 
 PROPOSAL = FluxProposal()
 

@@ -11,11 +11,11 @@ from torch.nn.functional import affine_grid, grid_sample
 from lumos.conventions import FloatArray, IntArray
 from lumos.errors import LumosValueError
 from lumos.pools.pool import BackgroundPool, BackgroundStamps
-from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import Galaxies, load_population
-from lumos.simulate.stamp_settings import StampSettings
-from lumos.simulate.stamp_simulator import perturb_catalog, place_on_stamps, population_flux
-from lumos.simulate.stamps import SimulatedStamps, simulate_stamps
+from lumos.teahupoo.draws import FluxProposal
+from lumos.teahupoo.settings import StampSettings
+from lumos.teahupoo.simulated import SimulatedStamps, simulate_stamps
+from lumos.teahupoo.simulator import perturb_catalog, place_on_stamps, population_flux
 
 __all__ = ["FAULTS", "Fault", "simulate_faulty"]
 

@@ -31,7 +31,7 @@ class CatalogScatter(StageSettings):
 
 
 class ProposalSettings(StageSettings):
-    """Density of the flux over its closed-form error, see :class:`lumos.simulate.draws.FluxProposal`."""
+    """Density of the flux over its closed-form error, see :class:`lumos.teahupoo.draws.FluxProposal`."""
 
     low: float = -10.0
     """Lower end of the plateau."""

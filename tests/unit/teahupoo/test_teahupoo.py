@@ -27,11 +27,11 @@ from lumos.pools.pool import BackgroundPool
 from lumos.profiles import Shapes, render
 from lumos.profiles.reference import render_galsim
 from lumos.psfs import MoffatPsf, PixelPsf
-from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import load_population
-from lumos.simulate.stamp_settings import CatalogScatter, ProposalSettings, StampSettings
-from lumos.simulate.stamp_simulator import StampSimulator, find_passbands, perturb_catalog
-from lumos.simulate.stamps import simulate_stamps
+from lumos.teahupoo.draws import FluxProposal
+from lumos.teahupoo.settings import CatalogScatter, ProposalSettings, StampSettings
+from lumos.teahupoo.simulated import simulate_stamps
+from lumos.teahupoo.simulator import StampSimulator, find_passbands, perturb_catalog
 
 MOFFAT = MoffatPsf(np.array([4.0]), np.array([3.5]))
 

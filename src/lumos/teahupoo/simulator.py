@@ -9,11 +9,11 @@ from lumos.conventions import AB_ZEROPOINT_NJY, AXIS_RATIO_RANGE, SERSIC_N_RANGE
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 from lumos.pools.pool import BackgroundPool, BackgroundStamps
 from lumos.profiles.shapes import Shapes
-from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import Galaxies, Population
-from lumos.simulate.stamp_settings import CatalogScatter, StampSettings
-from lumos.simulate.stamps import SimulatedStamps, simulate_stamps
 from lumos.spectra.sed import PAUCAM_PASSBANDS, Passband
+from lumos.teahupoo.draws import FluxProposal
+from lumos.teahupoo.settings import CatalogScatter, StampSettings
+from lumos.teahupoo.simulated import SimulatedStamps, simulate_stamps
 
 __all__ = ["StampSimulator", "find_passbands", "perturb_catalog", "place_on_stamps", "population_flux"]
 

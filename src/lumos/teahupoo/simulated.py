@@ -21,7 +21,7 @@ from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
 from lumos.psfs import PSF_HALF_LIGHT, MoffatPsf, PixelPsf, Psf
 from lumos.rows import SHARED, Rowwise
-from lumos.simulate.draws import FluxProposal
+from lumos.teahupoo.draws import FluxProposal
 
 __all__ = ["SimulatedStamps", "simulate_stamps"]
 

@@ -1,0 +1,1 @@
+"""Teahupoo: simulated galaxies on stamps of real or simulated backgrounds, with known fluxes."""
