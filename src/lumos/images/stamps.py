@@ -20,7 +20,7 @@ class Stamps(Rowwise):
     Parameters
     ----------
     data : float32 array, shape (n, size, size)
-        Pixels; ``fill`` outside the image.
+        Pixels; 0 outside the image.
     mask : int32 array, shape (n, size, size)
         Bits of :class:`lumos.flags.MaskPlane`; ``NO_DATA`` outside the image.
     variance : float32 array, shape (n, size, size), or None
@@ -44,7 +44,6 @@ def cut_stamps(
     *,
     mask: AnyArray | None = None,
     variance: AnyArray | None = None,
-    fill: float = 0.0,
 ) -> Stamps:
     """Cut a stamp around each position, from the image, its mask and its variance alike.
 
@@ -62,8 +61,6 @@ def cut_stamps(
         Mask of the image; None: all pixels good.
     variance : array, shape (ny, nx), or None
         Variance of the image.
-    fill : float
-        Value of ``data`` outside the image.
 
     Returns
     -------
@@ -99,7 +96,7 @@ def cut_stamps(
     with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as it should be
         x_stamp, y_stamp = x - first_x, y - first_y
     return Stamps(
-        data=cut(np.asarray(data), fill, np.float32),
+        data=cut(np.asarray(data), 0.0, np.float32),
         mask=cut(planes, int(MaskPlane.NO_DATA), np.int32),
         variance=None if variance is None else cut(np.asarray(variance), 0.0, np.float32),
         x=x_stamp,

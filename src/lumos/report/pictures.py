@@ -39,9 +39,7 @@ def draw_catalog(
     path: Path,
     data: AnyArray,
     ellipses: tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray],
-    magnitude: FloatArray,
-    radius_arcsec: FloatArray,
-    snr: FloatArray,
+    sizes: tuple[FloatArray, FloatArray, FloatArray],
     doubtful: BoolArray,
 ) -> None:
     """Draw the detections on the image, and size against magnitude.
@@ -54,8 +52,8 @@ def draw_catalog(
         Pixels of the image; NaN is left white.
     ellipses : tuple of float arrays, shape (n,)
         x, y, semi-major and semi-minor axis in pixels, angle in radians.
-    magnitude, radius_arcsec, snr : float array, shape (n,)
-        Of each object.
+    sizes : tuple of float arrays, shape (n,)
+        Magnitude, half-light radius in arcsec and signal-to-noise ratio of each object.
     doubtful : bool array, shape (n,)
         Objects whose shape or position is not to be relied on; drawn in another colour.
     """
@@ -63,6 +61,7 @@ def draw_catalog(
     image_axes, size_axes = figure.subplots(1, 2, width_ratios=[1.2, 1])
     show_image(data, image_axes)
     x, y, semi_major, semi_minor, theta = ellipses
+    magnitude, radius_arcsec, snr = sizes
     image_axes.add_collection(
         EllipseCollection(
             4 * semi_major,
@@ -89,7 +88,6 @@ def draw_psf(
     path: Path,
     radius: FloatArray,
     profile: FloatArray,
-    model_radius: FloatArray,
     model_profile: FloatArray,
     stars: tuple[FloatArray, FloatArray],
     title: str,
@@ -102,8 +100,8 @@ def draw_psf(
         PNG file to write.
     radius, profile : float array, shape (m,)
         Distance from the centre in pixels and pixel value over flux, of all pixels of all stars.
-    model_radius, model_profile : float array, shape (k,)
-        The same of the fitted, pixel-integrated model.
+    model_profile : float array, shape (m,)
+        The fitted, pixel-integrated model on the same pixels.
     stars : tuple of float arrays, shape (n,)
         Signal-to-noise ratio and FWHM in arcsec of each star.
     title : str
@@ -112,7 +110,7 @@ def draw_psf(
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     profile_axes, width_axes = figure.subplots(1, 2)
     profile_axes.plot(radius, profile, ".", ms=2, color="0.6", label="pixels of the stars")
-    profile_axes.plot(model_radius, model_profile, ".", ms=3, color="tab:red", label="fitted Moffat")
+    profile_axes.plot(radius, model_profile, ".", ms=3, color="tab:red", label="fitted Moffat")
     edges = np.arange(0, 15.5, 0.5)
     groups = [profile[(radius >= low) & (radius < low + 0.5)] for low in edges[:-1]]
     medians = [np.median(group) if len(group) else np.nan for group in groups]

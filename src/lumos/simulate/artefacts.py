@@ -16,6 +16,7 @@ from lumos.conventions import MOFFAT_BETA_MIN, FloatArray
 from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
 from lumos.psfs import MoffatPsf
+from lumos.simulate.settings import ArtefactSettings
 
 __all__ = ["Mask", "crosstalk_ghosts", "resample", "resampled_psf", "satellite_trail", "scattered_light", "sky_shape"]
 
@@ -94,10 +95,8 @@ def crosstalk_ghosts(
     light: FloatArray,
     x: FloatArray,
     y: FloatArray,
-    *,
-    share: float,
-    level: float,
     saturation: float,
+    artefacts: ArtefactSettings,
     rng: np.random.Generator,
 ) -> int:
     """Add ghosts of saturated stars, mirrored in x as by the amplifier on the other side, in place.
@@ -108,12 +107,10 @@ def crosstalk_ghosts(
         Expected electrons without sky; gets the ghosts.
     x, y : float array, shape (n,)
         Stars on the detector, pixels.
-    share : float
-        Share of the saturated stars that leave a ghost.
-    level : float
-        Brightness of the ghost relative to the star's.
     saturation : float
         Electrons of a full pixel, the most that the electronics see.
+    artefacts : ArtefactSettings
+        Share of the saturated stars that leave a ghost, and its brightness relative to the star's.
     rng : numpy.random.Generator
         Of this exposure and detector.
 
@@ -122,14 +119,14 @@ def crosstalk_ghosts(
     int
         Number of ghosts.
     """
-    chosen = rng.uniform(size=len(x)) < share
+    chosen = rng.uniform(size=len(x)) < artefacts.ghosts
     column, row = (np.clip(np.rint(p).astype(int), 0, n - 1) for p, n in zip((x, y), light.shape[::-1], strict=True))
     bright = chosen & (light[row, column] > saturation)
     ghosts = np.zeros_like(light) if bright.any() else light
     for x0, y0 in zip(column[bright], row[bright], strict=True):
         rows = slice(max(y0 - _GHOST_HALF, 0), y0 + _GHOST_HALF + 1)
         columns = slice(max(x0 - _GHOST_HALF, 0), x0 + _GHOST_HALF + 1)
-        ghosts[:, ::-1][rows, columns] += level * np.minimum(light[rows, columns], saturation)
+        ghosts[:, ::-1][rows, columns] += artefacts.ghost_level * np.minimum(light[rows, columns], saturation)
     if bright.any():
         light += ghosts
     return int(bright.sum())

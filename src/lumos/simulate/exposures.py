@@ -210,15 +210,7 @@ def expose_known(settings: SurveySimulation, exposure: PlannedExposure, detector
     rng = random_stream(settings.seed, "pixels", exposure.number, detector)
     artefacts = settings.artefacts
     light, star_x, star_y = field_light(settings, exposure, detector, field)
-    crosstalk_ghosts(
-        light,
-        star_x,
-        star_y,
-        share=artefacts.ghosts,
-        level=artefacts.ghost_level,
-        saturation=exposure.saturation,
-        rng=rng,
-    )
+    crosstalk_ghosts(light, star_x, star_y, exposure.saturation, artefacts, rng)
     light += _background(settings, exposure, detector, rng)
     # Rounding in the renderer leaves -1e-6 here and there where the sky is dark.
     np.maximum(light, 0, out=light)

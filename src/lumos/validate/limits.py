@@ -16,7 +16,7 @@ Where only the shape of the background is known, its level c is integrated out u
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -223,7 +223,8 @@ def grid_posterior(
     stamps of all brightnesses cumulative probabilities differed by less than 0.0009 from those with 1025 nodes, and
     medians by less than 0.002 of the width. Fluxes beyond a cumulative probability of 1e-9 have density 0.
     """
-    stamps = _check(data, profile, expected_background, variance, gain, good, free_level)
+    stamps = _check(data, profile, expected_background, (variance, gain), good)
+    stamps = replace(stamps, free=free_level)
     with np.errstate(all="ignore"):  # bad objects are NaN
         centre, error = stamps.best_flux()
         nodes = _Table.around(centre, error, _gaussian(centre, _WIDER * error, log_prior), lowest).quantiles(_N_PLACING)
@@ -314,12 +315,11 @@ def _check(
     data: AnyArray,
     profile: AnyArray,
     background: AnyArray,
-    variance: AnyArray,
-    gain: AnyArray,
+    noise: tuple[AnyArray, AnyArray],
     good: AnyArray | None,
-    free_level: bool,
 ) -> _Stamps:
-    """Refuse arrays that do not go together."""
+    """Refuse arrays that do not go together; ``noise`` is variance and gain."""
+    variance, gain = noise
     shape = np.shape(data)
     usable = np.ones(shape, dtype=np.bool_) if good is None else np.asarray(good, dtype=np.bool_)
     if len(shape) != 3 or np.shape(profile) != shape or usable.shape != shape:
@@ -342,5 +342,5 @@ def _check(
         variance=np.asarray(variance),
         gain=electrons,
         good=usable,
-        free=free_level,
+        free=False,
     )

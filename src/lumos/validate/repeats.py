@@ -181,7 +181,7 @@ def repeat_table(
             rows = _measurements(shards[band], estimator, calibration)
             first, second = _pairs(rows.object_index)
             if len(first):
-                results.append(_compare(rows, first, second, calibration, (estimator, band), edges, seed))
+                results.append(_compare(rows, (first, second), calibration, (estimator, band), edges, seed))
             elif bands is not None:
                 raise LumosDataError(f"{run}: band {band!r}: no object has two usable measurements by {estimator!r}")
             else:
@@ -256,14 +256,14 @@ def _pairs(object_index: IntArray) -> tuple[IntArray, IntArray]:
 
 def _compare(
     rows: _Measurements,
-    first: IntArray,
-    second: IntArray,
+    pairs: tuple[IntArray, IntArray],
     calibration: Calibration,
     name: tuple[str, str],
     edges: FloatArray,
     seed: int,
 ) -> Repeats:
     """Return the figures of the pairs of one estimator and band."""
+    first, second = pairs
     ivar = rows.flux_err**-2.0
     mean = np.bincount(rows.object_index, ivar * rows.flux) / np.bincount(rows.object_index, ivar)
     owner, gap = rows.object_index[first], rows.flux[first] - rows.flux[second]

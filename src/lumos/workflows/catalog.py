@@ -230,13 +230,12 @@ def _draw(path: Path, exposure: Exposure, part: _Part) -> None:
     made = part.made
     radius = made.catalog.half_light_radius / exposure.pixel_scale
     zeropoint = exposure.zeropoint if np.isfinite(exposure.zeropoint) else 0.0
+    magnitude = zeropoint - 2.5 * np.log10(np.where(made.flux > 0, made.flux, np.nan))
     with whole_file(path) as temporary:
         draw_catalog(
             temporary,
             exposure.data,
             (made.x, made.y, radius, radius * made.catalog.axis_ratio, made.theta),
-            zeropoint - 2.5 * np.log10(np.where(made.flux > 0, made.flux, np.nan)),
-            made.catalog.half_light_radius,
-            part.snr,
+            (magnitude, made.catalog.half_light_radius, part.snr),
             made.doubtful,
         )

@@ -158,7 +158,6 @@ def _draw_star_psf(path: Path, exposure: Exposure, fit: StarPsf, settings: PsfSe
         path,
         radius[good],
         (pixels / flux[:, None, None])[good],
-        radius[good],
         model[good],
         (fit.snr, fit.star_fwhm * exposure.pixel_scale),
         f'{exposure.exposure_id}: FWHM {fit.fwhm * exposure.pixel_scale:.3f}", β {fit.beta:.2f}, {len(fit.x)} stars',

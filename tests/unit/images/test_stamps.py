@@ -36,10 +36,10 @@ def test_edges_are_padded_never_wrapped(rng):
     x, y = rng.uniform(-30, 100, n), rng.uniform(-30, 70, n)
     mask = rng.integers(0, 2, IMAGE.shape).astype(np.int32) * int(MaskPlane.SATURATED)
     variance = rng.uniform(1, 2, IMAGE.shape).astype(np.float32)
-    stamps = cut_stamps(IMAGE, x, y, size, mask=mask, variance=variance, fill=-1.0)
+    stamps = cut_stamps(IMAGE, x, y, size, mask=mask, variance=variance)
     pad = 60
     options = {"pad_width": pad, "mode": "constant"}
-    padded = np.pad(IMAGE, constant_values=-1.0, **options)
+    padded = np.pad(IMAGE, constant_values=0.0, **options)
     padded_mask = np.pad(mask, constant_values=int(MaskPlane.NO_DATA), **options)
     padded_variance = np.pad(variance, constant_values=0.0, **options)
     for k in range(n):

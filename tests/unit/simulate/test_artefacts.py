@@ -13,6 +13,7 @@ from lumos.simulate.artefacts import (
     sky_shape,
 )
 from lumos.simulate.pixels import add_cosmic_rays, add_defects, saturate
+from lumos.simulate.settings import ArtefactSettings
 
 
 def blank(shape=(100, 80), level=0.0):
@@ -106,13 +107,13 @@ def test_ghosts_mirror_saturated_stars(rng):
     light[30, 25], light[30, 26], light[70, 60] = 1e6, 2e4, 4e4
     before = light.copy()
     stars = np.array([25.2, 60.0]), np.array([29.8, 70.0])
-    n = crosstalk_ghosts(light, *stars, share=1.0, level=0.01, saturation=5e4, rng=rng)
+    n = crosstalk_ghosts(light, *stars, 5e4, ArtefactSettings(ghosts=1.0, ghost_level=0.01), rng)
     assert n == 1
     added = light - before
     assert added[30, 119 - 25] == pytest.approx(500)  # the electronics see 5e4 of 1e6
     assert added[30, 119 - 26] == pytest.approx(200)
     assert added.sum() == pytest.approx(700 + 0.01 * 4e4 * (added[70, 59] > 0))
-    assert crosstalk_ghosts(before, *stars, share=0.0, level=0.01, saturation=5e4, rng=rng) == 0
+    assert crosstalk_ghosts(before, *stars, 5e4, ArtefactSettings(ghosts=0.0, ghost_level=0.01), rng) == 0
 
 
 def test_satellite_trail(rng):
