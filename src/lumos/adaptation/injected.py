@@ -34,7 +34,7 @@ class InjectedStamps(Rowwise):
     Parameters
     ----------
     stamps : PreparedStamps
-        n galaxies.
+        Inputs of the model for n injected galaxies.
     flux : tensor, shape (n,), float32
         True fluxes, in the unit that all exposures share.
     ra : float array, shape (n,)
@@ -81,9 +81,9 @@ def inject_round(
     Parameters
     ----------
     model : FluxModel
-        The model.
+        Model that is to be adapted.
     scaled : ScaledCcd
-        The CCD.
+        CCD into which galaxies are injected.
     settings : StampSettings
         What the model was trained on: magnitudes, the broad density, errors of the catalogue.
     n : int
@@ -91,7 +91,7 @@ def inject_round(
     distance : float
         Least distance between them, pixels.
     rng : numpy.random.Generator
-        Draws.
+        Draws galaxies, positions and photon noise.
     reduce : callable
         What is kept of the inputs.
 

@@ -60,7 +60,7 @@ class PreparedStamps(Rowwise):
     flux_scale : tensor, shape (n,), float32
         Closed-form error of the flux for white sky noise, the unit of the density that training draws fluxes from.
     ref_mag : tensor, shape (n,), float32
-        Reference magnitudes.
+        Reference magnitudes of the catalogue.
     """
 
     inputs: NetworkInputs
@@ -74,7 +74,7 @@ def iterate_ccds(run: MeasuredRun, model: FluxModel) -> Iterator[ScaledCcd]:
     Parameters
     ----------
     run : MeasuredRun
-        The run.
+        Run whose CCDs are read.
     model : FluxModel
         The model that they are for.
 
@@ -122,7 +122,7 @@ def prepare(model: FluxModel, scaled: ScaledCcd, reduce: Reduce) -> PreparedStam
     Parameters
     ----------
     model : FluxModel
-        The model.
+        Model that the inputs are for.
     scaled : ScaledCcd
         A CCD with n objects, each with a shape and a PSF.
     reduce : callable
@@ -172,7 +172,7 @@ def closed_form_error(batch: StampBatch) -> Tensor:
     Parameters
     ----------
     batch : StampBatch
-        n objects.
+        Stamps of n objects.
 
     Returns
     -------

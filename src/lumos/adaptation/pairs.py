@@ -71,13 +71,13 @@ def choose_pairs(run: MeasuredRun, n_pairs: int, held_out: float, rng: np.random
     Parameters
     ----------
     run : MeasuredRun
-        The run.
+        Run whose exposures are paired.
     n_pairs : int
         Most pairs of each of the two parts of the sky; drawn at random where there are more.
     held_out : float
         Share of the objects, those of largest right ascension, that only test the model.
     rng : numpy.random.Generator
-        Draws.
+        Draws pairs where there are too many.
 
     Returns
     -------

@@ -82,11 +82,11 @@ def labelled_inputs(
     Parameters
     ----------
     inputs : NetworkInputs
-        n stamps.
+        Inputs of the network for n stamps.
     flux, flux_scale, ref_mag : tensor, shape (n,)
         True fluxes and the unit of the proposal density, in the unit of the inputs; reference magnitudes.
     wanted : bool array, shape (n,)
-        Which.
+        True for the stamps to return, if they can be measured.
 
     Returns
     -------
@@ -131,12 +131,12 @@ class SplitModel:
         Parameters
         ----------
         inputs : NetworkInputs
-            n stamps.
+            Inputs of the whole network for n stamps.
 
         Returns
         -------
         NetworkInputs
-            For ``tail``.
+            Inputs of ``tail`` for the same stamps.
         """
         if not isinstance(self.tail.network, _Tail):
             return inputs
@@ -190,7 +190,7 @@ def pair_loss(model: FluxModel, pairs: PairedInputs, proposal: FluxProposal) -> 
     model : FluxModel
         Tail of a split model.
     pairs : PairedInputs
-        n pairs.
+        n pairs of stamps of one galaxy and band.
     proposal : FluxProposal
         Density that the fluxes of a likelihood's training were drawn from.
 

@@ -80,7 +80,7 @@ class StampGeometry:
         Parameters
         ----------
         other : StampGeometry
-            The other.
+            Geometry that this one may be a multiple of.
 
         Returns
         -------

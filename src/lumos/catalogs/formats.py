@@ -141,7 +141,7 @@ def table_at_hand(table: object, name: str) -> TableFile:
     Returns
     -------
     TableFile
-        Its columns.
+        Columns of the table, by name.
 
     Raises
     ------

@@ -174,7 +174,7 @@ def to_arrow(columns: Mapping[str, AnyArray], schema: pa.Schema) -> pa.Table:
     columns : mapping
         Array of shape (n,), or (n, k) for lists, of each field.
     schema : pyarrow.Schema
-        The schema.
+        Names, types and metadata of the columns.
 
     Returns
     -------
@@ -209,12 +209,12 @@ def list_column(table: pa.Table, name: str) -> FloatArray:
     table : pyarrow.Table
         With n rows.
     name : str
-        Column.
+        Name of a column whose entries are lists of k numbers.
 
     Returns
     -------
     float array, shape (n, k)
-        Its numbers.
+        The lists of the rows; NaN where a list is missing.
     """
     width = table.schema.field(name).type.list_size
     flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)

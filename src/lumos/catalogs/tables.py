@@ -54,7 +54,7 @@ def check_pages(path: Path) -> None:
     Parameters
     ----------
     path : Path
-        Table.
+        Parquet file whose page checksums are verified.
 
     Raises
     ------

@@ -52,9 +52,9 @@ class Rows(Rowwise):
     Parameters
     ----------
     object_id : int array, shape (n,)
-        Objects.
+        Identifiers of the objects in the catalogue.
     ra, dec : float array, shape (n,)
-        Degrees.
+        Positions of the objects on the sky, degrees.
     unit : int array, shape (n,)
         Units of the calibration.
     flags : int array, shape (n,)
@@ -92,7 +92,7 @@ class CoaddContext:
     Parameters
     ----------
     settings : CoaddSettings
-        How.
+        Settings of ``lumos coadd``.
     calibration : Calibration
         Flux scales of the units.
     share : IndependentShare
@@ -100,7 +100,7 @@ class CoaddContext:
     sky : SkyLevels
         What is measured where there is nothing.
     prior : FluxPrior or None
-        Catalogue prior.
+        Density of the flux given catalogue magnitude and band.
     is_posterior : bool
         Whether the PDFs of the run already hold a prior.
     cut_from : float or None
@@ -161,7 +161,7 @@ def coadd_likelihoods(rows: Rows, context: CoaddContext) -> tuple[GaussianMixtur
     likelihoods : GaussianMixture
         Products without a prior, fitted with the components of the settings; NaN where no exposure is usable.
     ref_mag : float array
-        Catalogue magnitudes.
+        Catalogue magnitude of each product; NaN where unknown.
     band : int array
         Index into the sorted bands of the calibration.
     """
@@ -188,7 +188,7 @@ def grouped(rows: Rows, calibration: Calibration) -> Iterator["Groups"]:
     Yields
     ------
     Groups
-        Whole groups.
+        All rows of some objects and bands, never part of one.
     """
     rows = rows.take(np.lexsort((rows.unit, rows.object_id)))
     band = np.unique(np.array(calibration.band), return_inverse=True)[1][rows.unit]
@@ -255,7 +255,7 @@ class Prepared:
         Returns
         -------
         pdf : GridPdf
-            n products.
+            Product of each of the n objects and bands.
         n_used : int array, shape (n,)
             Rows of each.
         """
@@ -279,7 +279,7 @@ def prepare(groups: Groups, context: CoaddContext) -> Prepared:
     Parameters
     ----------
     groups : Groups
-        Rows.
+        Rows of some objects and bands, uncalibrated.
     context : CoaddContext
         Calibration and settings.
 

@@ -182,7 +182,7 @@ def make_sky(
     Parameters
     ----------
     catalog : Path
-        Parent catalogue.
+        Catalogue whose objects are avoided.
     out : Path
         Output catalogue, Parquet.
     columns : CatalogColumns

@@ -179,7 +179,7 @@ def put_psf(exposure: Exposure, psf: object, survey: Survey) -> Exposure:
     Returns
     -------
     Exposure
-        With it.
+        The same exposure with this PSF.
 
     Raises
     ------

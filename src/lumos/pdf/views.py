@@ -94,7 +94,7 @@ class PdfViews(ABC):
         Returns
         -------
         ndarray, shape (n,)
-            Fluxes.
+            Fluxes that are exceeded with the remaining probability.
 
         Raises
         ------

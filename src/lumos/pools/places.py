@@ -40,7 +40,7 @@ def draw_places(
     settings : BackgroundSettings
         How many places, and which are fit.
     rng : numpy.random.Generator
-        Draws.
+        Draws the positions.
 
     Returns
     -------
@@ -103,18 +103,18 @@ def look(
     Parameters
     ----------
     exposure : Exposure
-        A CCD.
+        CCD that the stamps are cut from.
     source : str
         Source of its noise.
     settings : BackgroundSettings
         Sizes of stamp and annulus.
     x, y : float array, shape (n,)
-        Middle pixels.
+        Middle pixels of the stamps, 0-based.
 
     Returns
     -------
     cutout : Cutout
-        n stamps.
+        Pixels of the n stamps.
     sky_variance : float array, shape (n,)
         Image units squared; NaN where no pixel is usable.
     """

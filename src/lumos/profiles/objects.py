@@ -32,7 +32,7 @@ class Objects(Rowwise):
     b : tensor
         Exact b of the index.
     q : tensor
-        Axis ratio.
+        Axis ratio, minor over major, above 0 and at most 1.
     theta : tensor
         Angle of the major axis from +x towards +y, in radians.
     x, y : tensor
@@ -84,7 +84,7 @@ def check_objects(shapes: Shapes, psf: Psf) -> Objects:
     Parameters
     ----------
     shapes : Shapes
-        n galaxies.
+        Shapes of n galaxies, in pixels.
     psf : MoffatPsf or PixelPsf
         PSFs of n objects, or one for all.
 

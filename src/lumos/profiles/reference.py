@@ -32,7 +32,7 @@ def render_galsim(
     Parameters
     ----------
     shapes : Shapes
-        n galaxies.
+        Shapes of n galaxies, in pixels.
     psf : MoffatPsf or PixelPsf
         PSFs of the n objects, or one for all, all known.
     size : int or tuple of two int

@@ -27,7 +27,7 @@ def draw_light(shapes: Shapes, flux: FloatArray, psf: MoffatPsf, shape: tuple[in
     Parameters
     ----------
     shapes : Shapes
-        n objects.
+        Shapes of n objects, in pixels.
     flux : float array, shape (n,)
         Total flux of each, electrons.
     psf : MoffatPsf
@@ -40,7 +40,7 @@ def draw_light(shapes: Shapes, flux: FloatArray, psf: MoffatPsf, shape: tuple[in
     Returns
     -------
     float array, shape (ny, nx)
-        Electrons.
+        Electrons that each pixel receives.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def add_stamps(image: FloatArray, stamps: FloatArray, corners: IntArray) -> None
     Parameters
     ----------
     image : float array, shape (ny, nx)
-        Is changed.
+        Image to which the stamps are added, in place.
     stamps : float array, shape (n, size, size)
         What to add.
     corners : int array, shape (n, 2)

@@ -60,9 +60,9 @@ class HeaderMap(StageSettings):
     exposure_time: HeaderEntry = HeaderEntry()
     """Length of the exposure, seconds."""
     gain: HeaderEntry = HeaderEntry()
-    """Electrons per image unit."""
+    """Gain, electrons per image unit."""
     read_noise: HeaderEntry = HeaderEntry()
-    """Electrons per pixel."""
+    """Read noise, electrons per pixel."""
     zeropoint: HeaderEntry = HeaderEntry()
     """The number that ``zeropoint.kind`` turns into a zero point: a magnitude unless the survey says otherwise."""
     zeropoint_err: HeaderEntry = HeaderEntry()
@@ -79,7 +79,7 @@ class HeaderMap(StageSettings):
     """T where FWHM and exponent are those of stars on pixels, F where they are those before the response of the pixel;
     ``psf.includes_pixel`` where no keyword is found."""
     state: HeaderEntry = HeaderEntry()
-    """Camera state."""
+    """Camera state, for surveys whose camera changed."""
     date: HeaderEntry = HeaderEntry()
     """Date of observation, beginning with YYYY-MM-DD."""
     saturation: HeaderEntry = HeaderEntry()

@@ -113,7 +113,7 @@ class PsfSource(StageSettings):
     """``header``: Moffat with the FWHM of the header. ``psfex``: a PSFEx model. ``stamp``: one image.
     ``sdss``: psField. ``table``: the table that ``lumos psf`` writes (also used wherever it is given)."""
     beta: float = Field(DEFAULT_MOFFAT_BETA, gt=1)
-    """Moffat exponent."""
+    """Exponent of the Moffat PSF."""
     unit: Literal["arcsec", "pixel"] = "arcsec"
     """Unit of the header's FWHM; a FWHM in arcsec is that of a PSF which is round on the sky."""
     files: tuple[str, ...] = ()
@@ -139,16 +139,16 @@ class Survey(StageSettings):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_+-]{1,40}$")
-    """Name in output files."""
+    """Name of the survey in output files."""
     text: str
-    """What it is, in a sentence."""
+    """What the survey is, in a sentence."""
     bands: dict[str, Band] = {}
     """Bands by name. ``bands: any`` stands for no list and ``other_bands: true``."""
     other_bands: bool = False
     """Accept bands that are not listed. Their names are made safe as identifiers: whatever is no letter, digit or
     ``_+-`` becomes one ``_``, and none stands at the ends (``r.MP9601`` becomes ``r_MP9601``)."""
     states: StateRule = StateRule()
-    """Camera states."""
+    """Camera states, for surveys whose camera changed."""
     pixel_scale: float | None = Field(None, gt=0)
     """Arcsec per pixel; null: not checked."""
     pixel_scale_tolerance: float = Field(0.03, gt=0)
@@ -163,7 +163,7 @@ class Survey(StageSettings):
     zeropoint: ZeropointRule = ZeropointRule()
     """How the header gives the zero point."""
     header: HeaderMap
-    """Where the facts stand."""
+    """Where the header, file name or a constant gives each fact."""
     image: ImageLayout = ImageLayout()
     """Which images of a file are exposures."""
     mask: tuple[MaskSource, ...] = ()

@@ -30,7 +30,7 @@ class LabelledInputs(Rowwise):
     Parameters
     ----------
     inputs : NetworkInputs
-        n objects.
+        Inputs of the network for n objects.
     flux, flux_scale, ref_mag : tensor, shape (n,), float32
         True flux and the unit of the proposal density, in image units; reference magnitude.
     """
@@ -47,7 +47,7 @@ def model_config(settings: TrainSettings, pool: BackgroundPool) -> ModelConfig:
     Parameters
     ----------
     settings : TrainSettings
-        The run.
+        Settings of the training run.
     pool : BackgroundPool
         Its backgrounds, which name the bands and camera states.
 
@@ -78,7 +78,7 @@ def split_pool(pool: BackgroundPool) -> tuple[IntArray, IntArray]:
     Parameters
     ----------
     pool : BackgroundPool
-        Backgrounds.
+        Background stamps of several exposures.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def describe_inputs(stamps: SimulatedStamps, model: FluxModel, pool: BackgroundP
     stamps : SimulatedStamps
         n stamps of ``pool``.
     model : FluxModel
-        For which.
+        Model that the inputs are for.
     pool : BackgroundPool
         Whose exposures they come from.
 
@@ -152,9 +152,9 @@ class TrainingStream(torch.utils.data.Dataset[LabelledInputs]):
     Parameters
     ----------
     settings : TrainSettings
-        The run.
+        Settings of the training run.
     pool : BackgroundPool
-        Backgrounds.
+        Background stamps of the training exposures.
     config : ModelConfig
         The model that the inputs are for.
     rows : int array
@@ -181,12 +181,12 @@ class TrainingStream(torch.utils.data.Dataset[LabelledInputs]):
         Parameters
         ----------
         index : int
-            Its number.
+            Number of the batch, from 0; it seeds the draws.
 
         Returns
         -------
         SimulatedStamps
-            The stamps.
+            Stamps of the batch, with their truth.
         """
         return self._simulator.batch(index % self._period if self._period else index)
 

@@ -209,7 +209,7 @@ def round_moffat(
     fwhm : float
         In units of the root of a pixel's area.
     beta : float
-        Moffat exponent.
+        Exponent of the Moffat profile, above 1.
     jacobian : float array, shape (2, 2)
         From pixels to the sky, arcsec per pixel.
     on_pixels, beta_on_pixels : bool
