@@ -31,7 +31,7 @@ from lumos.simulate.settings import SurveySimulation
 from lumos.simulate.stamp_settings import StampSettings
 from lumos.simulate.stamp_simulator import StampSimulator
 from lumos.simulate.stamps import SimulatedStamps
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
 
 __all__ = ["KINDS", "MAG_RANGE", "LimitSet", "Priors", "build_limit_set", "learn_priors", "log_prior_of", "prior_of"]

@@ -32,7 +32,7 @@ from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.population import load_population
 from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
 from lumos.sources.settings import CatalogSettings, PsfSettings
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
 from lumos.workflows.catalog import make_catalog, make_psfs
 

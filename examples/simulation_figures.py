@@ -20,7 +20,7 @@ from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.population import load_population
 from lumos.simulate.stamps import GalaxyProfiles, simulate_stamps
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
 
 MAGNITUDES = (18.5, 20.3, 22.3)

@@ -15,7 +15,7 @@ from lumos.estimators.base import Ellipses, StampBatch
 from lumos.profiles.sersic import render_sersic
 from lumos.psfs import MoffatPsf
 from lumos.simulate.population import load_instrument, load_population
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 
 pytestmark = pytest.mark.science
 

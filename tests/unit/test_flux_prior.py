@@ -9,7 +9,7 @@ from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.pdf import FluxPrior
 from lumos.simulate.flux_prior import PopulationPrior
 from lumos.simulate.population import load_population
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 from lumos.validate.limits import prior_only
 
 MAG_RANGE = (17.5, 23.0)

@@ -22,8 +22,9 @@ from lumos.simulate.field import Shapes
 from lumos.simulate.inject import draw_positions, inject
 from lumos.simulate.population import Galaxies, load_population
 from lumos.simulate.stamp_settings import StampSettings
-from lumos.simulate.stamp_simulator import find_passbands, perturb_catalog
+from lumos.simulate.stamp_simulator import perturb_catalog
 from lumos.simulate.stamps import GalaxyProfiles
+from lumos.spectra.passbands import find_passbands
 
 __all__ = ["InjectedStamps", "inject_round", "training_stamps"]
 

@@ -14,7 +14,7 @@ from lumos.pools.pool import BackgroundPool, BackgroundStamps
 from lumos.simulate.draws import FluxProposal
 from lumos.simulate.population import Galaxies, load_population
 from lumos.simulate.stamp_settings import StampSettings
-from lumos.simulate.stamp_simulator import perturb_catalog, population_flux
+from lumos.simulate.stamp_simulator import perturb_catalog, pool_passbands, population_flux
 from lumos.simulate.stamps import GalaxyProfiles, SimulatedStamps, simulate_stamps
 
 __all__ = ["FAULTS", "Fault", "simulate_faulty"]
@@ -169,7 +169,7 @@ def simulate_faulty(
     elif settings.flux_from == "proposal":
         flux = _tensor(FluxProposal(**settings.proposal.model_dump()).draw(n, rng)) * stamps.flux_scale
     else:
-        flux = _tensor(population_flux(galaxies, backgrounds, pool.bands, settings))
+        flux = _tensor(population_flux(galaxies, backgrounds, pool_passbands(pool, settings), settings))
     if kind.light is not None:
         angle = _tensor(rng.uniform(0, 2 * np.pi, n))
         light = kind.light(light, _tensor(strengths), angle, _tensor(backgrounds.psf_fwhm))
