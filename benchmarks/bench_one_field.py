@@ -33,7 +33,7 @@ from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.inject import inject
 from lumos.simulate.population import Galaxies, load_population
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 from lumos.statistics import pit_ks, sigma68
 from lumos.surveys import load_survey
 from lumos.validate.calibration import pdf_metrics

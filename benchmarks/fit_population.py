@@ -21,7 +21,8 @@ from scipy.special import gammaln, logsumexp
 
 from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.simulate.population import PIVOT_MAG, Morphology, Population
-from lumos.spectra.sed import LINE_WAVELENGTHS, PAUCAM_PASSBANDS, SedFamily, continuum_basis
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
+from lumos.spectra.sed import LINE_WAVELENGTHS, SedFamily, continuum_basis
 
 Array = NDArray[np.float64]
 

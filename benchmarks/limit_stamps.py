@@ -27,7 +27,7 @@ from lumos.simulate.field import draw_field
 from lumos.simulate.plan import plan_exposures
 from lumos.simulate.population import load_population
 from lumos.simulate.settings import SurveySimulation
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
 from lumos.teahupoo.flux_prior import PopulationPrior
 from lumos.teahupoo.settings import StampSettings

@@ -33,7 +33,7 @@ from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.population import load_population
 from lumos.sources.settings import CatalogSettings, PsfSettings
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
 from lumos.teahupoo.simulated import simulate_stamps
 from lumos.workflows.catalog import make_catalog

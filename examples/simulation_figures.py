@@ -20,7 +20,7 @@ from lumos.report.simulation import draw_distributions, draw_images
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.population import load_population
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 from lumos.surveys import load_survey
 from lumos.teahupoo.simulated import simulate_stamps
 

@@ -281,7 +281,7 @@ def test_simulate(monkeypatch, capsys, tmp_path):
         (["nothing"], "unknown preset 'nothing', allowed: paucam-field, paucam-mini, wide, or the path of a YAML file"),
         (["none.yaml"], "none.yaml: cannot be read"),
         (["wide", "--set", "camera.depth=3"], "unknown key 'camera.depth', allowed: detectors"),
-        (["wide", "--set", "bands=[NB455]"], "unknown band 'NB455' for survey generic"),
+        (["wide", "--set", "bands=[F1]"], "no passband of 'F1' is known for survey generic"),
         (["wide", "--workers", "0"], "workers: got 0, allowed: >= 1"),
         (["paucam-mini", "--set", "seeing.fwhm_limits=[0.7, 9]", "--set", "seeing.fwhm=8"], "PSF FWHM of NB455_before"),
     ],

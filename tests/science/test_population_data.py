@@ -16,7 +16,7 @@ from lumos.profiles import Shapes, render
 from lumos.psfs import MoffatPsf
 from lumos.simulate.instrument import load_instrument
 from lumos.simulate.population import load_population
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 
 pytestmark = pytest.mark.science
 

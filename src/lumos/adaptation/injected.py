@@ -20,9 +20,10 @@ from lumos.psfs import PSF_HALF_LIGHT
 from lumos.rows import Rowwise
 from lumos.simulate.inject import draw_positions, inject
 from lumos.simulate.population import Galaxies, load_population
+from lumos.spectra.passbands import find_passbands
 from lumos.teahupoo.draws import FluxProposal
 from lumos.teahupoo.settings import StampSettings
-from lumos.teahupoo.simulator import find_passbands, perturb_catalog
+from lumos.teahupoo.simulator import perturb_catalog
 
 __all__ = ["InjectedStamps", "inject_round", "training_stamps"]
 

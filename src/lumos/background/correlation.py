@@ -16,11 +16,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from lumos.background.annulus import annulus_background
-from lumos.background.geometry import STANDARD_GEOMETRY
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.estimators.base import Measurement, NoiseShare
 from lumos.estimators.overlap import elliptical_overlap
+from lumos.flags import MaskPlane, good_pixels
+from lumos.images.stamps import cut_stamps
 from lumos.statistics import sigma68
 
 __all__ = ["CorrelatedNoise", "apply_correlation", "measure_correlation", "source_free"]
@@ -156,7 +157,7 @@ def measure_correlation(
     sky_variance: AnyArray | float,
     *,
     rng: np.random.Generator,
-    annulus: tuple[float, float] = STANDARD_GEOMETRY.annulus,
+    annulus: tuple[float, float],
     radii: tuple[float, ...] = DEFAULT_RADII,
     n_apertures: int = 2000,
     min_apertures: int = 100,
@@ -265,7 +266,8 @@ class _BlankSky:
     def __init__(
         self, data: AnyArray, blank: BoolArray, variance: AnyArray, annulus: tuple[float, float], half: int
     ) -> None:
-        self._images = (data, blank, variance)
+        self._data, self._variance = data, variance
+        self._mask = np.where(blank, 0, int(MaskPlane.BAD)).astype(np.int32)
         self._annulus = annulus
         self._half = half
         side = 2 * half + 1
@@ -290,16 +292,17 @@ class _BlankSky:
             self._add_chunk(positions[start : start + _CHUNK])
 
     def _add_chunk(self, positions: IntArray) -> None:
-        data, blank, variance = self._images
-        large = int(np.ceil(self._annulus[1])) + 1
-        stamps = torch.from_numpy(_cut(data, positions, large))
-        centre = torch.full((len(stamps),), float(large))
-        usable = torch.from_numpy(_cut(blank, positions, large))
-        background = annulus_background(stamps, usable, centre, centre, *self._annulus)
+        large = max(int(np.ceil(self._annulus[1])) + 1, self._half)
+        y, x = positions.T.astype(np.float64)
+        stamps = cut_stamps(self._data, x, y, 2 * large + 1, mask=self._mask, variance=self._variance)
+        assert stamps.variance is not None
+        data, variance, usable = map(torch.from_numpy, (stamps.data, stamps.variance, good_pixels(stamps.mask)))
+        centre = torch.full((len(data),), float(large))
+        background = annulus_background(data, usable, centre, centre, *self._annulus)
         inner = slice(large - self._half, large + self._half + 1)
         free = usable[:, inner, inner].flatten(1).float()
-        residuals = (stamps[:, inner, inner].flatten(1) - background.level[:, None]) * free
-        variances = torch.from_numpy(_cut(variance, positions, self._half)).flatten(1)
+        residuals = (data[:, inner, inner].flatten(1) - background.level[:, None]) * free
+        variances = variance[:, inner, inner].flatten(1)
         self._residuals = torch.cat([self._residuals, residuals])
         self._variances = torch.cat([self._variances, variances])
         self._blank = torch.cat([self._blank, free])
@@ -319,13 +322,3 @@ class _BlankSky:
         deviations = ((self._residuals[free] @ overlap) / white.sqrt()).numpy().astype(np.float64)
         area = float((total**2 / (blank @ overlap**2)).mean()) if len(total) else np.nan
         return area, np.asarray(deviations[np.isfinite(deviations)])
-
-
-def _cut(image: AnyArray, positions: IntArray, half: int) -> AnyArray:
-    """Return stamps around positions (y, x), shape (m, 2 half + 1, 2 half + 1), 0 or False outside the image."""
-    step = np.arange(-half, half + 1)
-    rows, columns = positions[:, :1] + step, positions[:, 1:] + step
-    height, width = image.shape
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-    stamps = image[rows.clip(0, height - 1)[:, :, None], columns.clip(0, width - 1)[:, None, :]]
-    return np.where(inside, stamps, np.zeros((), dtype=image.dtype))

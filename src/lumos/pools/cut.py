@@ -188,6 +188,7 @@ def _cut_ccd(
     exposure: Exposure, survey: Survey, settings: BackgroundSettings
 ) -> tuple[dict[str, Any], NewStamps | None]:
     """Cut the stamps of one CCD and gather what is known of it."""
+    passband = survey.passband(exposure.band)
     facts: dict[str, Any] = {
         "exposure_id": exposure.exposure_id,
         "detector": exposure.detector,
@@ -198,7 +199,8 @@ def _cut_ccd(
         "files": {str(path): file_stamp(path) for path in map(Path.absolute, exposure.files)},
         "shape": list(exposure.shape),
         "noise_source": "",
-        "wavelength": band.wavelength if (band := survey.band(exposure.band)) else None,
+        "wavelength": None if passband is None else passband.wavelength,
+        "width": None if passband is None else passband.width,
         "masked": float(1 - good_pixels(exposure.mask).mean()),
         "pixel_scale": exposure.pixel_scale,
     }

@@ -25,7 +25,9 @@ class PoolExposure:
     exposure_id, detector, survey, band, state : str
         Which it is.
     wavelength : float
-        Centre of the band in nm; NaN where the survey states none.
+        Centre of the band in nm; NaN where unknown.
+    width : float
+        Full width of the band at half maximum in nm; NaN where unknown.
     gain : float
         Electrons per image unit; NaN where unknown.
     zeropoint : float
@@ -46,6 +48,7 @@ class PoolExposure:
     band: str
     state: str
     wavelength: float
+    width: float
     gain: float
     zeropoint: float
     exposure_time: float
@@ -146,6 +149,7 @@ def _exposure(facts: dict[str, Any]) -> PoolExposure:
         band=str(facts["band"]),
         state=str(facts["state"]),
         wavelength=number("wavelength"),
+        width=number("width"),
         gain=number("gain"),
         zeropoint=number("zeropoint"),
         exposure_time=number("exposure_time"),

@@ -10,10 +10,10 @@ from lumos.conventions import AB_ZEROPOINT_NJY, BoolArray, FloatArray, IntArray
 from lumos.images.wcs import position_angle_to_pixel, sky_to_pixel
 from lumos.profiles.scene import draw_light
 from lumos.profiles.shapes import Shapes
-from lumos.simulate.plan import PASSBANDS, PlannedExposure, detector_wcs, random_stream
+from lumos.simulate.plan import PlannedExposure, detector_wcs, passband_of, random_stream
 from lumos.simulate.population import Galaxies, load_population
 from lumos.simulate.settings import SurveySimulation
-from lumos.spectra.sed import REFERENCE_PASSBAND
+from lumos.spectra.passbands import REFERENCE_PASSBAND, Passband
 
 __all__ = ["Field", "draw_field", "field_light"]
 
@@ -58,35 +58,35 @@ class Field:
     star_mag: FloatArray
     star_slope: FloatArray
 
-    def galaxy_flux(self, band: str) -> FloatArray:
+    def galaxy_flux(self, band: Passband) -> FloatArray:
         """Return the galaxies' fluxes in nJy.
 
         Parameters
         ----------
-        band : str
-            Which band.
+        band : Passband
+            Where to measure.
 
         Returns
         -------
         float array, shape (n,)
             Total fluxes.
         """
-        return self.galaxies.band_flux([PASSBANDS[band]])[:, 0]
+        return self.galaxies.band_flux([band])[:, 0]
 
-    def star_flux(self, band: str) -> FloatArray:
+    def star_flux(self, band: Passband) -> FloatArray:
         """Return the stars' fluxes in nJy.
 
         Parameters
         ----------
-        band : str
-            Which band.
+        band : Passband
+            Where to measure.
 
         Returns
         -------
         float array, shape (n_stars,)
             Total fluxes.
         """
-        ratio = PASSBANDS[band].wavelength / REFERENCE_PASSBAND.wavelength
+        ratio = band.wavelength / REFERENCE_PASSBAND.wavelength
         return np.asarray(10 ** (0.4 * (AB_ZEROPOINT_NJY - self.star_mag)) * ratio**self.star_slope)
 
     def parent(self) -> ParentCatalog:
@@ -236,7 +236,8 @@ def field_light(
         axis_ratio=np.concatenate([galaxies.axis_ratio, point + 1]),
         theta=np.concatenate([theta, point]),
     )
-    flux = np.concatenate([field.galaxy_flux(exposure.band)[near], field.star_flux(exposure.band)[star_near]])
+    band = passband_of(settings, exposure.band)
+    flux = np.concatenate([field.galaxy_flux(band)[near], field.star_flux(band)[star_near]])
     psf = exposure.psf_at(shapes.x, shapes.y, shape)
     noise = float(np.sqrt(exposure.sky + exposure.read_noise**2))
     light = draw_light(shapes, flux * to_electrons, psf, shape, noise)

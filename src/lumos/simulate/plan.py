@@ -20,21 +20,11 @@ from lumos.psfs import MoffatPsf
 from lumos.simulate.artefacts import resampled_psf
 from lumos.simulate.instrument import load_instrument
 from lumos.simulate.settings import SurveySimulation
-from lumos.spectra.sed import PAUCAM_PASSBANDS, Passband
+from lumos.spectra.passbands import Passband
 from lumos.surveys import load_survey
 
-__all__ = ["MAX_FWHM", "PASSBANDS", "PlannedExposure", "detector_wcs", "plan_exposures", "random_stream"]
+__all__ = ["MAX_FWHM", "PlannedExposure", "detector_wcs", "passband_of", "plan_exposures", "random_stream"]
 
-#: Bands that can be simulated: PAUCam's and broad ones, all closed forms.
-PASSBANDS: dict[str, Passband] = {
-    **PAUCAM_PASSBANDS,
-    "u": Passband(365.0, 60.0),
-    "g": Passband(480.0, 140.0),
-    "r": Passband(622.0, 140.0),
-    "i": Passband(760.0, 150.0),
-    "z": Passband(900.0, 130.0),
-    "Y": Passband(1000.0, 90.0),
-}
 #: Largest FWHM of a PSF in pixels: a third of the smallest stamp that galaxies are drawn on.
 MAX_FWHM = 16.0
 #: Largest share of a full pixel that the sky may take.
@@ -185,21 +175,51 @@ def plan_exposures(settings: SurveySimulation) -> list[PlannedExposure]:
     Raises
     ------
     LumosConfigError
-        If a band is unknown, or not one of the survey's.
+        If a band is not one of the survey's, or its passband is unknown.
     LumosValueError
         If a PSF is wider than the stamps that galaxies are drawn on.
     """
-    # A survey that takes any filter and lists none is simulated in every passband that there is.
-    known = [band for band in _survey(settings.survey).bands or PASSBANDS if band in PASSBANDS]
     for band in settings.bands:
-        if band not in known:
-            raise LumosConfigError(f"bands: unknown band {band!r} for survey {settings.survey}, allowed: {known}")
+        passband_of(settings, band)
     plan = [_plan_one(settings, *entry) for entry in _entries(settings)]
     for exposure in plan:
         widest = exposure.fwhm / exposure.pixel_scale
         if widest > MAX_FWHM:
             raise LumosValueError(f"PSF FWHM of {exposure.exposure_id} in pixels", round(widest, 2), f"<= {MAX_FWHM}")
     return plan
+
+
+def passband_of(settings: SurveySimulation, band: str) -> Passband:
+    """Return the passband of a band of the survey.
+
+    Parameters
+    ----------
+    settings : SurveySimulation
+        Which survey.
+    band : str
+        Which band.
+
+    Returns
+    -------
+    Passband
+        Its own, or the common one of that name.
+
+    Raises
+    ------
+    LumosConfigError
+        If the survey does not have the band, or neither its file nor the table says what it is.
+    """
+    survey = _survey(settings.survey)
+    found = survey.passband(band)
+    if found is not None:
+        return found
+    if survey.band(band) is None:
+        allowed = list(survey.bands)
+        raise LumosConfigError(f"bands: unknown band {band!r} for survey {settings.survey}, allowed: {allowed}")
+    raise LumosConfigError(
+        f"bands: no passband of {band!r} is known for survey {settings.survey}; "
+        f"give it in the survey's file, bands: {{{band}: {{wavelength: NM, width: NM}}}}"
+    )
 
 
 def _entries(settings: SurveySimulation) -> Iterator[tuple[int, str, str, int]]:
@@ -212,7 +232,7 @@ def _entries(settings: SurveySimulation) -> Iterator[tuple[int, str, str, int]]:
 def _plan_one(settings: SurveySimulation, number: int, band: str, state: str, position: int) -> PlannedExposure:
     rng = random_stream(settings.seed, "plan", number)
     camera, background = settings.camera, settings.background
-    wavelength = PASSBANDS[band].wavelength
+    wavelength = passband_of(settings, band).wavelength
     # Each quantity is drawn whether or not it is used, so that one setting does not change the draws of another.
     pixel_scale = _log_uniform(camera.pixel_scale, rng)
     seeing = _draw_fwhm(settings, rng) * (pixel_scale if settings.seeing.unit == "pixel" else 1.0)

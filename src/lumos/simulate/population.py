@@ -16,7 +16,8 @@ from lumos.config import parse_yaml
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, BoolArray, FloatArray
 from lumos.errors import LumosValueError
 from lumos.rows import SHARED, Rowwise
-from lumos.spectra.sed import REFERENCE_PASSBAND, Passband, SedFamily
+from lumos.spectra.passbands import REFERENCE_PASSBAND, Passband
+from lumos.spectra.sed import SedFamily
 
 __all__ = ["PIVOT_MAG", "Galaxies", "Morphology", "Population", "load_population", "read_shipped"]
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from lumos.catalogs.parent import COLUMNS, ParentCatalog, write_parent
 from lumos.catalogs.tables import write_table
 from lumos.simulate.field import Field, draw_field
-from lumos.simulate.plan import PlannedExposure
+from lumos.simulate.plan import PlannedExposure, passband_of
 from lumos.simulate.settings import SurveySimulation
 
 __all__ = ["exposure_table", "header_zeropoint", "true_zeropoint", "truth_table", "write_tables"]
@@ -77,7 +77,7 @@ def write_tables(out: Path, settings: SurveySimulation, plan: Sequence[PlannedEx
         drawn = {number: draw_field(settings, fields[number]) for number in sorted(fields)}
         parent = _join_parents([field.parent() for field in drawn.values()])
         write_parent(parent, out / names[0])
-        write_table([truth_table(plan, drawn)], out / names[1])
+        write_table([truth_table(settings, plan, drawn)], out / names[1])
         write_table([exposure_table(settings, plan)], out / names[2])
     return int(pq.read_metadata(out / names[0]).num_rows)
 
@@ -87,11 +87,13 @@ def _join_parents(parents: Sequence[ParentCatalog]) -> ParentCatalog:
     return ParentCatalog(**arrays)
 
 
-def truth_table(plan: Sequence[PlannedExposure], fields: dict[int, Field]) -> pa.Table:
+def truth_table(settings: SurveySimulation, plan: Sequence[PlannedExposure], fields: dict[int, Field]) -> pa.Table:
     """Return the true flux of every galaxy and star in every band of the exposures of its field.
 
     Parameters
     ----------
+    settings : SurveySimulation
+        Description of the survey.
     plan : sequence of PlannedExposure
         All exposures.
     fields : dict
@@ -105,14 +107,14 @@ def truth_table(plan: Sequence[PlannedExposure], fields: dict[int, Field]) -> pa
     seen = sorted({(exposure.field, exposure.band) for exposure in plan})
     parts = []
     for number, band in seen:
-        field = fields[number]
+        field, passband = fields[number], passband_of(settings, band)
         n, n_stars = len(field.object_id), len(field.star_id)
         parts.append(
             pa.table(
                 {
                     "object_id": np.concatenate([field.object_id, field.star_id]),
                     "band": np.full(n + n_stars, band),
-                    "flux": np.concatenate([field.galaxy_flux(band), field.star_flux(band)]),
+                    "flux": np.concatenate([field.galaxy_flux(passband), field.star_flux(passband)]),
                     "ref_mag": np.concatenate([field.galaxies.ref_mag, field.star_mag]),
                     "kind": np.repeat(["galaxy", "star"], [n, n_stars]),
                     "in_catalog": np.concatenate([field.in_catalog, np.zeros(n_stars, dtype=bool)]),

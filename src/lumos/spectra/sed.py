@@ -13,9 +13,9 @@ from functools import cached_property
 import numpy as np
 
 from lumos.conventions import FloatArray
-from lumos.errors import LumosValueError
+from lumos.spectra.passbands import Passband
 
-__all__ = ["LINE_WAVELENGTHS", "PAUCAM_PASSBANDS", "REFERENCE_PASSBAND", "Passband", "SedFamily", "continuum_basis"]
+__all__ = ["LINE_WAVELENGTHS", "SedFamily", "continuum_basis"]
 
 #: Rest wavelengths of the emission lines in nm; each stands for its doublet or blend.
 LINE_WAVELENGTHS: dict[str, float] = {"OII": 372.8, "Hbeta": 486.1, "OIII": 499.5, "Halpha": 656.5}
@@ -28,76 +28,6 @@ _BREAK_X, _BREAK_WIDTH = -0.015, 0.03
 _GRID = np.arange(-2.7, 3.0, 0.0005)
 #: Galaxies whose bands are evaluated at a time, so that the arrays stay in the cache.
 _CHUNK = 2048
-
-
-@dataclass(frozen=True)
-class Passband:
-    """A band with flat top and smooth edges.
-
-    Parameters
-    ----------
-    wavelength : float
-        Centre in nm.
-    width : float
-        Full width at half maximum in nm.
-
-    Raises
-    ------
-    LumosValueError
-        If the width is not positive or reaches wavelength 0.
-    """
-
-    wavelength: float
-    width: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.width < self.wavelength:
-            raise LumosValueError("width of a passband in nm", self.width, f"0 to the centre, {self.wavelength}")
-
-    @property
-    def half_range(self) -> float:
-        """Return the distance from the centre in nm beyond which the response is below 1 %."""
-        return 0.63 * self.width
-
-    def response(self, wavelength: FloatArray) -> FloatArray:
-        """Return the response at given wavelengths.
-
-        Parameters
-        ----------
-        wavelength : float array
-            In nm.
-
-        Returns
-        -------
-        float array
-            Between 0 and 1: ½ [tanh((d + w/2)/s) − tanh((d − w/2)/s)], d the distance from the centre, w the width,
-            s = 0.05 w.
-        """
-        d, edge = wavelength - self.wavelength, 0.05 * self.width
-        rise, fall = np.tanh((d + self.width / 2) / edge), np.tanh((d - self.width / 2) / edge)
-        return np.asarray(0.5 * (rise - fall))
-
-    def nodes(self) -> tuple[FloatArray, FloatArray]:
-        """Return wavelengths in nm and the weights of the mean flux per unit frequency over the band.
-
-        Returns
-        -------
-        wavelengths, weights : float array, shape (n_nodes,)
-            The centre alone for a band narrower than 2.5 %, else one node per 2 % of wavelength; weights of photons,
-            summing to 1.
-        """
-        if self.width < 0.025 * self.wavelength:
-            return np.array([self.wavelength]), np.ones(1)
-        n = int(np.ceil(2 * self.half_range / (0.02 * self.wavelength)))
-        wavelengths = self.wavelength + self.half_range * ((2 * np.arange(n) + 1) / n - 1)
-        weights = self.response(wavelengths) / wavelengths
-        return wavelengths, weights / weights.sum()
-
-
-#: The 40 narrow bands of PAUCam: 13 nm wide, every 10 nm. Our closed form, not the measured curves.
-PAUCAM_PASSBANDS: dict[str, Passband] = {f"NB{nm}": Passband(float(nm), 13.0) for nm in range(455, 846, 10)}
-#: Band of the reference magnitude, i.
-REFERENCE_PASSBAND = Passband(770.0, 160.0)
 
 
 def continuum_basis(x: FloatArray) -> FloatArray:

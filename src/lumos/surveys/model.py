@@ -11,18 +11,30 @@ from pydantic import Field, field_validator, model_validator
 from lumos.config import StageSettings
 from lumos.conventions import DEFAULT_MOFFAT_BETA
 from lumos.flags import MaskPlane
+from lumos.spectra.passbands import PASSBANDS, Passband
 from lumos.surveys.header import HeaderCondition, HeaderMap, StateRule, Substitution
 
 __all__ = ["Band", "ImageLayout", "MaskSource", "PsfSource", "SkySource", "Survey", "VarianceSource", "ZeropointRule"]
+
+#: Centres of bands of one name differ by less than this share.
+_SAME_BAND = 0.06
 
 
 class Band(StageSettings):
     """One band of a survey."""
 
-    wavelength: float | None = None
-    """Central wavelength, nm."""
+    wavelength: float | None = Field(None, gt=0)
+    """Central wavelength, nm; without one, that of common bands of this name."""
+    width: float | None = Field(None, gt=0)
+    """Full width at half maximum, nm; without one, that of common bands of this name with nearly this wavelength."""
     exposure_time: float | None = Field(None, gt=0)
     """Seconds; used where the header states none."""
+
+    @model_validator(mode="after")
+    def _is_band(self) -> "Band":
+        if self.width is not None and (self.wavelength is None or self.width >= self.wavelength):
+            raise ValueError(f"width {self.width} needs a wavelength above it, got {self.wavelength}")
+        return self
 
 
 class _Companion(StageSettings):
@@ -211,6 +223,27 @@ class Survey(StageSettings):
             None where the survey does not have it.
         """
         return self.bands.get(name, Band() if self.other_bands else None)
+
+    def passband(self, name: str) -> Passband | None:
+        """Return the passband of a band: the survey's own, or what it does not say from the table of common bands.
+
+        Parameters
+        ----------
+        name : str
+            Name of the band, after patterns and aliases.
+
+        Returns
+        -------
+        Passband or None
+            None where the survey does not have the band, or neither says enough.
+        """
+        band, common = self.band(name), PASSBANDS.get(name)
+        if band is None or band.wavelength is None:
+            return None if band is None else common
+        width = band.width
+        if width is None and common is not None and abs(band.wavelength / common.wavelength - 1) < _SAME_BAND:
+            width = common.width
+        return None if width is None else Passband(band.wavelength, width)
 
     @field_validator("bands", mode="before")
     @classmethod

@@ -15,7 +15,7 @@ from lumos.simulate.population import Galaxies, load_population
 from lumos.teahupoo.draws import FluxProposal
 from lumos.teahupoo.settings import StampSettings
 from lumos.teahupoo.simulated import SimulatedStamps, simulate_stamps
-from lumos.teahupoo.simulator import perturb_catalog, place_on_stamps, population_flux
+from lumos.teahupoo.simulator import perturb_catalog, place_on_stamps, pool_passbands, population_flux
 
 __all__ = ["FAULTS", "Fault", "simulate_faulty"]
 
@@ -168,7 +168,7 @@ def simulate_faulty(
     elif settings.flux_from == "proposal":
         flux = _tensor(FluxProposal(**settings.proposal.model_dump()).draw(n, rng)) * stamps.flux_scale
     else:
-        flux = _tensor(population_flux(galaxies, backgrounds, pool.bands, settings))
+        flux = _tensor(population_flux(galaxies, backgrounds, pool_passbands(pool, settings), settings))
     if kind.light is not None:
         angle = _tensor(rng.uniform(0, 2 * np.pi, n))
         light = kind.light(light, _tensor(strengths), angle, _tensor(backgrounds.psf_fwhm))

@@ -9,7 +9,7 @@ import numpy as np
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.pdf import FluxPrior, LogPrior, catalogue_prior
 from lumos.simulate.population import Population
-from lumos.spectra.sed import Passband
+from lumos.spectra.passbands import Passband
 
 __all__ = ["PopulationPrior"]
 

@@ -1,74 +1,21 @@
 """An endless stream of labelled stamps: any batch of it, by its number, the same in every process."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from lumos.conventions import AB_ZEROPOINT_NJY, AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, FloatArray, IntArray
-from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
+from lumos.errors import LumosDataError, LumosValueError
 from lumos.pools.pool import BackgroundPool, BackgroundStamps
 from lumos.profiles.shapes import Shapes
 from lumos.simulate.population import Galaxies, Population
-from lumos.spectra.sed import PAUCAM_PASSBANDS, Passband
+from lumos.spectra.passbands import Passband, find_passbands
 from lumos.teahupoo.draws import FluxProposal
 from lumos.teahupoo.settings import CatalogScatter, StampSettings
 from lumos.teahupoo.simulated import SimulatedStamps, simulate_stamps
 
-__all__ = ["StampSimulator", "find_passbands", "perturb_catalog", "place_on_stamps", "population_flux"]
-
-#: Centre and width in nm of bands that surveys know by these names; any survey's own differ by a few per cent.
-_COMMON = {
-    "u": (356, 60),
-    "g": (475, 135),
-    "r": (622, 135),
-    "i": (763, 140),
-    "z": (905, 140),
-    "y": (1000, 100),
-    "Z": (877, 97),
-    "Y": (1020, 93),
-    "J": (1252, 172),
-    "H": (1645, 291),
-    "K": (2147, 309),
-    "Ks": (2147, 309),
-    "U": (366, 65),
-    "B": (436, 89),
-    "V": (545, 84),
-    "R": (641, 158),
-    "I": (798, 154),
-}
-
-
-def find_passbands(
-    bands: tuple[str, ...], given: Mapping[str, tuple[float, float]] | None = None
-) -> dict[str, Passband]:
-    """Return the passband of each band.
-
-    Parameters
-    ----------
-    bands : tuple of str
-        Names.
-    given : mapping, optional
-        Centre and width in nm by name; these come before the common ones.
-
-    Returns
-    -------
-    dict of Passband
-        By name.
-
-    Raises
-    ------
-    LumosConfigError
-        If a band is neither given nor a common one.
-    """
-    known = PAUCAM_PASSBANDS | {name: Passband(*map(float, values)) for name, values in _COMMON.items()}
-    known |= {name: Passband(*values) for name, values in (given or {}).items()}
-    missing = sorted(set(bands) - set(known))
-    if missing:
-        raise LumosConfigError(
-            f"no passband of {missing} is known; give stamps.passbands: {{NAME: [centre, width]}}, nm"
-        )
-    return {name: known[name] for name in bands}
+__all__ = ["StampSimulator", "perturb_catalog", "place_on_stamps", "pool_passbands", "population_flux"]
 
 
 def place_on_stamps(galaxies: Galaxies, backgrounds: BackgroundStamps, size: int, rng: np.random.Generator) -> Shapes:
@@ -190,7 +137,7 @@ class StampSimulator:
             allowed = f"up to half of the stamp's side, {settings.stamp_size} px"
             raise LumosDataError(f"pool with a PSF of FWHM {widest:.3g} px, allowed: {allowed}")
         if settings.flux_from == "population":
-            find_passbands(pool.bands, settings.passbands)  # refuses unknown bands at once
+            self._passbands = pool_passbands(pool, settings)  # refuses unknown bands at once
             self._check_calibration(np.unique(pool.exposure[chosen]))
 
     def _check_calibration(self, exposures: AnyArray) -> None:
@@ -233,7 +180,7 @@ class StampSimulator:
         return simulate_stamps(
             backgrounds,
             truth,
-            self._proposal if proposed else population_flux(galaxies, backgrounds, self.pool.bands, settings),
+            self._proposal if proposed else population_flux(galaxies, backgrounds, self._passbands, settings),
             rng,
             catalog=catalog if self._scattered else None,
             psf_scale=psf_scale if psf_scattered else None,
@@ -243,8 +190,36 @@ class StampSimulator:
         )
 
 
+def pool_passbands(pool: BackgroundPool, settings: StampSettings) -> list[Passband]:
+    """Return the passband of each exposure of a pool: the given one, else its survey's, else the common one.
+
+    Parameters
+    ----------
+    pool : BackgroundPool
+        Backgrounds.
+    settings : StampSettings
+        Passbands that come first.
+
+    Returns
+    -------
+    list of Passband
+        In the order of the pool's ``exposures``.
+
+    Raises
+    ------
+    LumosConfigError
+        If no passband of a band is known.
+    """
+    found = []
+    for exposure in pool.exposures:
+        own = exposure.wavelength, exposure.width
+        known = ({exposure.band: own} if np.isfinite(own).all() else {}) | settings.passbands
+        found.append(find_passbands((exposure.band,), known)[exposure.band])
+    return found
+
+
 def population_flux(
-    galaxies: Galaxies, backgrounds: BackgroundStamps, bands: tuple[str, ...], settings: StampSettings
+    galaxies: Galaxies, backgrounds: BackgroundStamps, passbands: Sequence[Passband], settings: StampSettings
 ) -> FloatArray:
     """Return the fluxes of galaxies in the bands of their backgrounds.
 
@@ -254,21 +229,21 @@ def population_flux(
         n galaxies.
     backgrounds : BackgroundStamps
         n stamps.
-    bands : tuple of str
-        Names for the backgrounds' ``band``.
+    passbands : sequence of Passband
+        Of each entry of the backgrounds' ``exposure``, as of :func:`pool_passbands`.
     settings : StampSettings
-        Passbands, and limits of the flux.
+        Limits of the flux.
 
     Returns
     -------
     float array, shape (n,)
         Image units.
     """
-    passbands = find_passbands(bands, settings.passbands)
+    own = [passbands[number] for number in backgrounds.exposure]
     flux = np.empty(len(galaxies))
-    for number in np.unique(backgrounds.band):
-        here = np.flatnonzero(backgrounds.band == number)
-        flux[here] = galaxies.take(here).band_flux([passbands[bands[number]]])[:, 0]
+    for passband in set(own):
+        here = np.flatnonzero([other == passband for other in own])
+        flux[here] = galaxies.take(here).band_flux([passband])[:, 0]
     flux *= 10 ** (0.4 * (backgrounds.zeropoint - AB_ZEROPOINT_NJY))
     if settings.flux_clip is not None:
         units = backgrounds.exposure_time / backgrounds.gain

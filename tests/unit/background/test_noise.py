@@ -20,6 +20,8 @@ from lumos.background.correlation import (
     measure_correlation,
     source_free,
 )
+from lumos.background.noise import exposure_noise
+from lumos.background.settings import NoiseSettings
 from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.estimators import Measurement, NoiseShare, elliptical_overlap
@@ -27,6 +29,8 @@ from lumos.images.exposure import Exposure
 from lumos.images.psf.models import MoffatModel
 from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.settings import MeasureSettings
+
+ANNULUS = (30.0, 45.0)
 
 
 def smoothing_kernel(sigma):
@@ -52,7 +56,7 @@ def expected_factor(kernel, radius, annulus_radii=(30, 45)):
 def test_white_noise_has_factor_one():
     rng = np.random.default_rng(10)
     image = rng.normal(50.0, 7.0, (1500, 1500)).astype(np.float32)
-    noise = measure_correlation(image, np.ones(image.shape, bool), 49.0, rng=rng, n_apertures=8000)
+    noise = measure_correlation(image, np.ones(image.shape, bool), 49.0, rng=rng, annulus=ANNULUS, n_apertures=8000)
     # Half the 16-84 % interval of 8000 values scatters by 0.87 / sqrt(8000) = 1.0 %: 0.03 is three of these,
     # for eight radii that share most of their positions.
     np.testing.assert_allclose(noise.factors[:8], 1.0, atol=0.03)
@@ -69,7 +73,7 @@ def test_smoothed_noise_has_the_closed_form_factor(sigma):
     kernel = smoothing_kernel(sigma)
     image = fftconvolve(rng.normal(0, 10, (1600, 1600)), kernel, mode="valid").astype(np.float32)
     variance = np.full(image.shape, 100 * (kernel**2).sum())
-    noise = measure_correlation(image, np.ones(image.shape, bool), variance, rng=rng, n_apertures=4000)
+    noise = measure_correlation(image, np.ones(image.shape, bool), variance, rng=rng, annulus=ANNULUS, n_apertures=4000)
     expected = [expected_factor(kernel, radius) for radius in DEFAULT_RADII]
     assert expected[-1] > 1.5
     np.testing.assert_allclose(noise.factors, expected, rtol=0.05)
@@ -87,7 +91,7 @@ def test_sources_and_bad_pixels_are_kept_out():
     image[:, 300:320] = 1e6
     good[600:700] = False
     image[600:700] = 0
-    noise = measure_correlation(image, good, 25.0, rng=rng, n_apertures=4000)
+    noise = measure_correlation(image, good, 25.0, rng=rng, annulus=ANNULUS, n_apertures=4000)
     # 1.4 % of statistics at the small radii and twice that where apertures are fewer.
     np.testing.assert_allclose(noise.factors, 1.0, atol=0.07)
 
@@ -140,6 +144,20 @@ def test_large_galaxies_get_the_noise_of_their_size():
     assert list(noise_of[18.0]) == ["120"]
 
 
+def test_the_runs_annulus_is_that_of_the_blank_apertures():
+    rng = np.random.default_rng(12)
+    kernel = smoothing_kernel(1.5)
+    image = fftconvolve(rng.normal(0, 1, (1200, 1200)), kernel, mode="same").astype(np.float32)
+    exposure = Exposure(
+        "e", "1", "test", "r", "", image, np.zeros(image.shape, np.int32), WCS(Header(wcs_cards())), 0.25, None,
+        variance=np.full(image.shape, (kernel**2).sum(), np.float32),
+    )  # fmt: skip
+    # The largest apertures, of 20 px, reach beyond this annulus.
+    measured = exposure_noise(exposure, NoiseSettings(), (9.0, 16.0)).correlation
+    expected = [expected_factor(kernel, radius, (9, 16)) for radius in (3.0, 5.0, 8.0)]
+    np.testing.assert_allclose(measured.factors[[3, 5, 7]], expected, rtol=0.08)
+
+
 def test_source_free_finds_a_source_and_its_surroundings():
     rng = np.random.default_rng(4)
     image = rng.normal(0, 1, (200, 200)).astype(np.float32)
@@ -152,7 +170,7 @@ def test_source_free_finds_a_source_and_its_surroundings():
 def test_measured_factor_includes_a_wrong_variance():
     rng = np.random.default_rng(5)
     image = rng.normal(0, 6, (800, 800)).astype(np.float32)
-    noise = measure_correlation(image, np.ones(image.shape, bool), 9.0, rng=rng, radii=(1.5, 2.0))
+    noise = measure_correlation(image, np.ones(image.shape, bool), 9.0, rng=rng, annulus=ANNULUS, radii=(1.5, 2.0))
     # The aperture's own noise doubles; the annulus, whose error is measured, adds next to nothing here.
     np.testing.assert_allclose(noise.factors, 2.0, rtol=0.08)
 
@@ -170,7 +188,7 @@ def test_too_little_sky_gives_factor_one_and_a_reason(case, caplog):
     elif case == "no-variance":
         variance = np.nan
     with caplog.at_level(logging.WARNING):
-        noise = measure_correlation(image, good, variance, rng=rng, min_apertures=1000)
+        noise = measure_correlation(image, good, variance, rng=rng, annulus=ANNULUS, min_apertures=1000)
     assert noise.factors.tolist() == [1.0]
     assert "fewer than 1000 blank apertures" in noise.reason
     assert noise.reason in caplog.text
@@ -203,7 +221,9 @@ def test_only_the_sky_part_of_an_error_grows():
 def test_same_seed_gives_the_same_factors():
     image = np.random.default_rng(7).normal(0, 1, (400, 400)).astype(np.float32)
     good = np.ones(image.shape, bool)
-    first, second = (measure_correlation(image, good, 1.0, rng=np.random.default_rng(8)) for _ in range(2))
+    first, second = (
+        measure_correlation(image, good, 1.0, rng=np.random.default_rng(8), annulus=ANNULUS) for _ in range(2)
+    )
     np.testing.assert_array_equal(first.factors, second.factors)
 
 
@@ -211,8 +231,8 @@ def test_bad_calls_are_refused():
     rng = np.random.default_rng(0)
     image = np.zeros((50, 50), np.float32)
     with pytest.raises(LumosShapeError, match="image and mask"):
-        measure_correlation(image, np.ones((50, 49), bool), 1.0, rng=rng)
+        measure_correlation(image, np.ones((50, 49), bool), 1.0, rng=rng, annulus=ANNULUS)
     with pytest.raises(LumosValueError, match="radii"):
-        measure_correlation(image, np.ones((50, 50), bool), 1.0, rng=rng, radii=(0.0,))
+        measure_correlation(image, np.ones((50, 50), bool), 1.0, rng=rng, annulus=ANNULUS, radii=(0.0,))
     with pytest.raises(LumosValueError, match="min_apertures"):
-        measure_correlation(image, np.ones((50, 50), bool), 1.0, rng=rng, min_apertures=1)
+        measure_correlation(image, np.ones((50, 50), bool), 1.0, rng=rng, annulus=ANNULUS, min_apertures=1)

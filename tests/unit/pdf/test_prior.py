@@ -12,7 +12,7 @@ from scipy import integrate, stats
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.pdf import FluxPrior, GaussianMixture, posterior
 from lumos.simulate.population import load_population
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 
 BANDS = ("blue", "red")
 N_TRAIN, N_TEST = 8000, 4000

@@ -450,8 +450,10 @@ def test_surveys_that_cannot_be_simulated_are_refused(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(LumosConfigError, match="holds list, allowed: a mapping"):
         load_simulation(str(tmp_path / "list.yaml"))
-    with pytest.raises(LumosConfigError, match="unknown band 'K' for survey generic"):
-        plan_exposures(load_simulation("wide", ["bands=[K]"]))
+    with pytest.raises(LumosConfigError, match="no passband of 'F1' is known for survey generic; give it in the"):
+        plan_exposures(load_simulation("wide", ["bands=[F1]"]))
+    with pytest.raises(LumosConfigError, match=r"unknown band 'r' for survey paucam, allowed: .*NB455"):
+        plan_exposures(load_simulation("paucam-mini", ["bands=[r]"]))
     with pytest.raises(LumosConfigError, match="states none for band g; give one"):
         plan_exposures(load_simulation("wide", ["camera.exposure_time=null"]))
     with pytest.raises(LumosValueError, match=r"PSF FWHM of g_001 in pixels: got 20\.0, allowed: <= 16"):

@@ -8,7 +8,8 @@ from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.errors import LumosValueError
 from lumos.simulate.instrument import load_instrument
 from lumos.simulate.population import PIVOT_MAG, load_population
-from lumos.spectra.sed import LINE_WAVELENGTHS, PAUCAM_PASSBANDS, REFERENCE_PASSBAND, Passband, continuum_basis
+from lumos.spectra.passbands import PAUCAM_PASSBANDS, REFERENCE_PASSBAND, Passband
+from lumos.spectra.sed import LINE_WAVELENGTHS, continuum_basis
 
 NARROW = list(PAUCAM_PASSBANDS.values())
 BROAD = [Passband(475.0, 130.0), Passband(622.0, 130.0), Passband(905.0, 150.0), Passband(1650.0, 300.0)]

@@ -7,6 +7,7 @@ import yaml
 
 from lumos.errors import LumosConfigError
 from lumos.flags import MaskPlane
+from lumos.spectra.passbands import PASSBANDS, Passband
 from lumos.surveys import Survey, load_survey, shipped_surveys
 
 MINIMAL = {"name": "mine", "text": "x", "bands": ["r"], "flux_unit": "count", "sky_subtracted": True}
@@ -36,6 +37,18 @@ def test_paucam_has_forty_bands_in_five_trays():
     assert load_survey("paucam").states.names == ("before", "after")
 
 
+def test_passbands_are_the_surveys_own_else_the_common_ones_of_that_name(tmp_path):
+    assert load_survey("vircam").passband("Ks") == PASSBANDS["Ks"]
+    assert load_survey("decam").passband("z") == Passband(926.0, 152.0)
+    assert load_survey("paucam").passband("NB685") == PASSBANDS["NB685"]
+    bands = {"r": {}, "i": {"wavelength": 780.0}, "K": {"wavelength": 640.0}, "L": {"wavelength": 3800.0}}
+    survey = load_survey(write(tmp_path, bands=bands))
+    assert survey.passband("r") == PASSBANDS["r"]
+    assert survey.passband("i") == Passband(780.0, PASSBANDS["i"].width)
+    # Of this name another band is known; of the others nothing.
+    assert [survey.passband(name) for name in ("K", "L", "z")] == [None, None, None]
+
+
 def test_a_new_survey_needs_no_code(tmp_path):
     survey = load_survey(write(tmp_path, mask=[{"kind": "bits", "extension": ["DQ"], "planes": {"SATURATED": [4]}}]))
     assert isinstance(survey, Survey)
@@ -55,7 +68,11 @@ def test_unknown_survey_lists_the_shipped_ones():
         ({"pixelscale": 1.0}, r"mine\.yaml: unknown key 'pixelscale', allowed: .*pixel_scale"),
         ({"header": {"band": ["F"], "zp": ["Z"]}}, r"unknown key 'header\.zp', allowed: .*zeropoint"),
         ({"header": {"band": {"key": "F"}}}, r"unknown key 'header\.band\.key', allowed: .*keys"),
-        ({"bands": {"r": {"wave": 1}}}, r"unknown key 'bands\.r\.wave', allowed: exposure_time, wavelength"),
+        ({"bands": {"r": {"wave": 1}}}, r"unknown key 'bands\.r\.wave', allowed: exposure_time, wavelength, width"),
+        (
+            {"bands": {"r": {"width": 9, "wavelength": 8}}},
+            r"bands\.r: width 9\.0 needs a wavelength above it, got 8",
+        ),
         ({"mask": [{"kind": "bits", "plane": {}}]}, r"unknown key 'mask\.0\.plane', allowed: .*planes"),
         ({"mask": [{"kind": "bits", "planes": {"SATUR": [1]}}]}, r"SATUR.*SATURATED"),
         ({"mask": [{"kind": "bits", "planes": {"BAD": [3]}}]}, "powers of two"),

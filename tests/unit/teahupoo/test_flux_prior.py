@@ -8,7 +8,7 @@ from scipy.stats import kstest
 from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.pdf import FluxPrior
 from lumos.simulate.population import load_population
-from lumos.spectra.sed import PAUCAM_PASSBANDS
+from lumos.spectra.passbands import PAUCAM_PASSBANDS
 from lumos.teahupoo.flux_prior import PopulationPrior
 from lumos.validate.limits import prior_only
 

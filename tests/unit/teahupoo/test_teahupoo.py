@@ -28,10 +28,11 @@ from lumos.profiles import Shapes, render
 from lumos.profiles.reference import render_galsim
 from lumos.psfs import MoffatPsf, PixelPsf
 from lumos.simulate.population import load_population
+from lumos.spectra.passbands import PASSBANDS, Passband, find_passbands
 from lumos.teahupoo.draws import FluxProposal
 from lumos.teahupoo.settings import CatalogScatter, ProposalSettings, StampSettings
 from lumos.teahupoo.simulated import simulate_stamps
-from lumos.teahupoo.simulator import StampSimulator, find_passbands, perturb_catalog
+from lumos.teahupoo.simulator import StampSimulator, perturb_catalog, pool_passbands
 
 MOFFAT = MoffatPsf(np.array([4.0]), np.array([3.5]))
 
@@ -447,6 +448,11 @@ def test_a_simulator_refuses_at_the_door(tmp_path, rng):
         simulator(pool("band", band="F814W"))
     assert find_passbands(("F814W",), {"F814W": (814.0, 150.0)})["F814W"].width == 150.0
     simulator(pool("given", band="F814W"), passbands={"F814W": (814.0, 150.0)}).batch(0)
+    # The exposure's own comes before that of its name, and one that is given before both.
+    own = pool("own", band="r", wavelength=642.0, width=148.0)
+    assert pool_passbands(own, StampSettings()) == [Passband(642.0, 148.0)]
+    assert pool_passbands(pool("none", band="r", wavelength=None), StampSettings()) == [PASSBANDS["r"]]
+    assert pool_passbands(own, StampSettings(passbands={"r": (600.0, 90.0)})) == [Passband(600.0, 90.0)]
     with pytest.raises(LumosDataError, match="pool with a PSF of FWHM 31 px"):
         simulator(flat_pool(tmp_path / "wide", rng, 4, psf_fwhm=31.0))
     with pytest.raises(LumosDataError, match="pool of stamps of side 90 px, stamp and annulus need 92"):
