@@ -194,11 +194,12 @@ def simulate(
     settings = load_simulation(survey, set_ or [])
     with show_progress("simulate") as progress:
         from lumos.simulate.exposures import simulate_survey  # noqa: PLC0415
+        from lumos.simulate.readable import survey_name  # noqa: PLC0415
 
         report = simulate_survey(settings, out, workers=workers, progress=progress)
     typer.echo(
         f"{out}: {len(report.done)} exposures simulated, {len(report.skipped)} finished before, "
-        f"{report.n_galaxies} galaxies in the catalogue; read with --survey {settings.survey}"
+        f"{report.n_galaxies} galaxies in the catalogue; read with --survey {survey_name(settings.survey, out)}"
     )
 
 

@@ -23,6 +23,7 @@ from lumos.simulate.field import Field, draw_field, field_light
 from lumos.simulate.headers import image_header, primary_header
 from lumos.simulate.pixels import add_cosmic_rays, add_defects, saturate
 from lumos.simulate.plan import PlannedExposure, plan_exposures, random_stream
+from lumos.simulate.readable import survey_of, write_survey
 from lumos.simulate.settings import SurveySimulation
 from lumos.simulate.truth import write_tables
 from lumos.threads import one_thread
@@ -88,7 +89,8 @@ def simulate_survey(
         Description of the survey.
     out : Path
         Folder; gets ``exposures/*.fits``, ``parent.parquet``, ``truth.parquet``, ``exposures.parquet``,
-        ``settings.yaml`` and ``manifest.json``. A simulation of the same settings is continued.
+        ``settings.yaml`` and ``manifest.json``; ``survey.yaml``, by which exposures of a survey with another layout
+        are read. A simulation of the same settings is continued.
     workers : int, optional
         Number of processes; the files do not depend on it.
     progress : callable, optional
@@ -110,11 +112,13 @@ def simulate_survey(
     """
     driver = LocalDriver(workers)
     plan = plan_exposures(settings)
-    content = {"simulate": settings.model_dump(mode="json")}
+    survey = survey_of(settings.survey).model_dump(mode="json")
+    content = {"simulate": settings.model_dump(mode="json"), "survey": survey}
     tasks = {exposure.exposure_id: (exposure, out / "exposures" / f"{exposure.exposure_id}.fits") for exposure in plan}
     # The tables come before the first exposure.
     begun = (out / "parent.parquet").exists()
     with begin_folder(out, "simulate", content, "exposures", begun=begun) as folder:
+        write_survey(settings.survey, out)
         n_galaxies = write_tables(out, settings, plan)
         finished = {name for name, (_, path) in tasks.items() if folder.is_finished(name, path)}
         todo = {name: task for name, task in tasks.items() if name not in finished}

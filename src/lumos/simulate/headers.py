@@ -4,6 +4,7 @@ import numpy as np
 from astropy.io import fits
 
 from lumos.simulate.plan import PlannedExposure, detector_wcs
+from lumos.simulate.readable import survey_of
 from lumos.simulate.settings import SurveySimulation
 from lumos.simulate.truth import header_zeropoint
 
@@ -35,7 +36,7 @@ def primary_header(exposure: PlannedExposure) -> fits.Header:
 
 
 def _per_second(settings: SurveySimulation) -> str:
-    return " per second" if settings.survey == "paucam" else ""
+    return " per second" if survey_of(settings.survey).zeropoint_per_second else ""
 
 
 def image_header(settings: SurveySimulation, exposure: PlannedExposure, detector: int) -> fits.Header:

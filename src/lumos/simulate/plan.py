@@ -19,9 +19,9 @@ from lumos.errors import LumosConfigError, LumosValueError
 from lumos.psfs import MoffatPsf
 from lumos.simulate.artefacts import resampled_psf
 from lumos.simulate.instrument import load_instrument
+from lumos.simulate.readable import survey_of
 from lumos.simulate.settings import SurveySimulation
 from lumos.spectra.passbands import Passband
-from lumos.surveys import load_survey
 
 __all__ = ["MAX_FWHM", "PlannedExposure", "detector_wcs", "passband_of", "plan_exposures", "random_stream"]
 
@@ -32,7 +32,7 @@ _MAX_FILLED = 0.2
 #: Purposes of the random streams.
 _STREAMS = ("plan", "field", "pixels", "defects", "scattered light")
 #: Reading the shipped files once is enough for a whole survey.
-_instrument, _survey = cache(load_instrument), cache(load_survey)
+_instrument = cache(load_instrument)
 #: First day of the exposures of each state, and of surveys without states.
 _FIRST_DAY = {"before": date(2015, 11, 10), "after": date(2016, 11, 10)}
 #: Rotation of the detectors against north, degrees: nothing may rest on north being up.
@@ -209,7 +209,7 @@ def passband_of(settings: SurveySimulation, band: str) -> Passband:
     LumosConfigError
         If the survey does not have the band, or neither its file nor the table says what it is.
     """
-    survey = _survey(settings.survey)
+    survey = survey_of(settings.survey)
     found = survey.passband(band)
     if found is not None:
         return found
@@ -311,7 +311,7 @@ def _exposure_time(settings: SurveySimulation, band: str, rng: np.random.Generat
     drawn = _log_uniform(span or (1.0, 1.0), rng)
     if span is not None:
         return drawn
-    of_survey = _survey(settings.survey).band(band)
+    of_survey = survey_of(settings.survey).band(band)
     known = None if of_survey is None else of_survey.exposure_time
     if known is None:
         raise LumosConfigError(f"camera.exposure_time: survey {settings.survey} states none for band {band}; give one")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lumos.config import Count, NotNegative, Positive, Seed, StageSettings, read_shipped_yaml, shipped_yaml
+from lumos.simulate.readable import survey_of
 
 __all__ = [
     "ArtefactSettings",
@@ -186,8 +187,9 @@ class SurveySimulation(StageSettings):
 
     text: str = ""
     """What it is, in a sentence."""
-    survey: Literal["paucam", "generic"] = "generic"
-    """Shipped survey through which the exposures can be read."""
+    survey: str = "generic"
+    """Survey that is simulated, shipped or the path of a YAML file: its bands, camera states, exposure times, and
+    whether zero points are per second."""
     seed: Seed = 1
     """The same seed gives the same files."""
     fields: Literal["shared", "separate"] = "shared"
@@ -212,15 +214,28 @@ class SurveySimulation(StageSettings):
     """What spoils pixels."""
 
     @model_validator(mode="after")
+    def _of_the_survey(self) -> "SurveySimulation":
+        survey = survey_of(self.survey)
+        gain = survey.header.gain
+        if not gain.keys and gain.default is not None and set(self.camera.gain) != {float(gain.default)}:
+            text = f"the gain of survey {survey.name} is {float(gain.default):g} electrons per image unit"
+            raise ValueError(f"camera.gain {list(self.camera.gain)}: {text}")
+        known = survey.states.names or ("",)
+        if not set(self.states) <= set(known):
+            has = f"has {' and '.join(known)}" if survey.states.names else "has no camera states"
+            raise ValueError(f"states {list(self.states)}: survey {survey.name} {has}")
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> "SurveySimulation":
-        if self.survey == "paucam" and self.camera.gain != (1.0, 1.0):
-            raise ValueError(f"camera.gain {list(self.camera.gain)}: the pixels of survey paucam are electrons, gain 1")
-        if self.survey == "paucam" and not set(self.states) <= {"before", "after"}:
-            raise ValueError(f"states {list(self.states)}: survey paucam has before and after")
         if len(set(self.bands)) < len(self.bands) or len(set(self.states)) < len(self.states) or not self.states:
             raise ValueError("bands and states must each be named, once")
         if self.fields == "shared" and self.camera.pixel_scale[0] != self.camera.pixel_scale[1]:
             raise ValueError(f"camera.pixel_scale {list(self.camera.pixel_scale)}: one number where fields are shared")
+        survey = survey_of(self.survey)
+        scale, tolerance = survey.pixel_scale, survey.pixel_scale_tolerance
+        if scale is not None and any(abs(one / scale - 1) > tolerance for one in self.camera.pixel_scale):
+            raise ValueError(f"camera.pixel_scale {list(self.camera.pixel_scale)}: survey {survey.name} has {scale}")
         unknown = sorted(set(self.background.scattered_light) - set(self.states))
         if unknown:
             raise ValueError(f"background.scattered_light names state {unknown[0]!r}, states has {list(self.states)}")

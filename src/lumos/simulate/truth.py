@@ -12,6 +12,7 @@ from lumos.catalogs.parent import COLUMNS, ParentCatalog, write_parent
 from lumos.catalogs.tables import write_table
 from lumos.simulate.field import Field, draw_field
 from lumos.simulate.plan import PlannedExposure, passband_of
+from lumos.simulate.readable import survey_of
 from lumos.simulate.settings import SurveySimulation
 
 __all__ = ["exposure_table", "header_zeropoint", "true_zeropoint", "truth_table", "write_tables"]
@@ -33,7 +34,9 @@ def true_zeropoint(settings: SurveySimulation, exposure: PlannedExposure) -> flo
         Magnitude.
     """
     per_unit = exposure.zeropoint - 2.5 * float(np.log10(exposure.gain))
-    return per_unit if settings.survey == "paucam" else per_unit + 2.5 * float(np.log10(exposure.exposure_time))
+    if survey_of(settings.survey).zeropoint_per_second:
+        return per_unit
+    return per_unit + 2.5 * float(np.log10(exposure.exposure_time))
 
 
 def header_zeropoint(settings: SurveySimulation, exposure: PlannedExposure) -> float:

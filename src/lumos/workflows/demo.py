@@ -24,7 +24,8 @@ from lumos.report.pdfs import PdfPanel, draw_pdfs
 from lumos.runs.shards import read_shard
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
-from lumos.surveys import Survey, load_survey
+from lumos.simulate.readable import readable_survey
+from lumos.surveys import Survey
 from lumos.validate.accuracy import accuracy_table, look_up_truth, run_accuracy
 from lumos.validate.calibration import metrics_table, pdf_metrics
 
@@ -59,7 +60,7 @@ def run_demo(out: Path, *, workers: int = 2, progress: Progress | None = None) -
     parent, truth, run = out / "parent.parquet", out / "truth.parquet", out / "run"
     simulation = load_simulation("paucam-mini")
     exposures = simulate_survey(simulation, out, workers=workers, progress=progress).exposures
-    survey = load_survey(simulation.survey)
+    survey = readable_survey(simulation.survey)
     report = measure_run(exposures, parent, run, survey, settings, workers=workers, progress=progress)
     if report.failed:
         raise LumosError("; ".join(report.failed.values()))

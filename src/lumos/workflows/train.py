@@ -13,7 +13,7 @@ from lumos.report.training import draw_learning
 from lumos.runs.locks import lock_folder, locked
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
-from lumos.surveys import load_survey
+from lumos.simulate.readable import readable_survey
 from lumos.training.card import model_card
 from lumos.training.domain import fit_domain
 from lumos.training.loop import train_network
@@ -86,5 +86,5 @@ def _open_pool(settings: PoolSettings, out: Path, workers: int, progress: Progre
             n_per_exposure=settings.n_per_exposure, side=settings.side, max_scatter_ratio=settings.max_scatter_ratio
         )
         # By name, so that the pool does not depend on which exposure was finished first.
-        make_backgrounds(sorted(exposures), path, load_survey(simulation.survey), backgrounds, progress=progress)
+        make_backgrounds(sorted(exposures), path, readable_survey(simulation.survey), backgrounds, progress=progress)
     return BackgroundPool.open(path, mixed=True)

@@ -1,5 +1,7 @@
 """Simulated surveys: what is written is what is read, and what is measured is what was put in."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -22,10 +24,12 @@ from lumos.settings import load_simulation
 from lumos.simulate.exposures import expose_known, simulate_survey
 from lumos.simulate.field import draw_field
 from lumos.simulate.plan import plan_exposures
+from lumos.simulate.readable import readable_survey, survey_name
 from lumos.simulate.settings import shipped_presets
 from lumos.surveys import load_survey
 from lumos.validate.accuracy import run_accuracy
 
+SMALL = Path(__file__).parents[2] / "small_survey.yaml"
 #: Nothing but galaxies, a flat sky and noise.
 CLEAN = (
     "artefacts={cosmic_rays: 0, satellites: 0, ghosts: 0, hot_pixels: 0, dead_columns: 0}",
@@ -48,7 +52,7 @@ def simulate(tmp_path, preset, *overrides, **options):
     """Simulate a survey; return its settings, the report and its exposures as read, by identifier."""
     settings = load_simulation(preset, overrides)
     report = simulate_survey(settings, tmp_path, **options)
-    survey = load_survey(settings.survey)
+    survey = readable_survey(settings.survey)
     images = [image for path in report.exposures for image in read_exposure(path, survey)]
     return settings, report, {f"{image.exposure_id}/{image.detector}": image for image in images}
 
@@ -429,7 +433,7 @@ def test_fluxes_that_cannot_be_drawn_are_refused(flux):
         ("sky.mag_range=[23, 18]", "the smaller first"),
         ("sky.catalog_limit=17", "must not be empty"),
         ("camera.read_noise=-1", "must not be negative"),
-        ("camera.gain=2", "the pixels of survey paucam are electrons"),
+        ("camera.gain=2", "the gain of survey paucam is 1"),
         ("camera.pixel_scale=[0.2, 0.3]", "one number where fields are shared"),
         ("states=[now]", "survey paucam has before and after"),
         ("states=[before]", "scattered_light names state 'after'"),
@@ -464,4 +468,83 @@ def test_surveys_that_cannot_be_simulated_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
     simulate_survey(load_simulation("paucam-mini", [*TINY["paucam-mini"], "bands=[NB455]"]), tmp_path / "out")
     with pytest.raises(LumosConfigError, match="results of other settings"):
+        simulate_survey(settings, tmp_path / "out")
+
+
+MINE = """
+name: mine
+text: A camera with its own keywords, masks in another file and PSFs from PSFEx
+bands: {N1: {wavelength: 700.0, width: 20.0, exposure_time: 300}}
+states: {names: [old, new]}
+pixel_scale: 0.5
+flux_unit: ADU
+sky_subtracted: true
+zeropoint_per_second: true
+header: {band: {keys: [MYBAND], required: true}, gain: [MYGAIN], zeropoint: [MYZP]}
+zeropoint: {kind: fluxmag0}
+mask: [{kind: bits, sidecar: [{find: sci, replace: msk}], planes: {BAD: [1]}}]
+psf: {kind: psfex, files: ['*.psf']}
+"""
+
+
+@pytest.mark.parametrize(
+    ("survey", "overrides"),
+    [
+        ("decam", ("bands=[r]", "camera.gain=4")),
+        ("vircam", ("bands=[H]", "camera.pixel_scale=0.341")),
+        ("mine", ("bands=[N1]", "states=[old, new]", "camera.pixel_scale=0.5", "camera.exposure_time=null")),
+    ],
+)
+def test_any_survey_is_simulated_read_and_measured(tmp_path, survey, overrides):
+    if survey == "mine":
+        (tmp_path / "mine.yaml").write_text(MINE)
+        survey = str(tmp_path / "mine.yaml")
+    settings = load_simulation(str(SMALL), [f"survey={survey}", "camera.shape=[256, 256]", *overrides])
+    out = tmp_path / "out"
+    exposures = simulate_survey(settings, out).exposures
+    own = load_survey(out / "survey.yaml")
+    assert own == readable_survey(survey)
+    assert survey_name(survey, out) == str(out / "survey.yaml")
+    assert own.name == load_survey(survey).name
+    truth = pq.read_table(out / "exposures.parquet").to_pylist()
+    for path, row in zip(exposures, truth, strict=True):
+        (image,) = read_exposure(path, own)
+        assert (image.band, image.state, image.survey) == (row["band"], row["state"], own.name)
+        per_second = 2.5 * np.log10(row["exposure_time"]) if own.zeropoint_per_second else 0
+        assert image.zeropoint == pytest.approx(row["zeropoint"] + per_second)
+    report = measure_run(
+        exposures, out / "parent.parquet", tmp_path / "run", own, MeasureSettings(estimators=("optimal",))
+    )
+    assert not report.failed
+    table = read_shards(tmp_path / "run")
+    known = {(row["object_id"], row["band"]): row["flux"] for row in pq.read_table(out / "truth.parquet").to_pylist()}
+    names = [table[name].to_pylist() for name in ("object_id", "band")]
+    flux = np.array([known[key] for key in zip(*names, strict=True)])
+    measured = table["optimal_flux"].to_numpy()
+    error = table["optimal_flux_err"].to_numpy()
+    clean = table["flags"].to_numpy() == 0
+    assert clean.sum() > 10
+    # The zero points of the headers err by 0.01 mag.
+    pull = (measured - flux)[clean] / np.hypot(error, 0.02 * flux)[clean]
+    assert abs(np.median(pull)) < 4 * 1.25 / np.sqrt(clean.sum())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("survey=nowhere",), "unknown survey 'nowhere'"),
+        (("survey=vircam", "bands=[H]"), r"camera\.pixel_scale \[0\.263, 0\.263\]: survey vircam has 0\.341"),
+        (("survey=decam", "bands=[r]", "states=[old]"), r"states \['old'\]: survey decam has no camera states"),
+        (("survey=paucam", "bands=[NB455]", "states=[old]", "camera.gain=1"), "survey paucam has before and after"),
+        (("survey=paucam", "bands=[NB455]", "states=[before]", "camera.gain=2"), "the gain of survey paucam is 1"),
+    ],
+)
+def test_what_a_survey_does_not_have_is_refused(overrides, message):
+    with pytest.raises(LumosConfigError, match=message):
+        load_simulation(str(SMALL), overrides)
+
+
+def test_a_band_without_exposure_time_is_refused(tmp_path):
+    settings = load_simulation(str(SMALL), ["survey=decam", "bands=[r]", "camera.exposure_time=null"])
+    with pytest.raises(LumosConfigError, match=r"camera\.exposure_time: survey decam states none for band r"):
         simulate_survey(settings, tmp_path / "out")
