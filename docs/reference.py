@@ -201,11 +201,18 @@ def schema_rows(
     required = schema.get("required", [])
     for name, field in schema["properties"].items():
         inner, many = inner_level(field, definitions)
-        default = "required" if name in required else "" if inner else f"`{plain(field.get('default'))}`"
-        allowed = "keys below" if inner else allowed_values(field, definitions)
+        several = field.get("discriminator", {})
+        below = inner or several
+        default = "required" if name in required else "" if below else f"`{plain(field.get('default'))}`"
+        allowed = "keys below" if below else allowed_values(field, definitions)
         yield f"`{prefix}{name}`", allowed, default, meaning(field, definitions)
         if inner is not None:
             yield from schema_rows(inner, definitions, f"{prefix}{name}{many}.")
+        for value, reference in several.get("mapping", {}).items():
+            level = definitions[reference.rpartition("/")[2]]
+            keys = {key: part for key, part in level["properties"].items() if key != several["propertyName"]}
+            for key, *rest, text in schema_rows({"properties": keys}, definitions, f"{prefix}{name}."):
+                yield key, *rest, f"Of {several['propertyName']} `{value}`: {text}"
 
 
 def inner_level(field: dict[str, Any], definitions: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:

@@ -247,8 +247,8 @@ def validated(model: type[Model], content: object, source: object, hint: str = "
 
 def _describe(model: type[BaseModel], problem: dict[str, Any]) -> str:
     """Describe one problem in one line."""
-    where = ".".join(str(part) for part in problem["loc"])
-    allowed = ", ".join(_allowed_keys(model, problem["loc"]))
+    keys, level = _follow(model, problem["loc"])
+    where, allowed = ".".join(keys), ", ".join(level)
     if problem["type"] == "extra_forbidden":
         return f"unknown key {where!r}, allowed: {allowed}"
     if problem["type"] == "missing":
@@ -258,24 +258,38 @@ def _describe(model: type[BaseModel], problem: dict[str, Any]) -> str:
     return f"{where}: got {problem['input']!r}, {_PLAIN.get(problem['type'], problem['msg'])}"
 
 
-def _allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the level that holds ``location``."""
+def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """Return the keys of a file that lead to ``location``, and the keys that are allowed on its last level."""
     level: Any = model
-    for part in location[:-1]:
-        here = _as_model(level)
-        level = here.model_fields[part].annotation if here is not None and part in here.model_fields else _item(level)
-    here = _as_model(level)
-    return sorted(here.model_fields) if here is not None else []
+    keys: list[str] = []
+    for number, part in enumerate(location):
+        models = _models(level)
+        tagged = [here for here in models if part in _tags(here)]
+        if len(models) > 1 and tagged:
+            # Which of several models it is, which is not a key of the file.
+            level = tagged[0]
+            continue
+        keys.append(str(part))
+        if number == len(location) - 1:
+            break
+        known = models[0].model_fields if models else {}
+        level = known[str(part)].annotation if part in known else _item(level)
+    models = _models(level)
+    return keys, sorted(name for name, field in models[0].model_fields.items() if not field.exclude) if models else []
 
 
-def _as_model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
-    """Return the model behind an annotation, looking through unions."""
+def _models(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401
+    """Return the models behind an annotation, looking through unions."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        return [annotation]
     if get_origin(annotation) in {Union, types.UnionType}:
-        models = [model for item in get_args(annotation) if (model := _as_model(item)) is not None]
-        return models[0] if models else None
-    return None
+        return [model for item in get_args(annotation) for model in _models(item)]
+    return []
+
+
+def _tags(model: type[BaseModel]) -> list[object]:
+    """Return the values by which a model is told from others."""
+    return [field.default for field in model.model_fields.values() if field.exclude]
 
 
 def _item(annotation: Any) -> Any:  # noqa: ANN401

@@ -15,10 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from lumos.conventions import FloatArray
-from lumos.nets.inputs import NetworkInputs
+from lumos.nets.inputs import PAPER_SCALARS, SCALARS, NetworkInputs, named_scalar
 from lumos.nets.mdn import MixtureOutput
 
-__all__ = ["TAIL", "DomainNetwork", "box_score", "domain_properties", "exposure_verdict", "object_frames", "psf_score"]
+__all__ = [
+    "NUMBERS",
+    "TAIL",
+    "DomainNetwork",
+    "box_score",
+    "domain_properties",
+    "exposure_verdict",
+    "object_frames",
+    "psf_score",
+]
 
 #: Shares of good stamps with a higher answer, for the table that turns answers into scores.
 TAIL = (0.999, 0.9, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01, 0.004)
@@ -26,9 +35,8 @@ TAIL = (0.999, 0.9, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01, 0.004)
 _FLAGGED = 0.01
 #: Cells along a side of the object's frame; its cells are this share of the profile's radius.
 _SIDE, _CELLS_PER_RADIUS = 24, 4
-#: Numbers of the residual network's inputs that are used: those without place and magnitude.
-_N_SHARED = 14
-_N_NUMBERS = _N_SHARED + 4
+#: Numbers of the frames: those of every residual network, and what the network's answer adds.
+NUMBERS = (*SCALARS, "asinh_found_ratio", "asinh_shift", "log_width", "log_step")
 _LARGEST = 10.0
 #: Factor by which a PSF may leave the range of the training.
 _PSF_FACTOR = 1.2
@@ -68,7 +76,8 @@ def object_frames(inputs: NetworkInputs, output: MixtureOutput) -> tuple[Tensor,
     # The third image holds the residual times the matched filter; where the residual is 0 that cannot be undone.
     filtered = torch.where(chi.abs() > 0.02, torch.sinh(inputs.images[:, 2]) / chi, shape).clamp(0, 1.5) * good
     norm = filtered.square().sum((1, 2)).sqrt().clamp(min=1e-6)
-    unit_object = filtered * (torch.exp(inputs.scalars[:, 9] - inputs.scalars[:, 7]) / norm)[:, None, None]
+    log_amplitude = named_scalar(inputs, "log_noise_factor") - named_scalar(inputs, "log_white_err")
+    unit_object = filtered * (torch.exp(log_amplitude) / norm)[:, None, None]
     rows, columns, step = _cells(shape)
 
     def in_frame(images: Tensor) -> Tensor:
@@ -82,8 +91,13 @@ def object_frames(inputs: NetworkInputs, output: MixtureOutput) -> tuple[Tensor,
         ],
         dim=1,
     )
-    own = [torch.asinh(ratio), torch.asinh(shift), spread.sum(1).clamp(min=1e-9).log() / 2, step.log()]
-    numbers = torch.cat([inputs.scalars[:, :_N_SHARED], torch.stack(own, dim=1)], dim=1)
+    named = {name: named_scalar(inputs, name) for name in SCALARS} | {
+        "asinh_found_ratio": torch.asinh(ratio),
+        "asinh_shift": torch.asinh(shift),
+        "log_width": spread.sum(1).clamp(min=1e-9).log() / 2,
+        "log_step": step.log(),
+    }
+    numbers = torch.stack([named[name] for name in NUMBERS], dim=1)
     return frames.nan_to_num(0.0, 0.0, 0.0), numbers.nan_to_num(0.0, 0.0, 0.0)
 
 
@@ -139,9 +153,9 @@ class DomainNetwork(nn.Module):
             nn.Linear(24 * last**2, 32),
             nn.SiLU(),
         )
-        self.dense = nn.Sequential(nn.Linear(32 + _N_NUMBERS, 32), nn.SiLU(), nn.Linear(32, 1))
-        self.register_buffer("mean", torch.zeros(_N_NUMBERS))
-        self.register_buffer("std", torch.ones(_N_NUMBERS))
+        self.dense = nn.Sequential(nn.Linear(32 + len(NUMBERS), 32), nn.SiLU(), nn.Linear(32, 1))
+        self.register_buffer("mean", torch.zeros(len(NUMBERS)))
+        self.register_buffer("std", torch.ones(len(NUMBERS)))
         self.register_buffer("knots", torch.arange(n_knots, dtype=torch.float32))
         self.register_buffer("table", torch.linspace(-1, 1, len(TAIL)).repeat(n_knots, 1))
 
@@ -187,7 +201,7 @@ class DomainNetwork(nn.Module):
             rows = slice(start, start + batch_size)
             some = MixtureOutput(*(value[rows] for value in output.parameters))
             frames, numbers = object_frames(inputs.take(rows), some)
-            parts.append(self.calibrated(self(frames, numbers), numbers[:, _N_SHARED]))
+            parts.append(self.calibrated(self(frames, numbers), numbers[:, NUMBERS.index("asinh_found_ratio")]))
         return torch.cat(parts)
 
     def calibrated(self, answer: Tensor, asinh_ratio: Tensor) -> Tensor:
@@ -239,18 +253,17 @@ def domain_properties(inputs: NetworkInputs, architecture: str) -> dict[str, Ten
     if architecture == "paper":
         stamps = inputs.images[:, 0]
         return {
-            "ref_mag": inputs.scalars[:, 0],
+            "ref_mag": named_scalar(inputs, "ref_mag", PAPER_SCALARS),
             "stamp_scatter": stamps.std((1, 2)),
             "stamp_mean": stamps.mean((1, 2)),
             "profile_peak": inputs.images[:, 1].amax((1, 2)),
         }
-    numbers = inputs.scalars
     return {
-        "signal_to_noise": torch.sinh(numbers[:, 0]),
-        "profile_radius": (numbers[:, 8].exp() / torch.pi).sqrt(),
-        "profile_peak": numbers[:, 11].exp(),
-        "noise_factor": numbers[:, 9].exp(),
-        "masked_share": numbers[:, 10],
+        "signal_to_noise": torch.sinh(named_scalar(inputs, "asinh_ratio")),
+        "profile_radius": (named_scalar(inputs, "log_noise_area").exp() / torch.pi).sqrt(),
+        "profile_peak": named_scalar(inputs, "log_peak").exp(),
+        "noise_factor": named_scalar(inputs, "log_noise_factor").exp(),
+        "masked_share": named_scalar(inputs, "masked_share"),
     }
 
 

@@ -5,6 +5,7 @@ closed-form optimal flux :math:`\hat f` in units of the pixel noise, and the flu
 units of its error u.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,19 +19,41 @@ from lumos.rows import Rowwise
 
 __all__ = [
     "N_CHANNELS",
-    "N_POSITION",
-    "N_REFERENCE",
-    "N_SCALARS",
+    "PAPER_SCALARS",
+    "POSITION_SCALARS",
+    "REFERENCE_SCALARS",
+    "SCALARS",
     "NetworkInputs",
     "SideInputs",
+    "named_scalar",
     "paper_inputs",
     "residual_inputs",
 ]
 
 #: Images of the residual network: residual, profile, their product, usable pixels.
 N_CHANNELS = 4
-#: Numbers that describe a stamp beside its images, with the CCD position, with the reference magnitude.
-N_SCALARS, N_POSITION, N_REFERENCE = 14, 2, 3
+#: Numbers that describe a stamp beside its images, in the order of a residual network's columns.
+SCALARS = (
+    "asinh_ratio",
+    "asinh_free_ratio",
+    "log_free_err",
+    "asinh_free_level",
+    "log_core_chi2",
+    "log_chi2",
+    "asinh_level_err",
+    "log_white_err",
+    "log_noise_area",
+    "log_noise_factor",
+    "masked_share",
+    "log_peak",
+    "log_power",
+    "source_share",
+)
+#: After these the place on the CCD, and what the catalogue's magnitude says, where a network takes them.
+POSITION_SCALARS = ("ccd_x", "ccd_y")
+REFERENCE_SCALARS = ("log_reference", "asinh_reference_offset", "asinh_reference_ratio")
+#: Numbers of the paper's network.
+PAPER_SCALARS = ("ref_mag", "ccd_x", "ccd_y")
 #: A tiny share of the light or variance, against logarithms of 0.
 _TINY = 1e-12
 
@@ -112,6 +135,26 @@ class NetworkInputs(Rowwise):
     usable: Tensor
 
 
+def named_scalar(inputs: NetworkInputs, name: str, names: Sequence[str] = SCALARS) -> Tensor:
+    """Return one of the numbers that describe stamps.
+
+    Parameters
+    ----------
+    inputs : NetworkInputs
+        n objects.
+    name : str
+        Which number.
+    names : sequence of str, optional
+        Names of the columns, from the first; by default those of the residual network.
+
+    Returns
+    -------
+    tensor, shape (n,)
+        Its values.
+    """
+    return inputs.scalars[:, names.index(name)]
+
+
 def residual_inputs(
     batch: StampBatch,
     side: SideInputs,
@@ -159,18 +202,22 @@ def residual_inputs(
     flux = torch.where(usable, result.flux, 0.0)
     unit = torch.where(usable, unit, 1.0)
     images, scalars = _describe(batch, flux, unit, factor)
-    scalars.append(1 - result.noise.sky)
+    scalars["source_share"] = 1 - result.noise.sky
+    names: tuple[str, ...] = SCALARS
     if position:
-        scalars += [2 * value.float() - 1 for value in side.require("ccd_x", "ccd_y")]
+        ccd_x, ccd_y = side.require("ccd_x", "ccd_y")
+        scalars |= {"ccd_x": 2 * ccd_x.float() - 1, "ccd_y": 2 * ccd_y.float() - 1}
+        names += POSITION_SCALARS
     if reference:
         (ref_flux,) = side.require("ref_flux")
         # The network's answer depends on where the prior lies as seen from the measured flux, in its unit.
-        scalars += [
-            torch.log(ref_flux / unit),
-            torch.asinh((ref_flux - flux) / unit),
-            torch.asinh(3 * flux / ref_flux),
-        ]
-    table = torch.stack([value.float() for value in scalars], dim=1)
+        scalars |= {
+            "log_reference": torch.log(ref_flux / unit),
+            "asinh_reference_offset": torch.asinh((ref_flux - flux) / unit),
+            "asinh_reference_ratio": torch.asinh(3 * flux / ref_flux),
+        }
+        names += REFERENCE_SCALARS
+    table = torch.stack([scalars[name].float() for name in names], dim=1)
     # A pixel that is not finite makes the sum so too.
     usable &= torch.isfinite(table).all(1) & torch.isfinite(images.sum((1, 2, 3)))
     if not bool(usable.all()):
@@ -196,8 +243,8 @@ def _index(side: SideInputs, n: int, device: torch.device) -> Tensor:
     return torch.stack([zero if rows is None else rows for rows in (side.band, side.state)], dim=1)
 
 
-def _describe(batch: StampBatch, flux: Tensor, unit: Tensor, factor: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return the images and the numbers that describe stamps relative to fluxes and their errors."""
+def _describe(batch: StampBatch, flux: Tensor, unit: Tensor, factor: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the images and the numbers, by name, that describe stamps relative to fluxes and their errors."""
     profile = batch.profile.flatten(1)
     good = batch.good.flatten(1)
     variance = torch.addcmul(batch.sky_variance.flatten(1), (flux.clamp(min=0) / batch.gain)[:, None], profile)
@@ -218,21 +265,21 @@ def _describe(batch: StampBatch, flux: Tensor, unit: Tensor, factor: Tensor) -> 
     n_good = good.sum(1).clamp(min=1)
     response = torch.linalg.vecdot(matched * inverse, profile)
     squares = chi.square()
-    numbers = [
-        torch.asinh(flux / unit),
-        torch.asinh(free_flux / unit),
-        torch.log(free_err / unit),
-        torch.asinh(free_level / free_level_err),
-        torch.log(torch.linalg.vecdot(squares, matched.square()) / power + _TINY),
-        torch.log(squares.sum(1) / n_good + _TINY),
-        torch.asinh(batch.background_err * (matched * inverse).sum(1) / response / unit),
-        torch.log(power.rsqrt() * factor / unit),
-        torch.log(matched.sum(1).square() / power + _TINY),
-        torch.log(factor),
-        1 - torch.linalg.vecdot(profile, good.to(profile)) / profile.sum(1),
-        torch.log(peak),
-        torch.log(torch.linalg.vecdot(profile, profile)),
-    ]
+    numbers = {
+        "asinh_ratio": torch.asinh(flux / unit),
+        "asinh_free_ratio": torch.asinh(free_flux / unit),
+        "log_free_err": torch.log(free_err / unit),
+        "asinh_free_level": torch.asinh(free_level / free_level_err),
+        "log_core_chi2": torch.log(torch.linalg.vecdot(squares, matched.square()) / power + _TINY),
+        "log_chi2": torch.log(squares.sum(1) / n_good + _TINY),
+        "asinh_level_err": torch.asinh(batch.background_err * (matched * inverse).sum(1) / response / unit),
+        "log_white_err": torch.log(power.rsqrt() * factor / unit),
+        "log_noise_area": torch.log(matched.sum(1).square() / power + _TINY),
+        "log_noise_factor": torch.log(factor),
+        "masked_share": 1 - torch.linalg.vecdot(profile, good.to(profile)) / profile.sum(1),
+        "log_peak": torch.log(peak),
+        "log_power": torch.log(torch.linalg.vecdot(profile, profile)),
+    }
     return images, numbers
 
 
@@ -271,7 +318,8 @@ def paper_inputs(batch: StampBatch, side: SideInputs, *, n_states: int, profile_
         raise LumosShapeError("bands for the stamps", len(band), len(batch))
     data = torch.where(batch.good, batch.data, batch.background.nan_to_num()[:, None, None]) * rate[:, None, None]
     profile = batch.profile if profile_image else torch.zeros_like(batch.profile)
-    scalars = torch.stack([ref_mag.float(), ccd_x.float(), ccd_y.float()], dim=1)
+    named = {"ref_mag": ref_mag, "ccd_x": ccd_x, "ccd_y": ccd_y}
+    scalars = torch.stack([named[name].float() for name in PAPER_SCALARS], dim=1)
     images = torch.stack([data, profile], dim=1)
     usable = torch.isfinite(scalars).all(1) & torch.isfinite(images).flatten(1).all(1) & torch.isfinite(rate)
     return NetworkInputs(

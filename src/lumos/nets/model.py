@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lumos.background.geometry import StampGeometry
-from lumos.config import Count, Positive, StageSettings
+from lumos.config import Count, Positive
 from lumos.conventions import BoolArray, FloatArray
 from lumos.errors import LumosConfigError
 from lumos.estimators import StampBatch
@@ -18,21 +18,20 @@ from lumos.nets.inputs import NetworkInputs, SideInputs, paper_inputs, residual_
 from lumos.nets.mdn import MixtureHead, MixtureOutput
 from lumos.nets.paper import PaperNetwork
 from lumos.nets.residual import ResidualNetwork
+from lumos.nets.settings import Architecture, NetworkOwner, PaperSettings
 
 __all__ = ["FluxModel", "ModelConfig"]
 
 
-class ModelConfig(StageSettings):
+class ModelConfig(NetworkOwner):
     """Description of a model: ``config.json`` of its folder."""
 
     name: str
     """Name of the model."""
-    architecture: Literal["residual", "paper"]
+    architecture: Architecture
     """Which network."""
     kind: Literal["likelihood", "posterior"]
     """Whether its PDFs are the pixels' likelihood, or hold the training fluxes' distribution as a prior."""
-    network: dict[str, Any] = {}
-    """Arguments of the network."""
     bands: tuple[str, ...] = ()
     """Bands that it was trained on, in the order of its embedding; none: any band."""
     states: tuple[str, ...] = ()
@@ -81,12 +80,12 @@ class ModelConfig(StageSettings):
     @property
     def position(self) -> bool:
         """Return whether the place on the CCD is an input."""
-        return self.architecture == "paper" or bool(self.network.get("position"))
+        return self.network.position
 
     @property
     def reference(self) -> bool:
         """Return whether the catalogue's magnitude is an input."""
-        return self.architecture == "paper" or bool(self.network.get("reference"))
+        return self.network.reference
 
 
 @dataclass(frozen=True)
@@ -120,20 +119,12 @@ class FluxModel:
         -------
         FluxModel
             With the weights that torch's global generator gives.
-
-        Raises
-        ------
-        LumosConfigError
-            If the network does not take these arguments.
         """
         n_bands, n_states = max(1, len(config.bands)), max(1, len(config.states))
-        try:
-            if config.architecture == "paper":
-                network: nn.Module = PaperNetwork(n_states=n_bands * n_states, **config.network)
-            else:
-                network = ResidualNetwork(n_bands=n_bands, n_states=n_states, **config.network)
-        except TypeError as error:
-            raise LumosConfigError(f"network of model {config.name!r}: {error}") from error
+        if isinstance(config.network, PaperSettings):
+            network: nn.Module = PaperNetwork(n_states=n_bands * n_states, **config.network.model_dump())
+        else:
+            network = ResidualNetwork(n_bands=n_bands, n_states=n_states, **config.network.model_dump())
         return cls(config, network)
 
     @property

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lumos.errors import LumosShapeError, LumosValueError
+from lumos.nets.inputs import PAPER_SCALARS
 from lumos.nets.mdn import MixtureHead, MixtureOutput
 
 __all__ = ["PaperNetwork"]
@@ -13,8 +14,6 @@ _SIDE = 60
 #: Output channels, kernel and padding of each block.
 _BLOCKS = ((32, 9, 4), (64, 7, 4), (128, 5, 3), (64, 3, 3), (32, 2, 2))
 _CONV_FEATURES = _BLOCKS[-1][0] * 4 * 4
-#: Reference magnitude, and x and y on the CCD.
-_N_SCALARS = 3
 _DENSE = (2000, 1000, 100)
 
 
@@ -73,7 +72,7 @@ class PaperNetwork(nn.Module):
         self.convolutions = nn.Sequential(*blocks, nn.Flatten())
         self.embedding = nn.Embedding(n_states, embedding_dim)
         dense: list[nn.Module] = []
-        features = _CONV_FEATURES + _N_SCALARS + embedding_dim
+        features = _CONV_FEATURES + len(PAPER_SCALARS) + embedding_dim
         for size in _DENSE:
             dense += [nn.Linear(features, size), nn.Dropout(dropout), nn.ReLU()]
             features = size
@@ -113,7 +112,7 @@ class PaperNetwork(nn.Module):
         n = len(images)
         wanted = {
             "stamps and profiles": (images, (n, 2, _SIDE, _SIDE)),
-            "magnitudes and CCD positions": (scalars, (n, _N_SCALARS)),
+            "magnitudes and CCD positions": (scalars, (n, len(PAPER_SCALARS))),
             "rows of the embedding": (index, (n,)),
         }
         for what, (given, shape) in wanted.items():

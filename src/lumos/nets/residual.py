@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lumos.errors import LumosShapeError, LumosValueError
-from lumos.nets.inputs import N_CHANNELS, N_POSITION, N_REFERENCE, N_SCALARS
+from lumos.nets.inputs import N_CHANNELS, POSITION_SCALARS, REFERENCE_SCALARS, SCALARS
 from lumos.nets.mdn import MixtureHead, MixtureOutput
 
 __all__ = ["ResidualNetwork"]
@@ -86,7 +86,7 @@ class ResidualNetwork(nn.Module):
         self.bands = nn.Embedding(n_bands, embedding_dim) if n_bands > 1 else None
         self.states = nn.Embedding(n_states, embedding_dim) if n_states > 1 else None
         #: Length of the vectors of numbers that it takes.
-        self.n_scalars = N_SCALARS + N_POSITION * position + N_REFERENCE * reference
+        self.n_scalars = len(SCALARS) + len(POSITION_SCALARS) * position + len(REFERENCE_SCALARS) * reference
         n_numbers = self.n_scalars + embedding_dim * ((n_bands > 1) + (n_states > 1))
         self.dense = nn.Sequential(
             nn.Linear(hidden + n_numbers, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lumos.conventions import IntArray
-from lumos.nets.domain import TAIL, DomainNetwork, domain_properties, object_frames
+from lumos.nets.domain import NUMBERS, TAIL, DomainNetwork, domain_properties, object_frames
 from lumos.nets.model import FluxModel
 from lumos.pools.pool import BackgroundPool
 from lumos.teahupoo.faults import FAULTS, simulate_faulty
@@ -186,7 +186,7 @@ def _calibrate(network: DomainNetwork, frames: Tensor, numbers: Tensor) -> None:
     answers = torch.cat(
         [network(*part) for part in zip(torch.split(frames, _BATCH), torch.split(numbers, _BATCH), strict=True)]
     )
-    ratio = numbers[:, -4]
+    ratio = numbers[:, NUMBERS.index("asinh_found_ratio")]
     order = torch.argsort(ratio)
     levels = 1 - torch.tensor(TAIL)
     for row, part in enumerate(order.tensor_split(_N_KNOTS)):

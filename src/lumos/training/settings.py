@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lumos.config import Count, NotNegative, Positive, Seed, StageSettings, read_shipped_yaml, shipped_yaml
+from lumos.nets.settings import NetworkOwner
 from lumos.teahupoo.settings import StampSettings
 
 __all__ = ["OptimizerSettings", "PoolSettings", "TrainSettings", "read_training", "shipped_runs"]
@@ -55,19 +56,15 @@ class OptimizerSettings(StageSettings):
     """Decay of the moving average of the weights; 0: none."""
 
 
-class TrainSettings(StageSettings):
+class TrainSettings(NetworkOwner):
     """A training run."""
 
     name: str
     """Name of the model."""
     text: str = ""
     """What the model is, in a sentence; for its card."""
-    architecture: Literal["residual", "paper"] = "residual"
-    """residual: network that starts from the flux of optimal weights. paper: that of the paper."""
     kind: Literal["likelihood", "posterior"] = "likelihood"
     """What the PDFs are; fluxes come from the proposal density or from the population accordingly."""
-    network: dict[str, Any] = {}
-    """Arguments of the network."""
     per_band: bool = False
     """Whether band and camera state are inputs."""
     profile_image: bool = True
@@ -107,7 +104,7 @@ class TrainSettings(StageSettings):
         if proposed != (self.kind == "likelihood"):
             wanted = "proposal" if self.kind == "likelihood" else "population"
             raise ValueError(f"kind={self.kind} needs stamps.flux_from={wanted}")
-        if self.flips and (self.architecture == "paper" or self.network.get("position")):
+        if self.flips and self.network.position:
             raise ValueError("flips must be false where the place on the CCD is an input")
         return self
 

@@ -12,6 +12,8 @@ from lumos.files import file_sha256
 from lumos.nets.checkpoint import find_model, load_model, read_config, save_model, shipped_models
 from lumos.nets.inputs import SideInputs
 from lumos.nets.model import FluxModel, ModelConfig
+from lumos.nets.settings import PaperSettings, ResidualSettings
+from lumos.settings import load_training
 
 NETWORK = {"channels": [4, 6, 8], "hidden": 16}
 
@@ -77,8 +79,40 @@ def test_weights_of_another_network_are_refused(folder):
 
 def test_unknown_arguments_of_a_network_are_refused(folder):
     edit_config(folder, network={**NETWORK, "depth": 3})
-    with pytest.raises(LumosDataError, match="depth"):
+    with pytest.raises(LumosDataError, match=r"unknown key 'network\.depth', allowed: blocks, channels"):
         load_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "network", "message"),
+    [
+        ("paper", {"hidden": 8}, r"unknown key 'network\.hidden', allowed: dropout, embedding_dim, n_components$"),
+        ("paper", {"position": True}, r"unknown key 'network\.position'"),
+        ("residual", {"dropout": 0.1}, r"unknown key 'network\.dropout', allowed: blocks"),
+        ("residual", {"hidden": 0}, r"network\.hidden: got 0, Input should be greater than or equal to 1"),
+        ("residual", {"architecture": "paper"}, "architecture stands beside network, not in it"),
+        ("residual", [1], r"network: got \[1\], Input should be a valid dictionary"),
+    ],
+)
+def test_each_architecture_has_its_own_settings(folder, architecture, network, message):
+    edit_config(folder, architecture=architecture, network=network)
+    with pytest.raises(LumosDataError, match=message):
+        load_model(str(folder))
+
+
+def test_settings_of_networks_are_written_and_read_as_they_were():
+    for name in shipped_models():
+        config = read_config(name)
+        stored = json.loads((find_model(name) / "config.json").read_text())
+        written = json.loads(config.model_dump_json())
+        assert written["network"] == ResidualSettings().model_dump(mode="json") | stored["network"]
+        assert ModelConfig.model_validate(written) == config
+    paper = load_training("paper")
+    assert paper.network == PaperSettings(n_components=5)
+    assert paper.network.position
+    assert paper.network.reference
+    with pytest.raises(LumosConfigError, match=r"unknown key 'network\.hidden', allowed: dropout"):
+        load_training("paper", ["network.hidden=64"])
 
 
 def test_weights_that_are_not_finite_are_refused(folder):

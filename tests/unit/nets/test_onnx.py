@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lumos.errors import LumosConfigError
-from lumos.nets.inputs import N_SCALARS
+from lumos.nets.inputs import SCALARS
 from lumos.nets.model import FluxModel, ModelConfig
 from lumos.nets.onnx import export_onnx
 
@@ -23,7 +23,7 @@ def test_exported_network_gives_the_same_mixtures(tmp_path, bands):
     session = runtime.InferenceSession(tmp_path / "small.onnx", providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(9)
     images = rng.normal(size=(7, 4, 60, 60)).astype(np.float32)
-    scalars = rng.normal(size=(7, N_SCALARS + 2 * bool(bands))).astype(np.float32)
+    scalars = rng.normal(size=(7, len(SCALARS) + 2 * bool(bands))).astype(np.float32)
     index = np.stack([rng.integers(max(1, len(bands)), size=7), np.zeros(7, dtype=np.int64)], axis=1)
     feed = {"images": images, "scalars": scalars, "index": index}
     known = {entry.name for entry in session.get_inputs()}

@@ -9,7 +9,7 @@ import torch
 from helpers.estimator_batches import gaussian_batch
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.estimators import optimal
-from lumos.nets.inputs import N_CHANNELS, N_SCALARS, SideInputs, residual_inputs
+from lumos.nets.inputs import N_CHANNELS, REFERENCE_SCALARS, SCALARS, SideInputs, named_scalar, residual_inputs
 from lumos.nets.residual import ResidualNetwork
 
 
@@ -30,7 +30,7 @@ def test_centre_and_unit_are_the_optimal_flux_and_its_error():
     assert torch.equal(inputs.centre, result.flux)
     assert torch.equal(inputs.unit, result.flux_err)
     assert inputs.images.shape == (16, N_CHANNELS, 60, 60)
-    assert inputs.scalars.shape == (16, N_SCALARS)
+    assert inputs.scalars.shape == (16, len(SCALARS))
     assert inputs.usable.all()
 
 
@@ -108,11 +108,32 @@ def test_side_inputs_that_are_missing_are_named():
 def test_reference_flux_in_units_of_the_error():
     batch, truth = gaussian_batch()
     inputs = residual_inputs(batch, SideInputs(ref_flux=torch.from_numpy(truth)), reference=True)
-    ratio, offset = inputs.scalars[:, -3], inputs.scalars[:, -2]
+    names = SCALARS + REFERENCE_SCALARS
+    assert inputs.scalars.shape == (len(truth), len(names))
+    ratio, offset = (named_scalar(inputs, name, names) for name in ("log_reference", "asinh_reference_offset"))
     assert torch.allclose(ratio, torch.log(torch.from_numpy(truth) / inputs.unit).float())
     assert torch.allclose(
         torch.sinh(offset), (torch.from_numpy(truth).float() - inputs.centre) / inputs.unit, atol=1e-4
     )
+
+
+def test_numbers_are_what_their_names_say():
+    batch, _ = gaussian_batch(gain=np.inf)
+    batch.good[:, 34] = False
+    inputs = residual_inputs(batch, SideInputs(), lambda area: 0 * area + 1.7)
+    result, profile, seen = optimal(batch), batch.profile, batch.profile * batch.good
+    assert inputs.usable.all()
+    right = {
+        "asinh_ratio": torch.asinh(result.flux / (1.7 * result.flux_err)),
+        "log_noise_area": torch.log(seen.sum((1, 2)) ** 2 / seen.square().sum((1, 2))),
+        "log_noise_factor": torch.full((len(batch),), float(np.log(1.7))),
+        "masked_share": 1 - seen.sum((1, 2)) / profile.sum((1, 2)),
+        "log_peak": profile.amax((1, 2)).log(),
+        "log_power": profile.square().sum((1, 2)).log(),
+        "source_share": torch.zeros(len(batch)),
+    }
+    for name, values in right.items():
+        torch.testing.assert_close(named_scalar(inputs, name), values.float(), atol=1e-4, rtol=1e-4, msg=name)
 
 
 def test_untrained_network_stays_near_the_optimal_flux(network):
@@ -140,6 +161,6 @@ def test_gradient_reaches_every_parameter():
 
 def test_sizes_are_checked(network):
     with pytest.raises(LumosShapeError, match=r"\(1, 4, 48, 48\)"):
-        network(torch.zeros(1, 4, 48, 48), torch.zeros(1, N_SCALARS), torch.zeros(1, 2, dtype=torch.int64))
+        network(torch.zeros(1, 4, 48, 48), torch.zeros(1, len(SCALARS)), torch.zeros(1, 2, dtype=torch.int64))
     with pytest.raises(LumosValueError, match="three of each"):
         ResidualNetwork(channels=(4, 8))
