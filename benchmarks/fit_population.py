@@ -20,7 +20,8 @@ from scipy.optimize import minimize
 from scipy.special import gammaln, logsumexp
 
 from lumos.conventions import AB_ZEROPOINT_NJY
-from lumos.simulate.population import PIVOT_MAG, Morphology, Population
+from lumos.simulate.morphology import PIVOT_MAG, Morphology
+from lumos.simulate.population import Population
 from lumos.spectra.passbands import PAUCAM_PASSBANDS
 from lumos.spectra.sed import LINE_WAVELENGTHS, SedFamily, continuum_basis
 

@@ -1,11 +1,10 @@
 """What callers of the Python API give: paths or objects at hand, checked and brought to one form."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 from astropy.nddata import CCDData
@@ -13,34 +12,16 @@ from astropy.nddata import CCDData
 from lumos.api.tables import FluxTable
 from lumos.catalogs.formats import table_at_hand
 from lumos.catalogs.parent import ParentCatalog, read_parent
-from lumos.config import StageSettings, validated
-from lumos.errors import LumosDataError, LumosError, LumosShapeError, LumosValueError, one_line
+from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.images.at_hand import check_exposure, exposure_at_hand, put_psf
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
 from lumos.photometry.settings import CatalogColumns
-from lumos.settings import Settings, load_settings
 from lumos.surveys import Survey, find_exposures, load_survey
 
-__all__ = [
-    "Image",
-    "give_images",
-    "give_parent",
-    "give_path",
-    "give_paths",
-    "give_run",
-    "give_settings",
-    "give_survey",
-    "refuse_all",
-    "work_through",
-]
+__all__ = ["Image", "give_images", "give_parent", "give_path", "give_paths", "give_run", "give_survey"]
 
 logger = logging.getLogger(__name__)
-
-Stage = TypeVar("Stage", bound=StageSettings)
-Result = TypeVar("Result")
-#: Most failures that a message names.
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -266,119 +247,3 @@ def give_parent(catalog: object, columns: CatalogColumns) -> ParentCatalog:
         return read_parent(Path(catalog), columns.columns, columns.radius, columns.made_from)
     table = catalog.to_arrow() if isinstance(catalog, FluxTable) else catalog
     return read_parent(table_at_hand(table, "catalog"), columns.columns, columns.radius, columns.made_from)
-
-
-def give_settings(kind: type[Stage], stage: str, settings: object, changes: Mapping[str, object]) -> Stage:
-    """Return the settings of a stage.
-
-    Parameters
-    ----------
-    kind : type
-        Their class.
-    stage : str
-        Name of the stage.
-    settings : str, Path, mapping, StageSettings or None
-        YAML file of all stages, settings of this stage, or those of all.
-    changes : mapping
-        Fields that differ, by name; what is nested may be a mapping.
-
-    Returns
-    -------
-    StageSettings
-        Defaults where nothing is given.
-
-    Raises
-    ------
-    LumosConfigError
-        If a key or value is not allowed; the message lists what is.
-    LumosValueError
-        If ``settings`` is something else.
-    """
-    if settings is None:
-        base = kind()
-    elif isinstance(settings, kind):
-        base = settings
-    elif isinstance(settings, Mapping):
-        base = validated(kind, dict(settings), f"lumos.{stage}: settings")
-    elif isinstance(settings, Settings | str | Path):
-        whole = settings if isinstance(settings, Settings) else load_settings(Path(settings))
-        base = getattr(whole, stage)
-    else:
-        raise LumosValueError("settings", type(settings).__name__, f"a YAML file, a mapping or {kind.__name__}")
-    return validated(kind, _merged(base.model_dump(), changes), f"lumos.{stage}") if changes else base
-
-
-def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings with some changed."""
-    merged = dict(content)
-    for key, value in changes.items():
-        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if nested else value
-    return merged
-
-
-def work_through(
-    images: Sequence[Image], work: Callable[[Exposure], Result], *, by_ccd: bool = False
-) -> tuple[dict[str, list[Result]], dict[str, str]]:
-    """Do something with every CCD of every image.
-
-    Parameters
-    ----------
-    images : sequence of Image
-        What :func:`give_images` returned.
-    work : callable
-        Takes an exposure.
-    by_ccd : bool, optional
-        Keep the other CCDs of a file of which one fails; else the file is left out.
-
-    Returns
-    -------
-    results : dict
-        By image, what came of its CCDs.
-    failed : dict
-        Reason by file, or CCD of a file; an object in memory that fails raises.
-    """
-    results: dict[str, list[Result]] = {}
-    failed: dict[str, str] = {}
-    for image in images:
-        done: list[Result] = []
-        try:
-            for exposure in image.read():
-                try:
-                    done.append(work(exposure))
-                except LumosError as error:
-                    if not (by_ccd and image.is_file):
-                        raise
-                    failed[f"{image.name}, detector {exposure.detector}"] = str(error)
-            results[image.name] = done
-        except Exception as error:
-            if not image.is_file:
-                raise
-            # A foreseen error names the file; another one gets the file and its type.
-            reason = one_line(error)
-            failed[image.name] = reason if isinstance(error, LumosError) else f"{image.name}: {reason}"
-    return results, failed
-
-
-def refuse_all(failed: Mapping[str, str], *, all_failed: bool) -> None:
-    """Refuse a call of which nothing is left; what failed of another is logged.
-
-    Parameters
-    ----------
-    failed : mapping
-        Reason by file.
-    all_failed : bool
-        Whether nothing is left.
-
-    Raises
-    ------
-    LumosError
-        If all failed; the first reasons are named.
-    """
-    if not all_failed:
-        for reason in failed.values():
-            logger.warning("failed: %s", reason)
-        return
-    reasons = list(failed.values())
-    more = [f"and {len(reasons) - _MOST_NAMED} more"] if len(reasons) > _MOST_NAMED else []
-    raise LumosError("; ".join([*reasons[:_MOST_NAMED], *more]))

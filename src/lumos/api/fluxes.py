@@ -8,18 +8,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from lumos.api.arguments import (
-    give_images,
-    give_parent,
-    give_path,
-    give_paths,
-    give_run,
-    give_settings,
-    give_survey,
-    refuse_all,
-    work_through,
-)
+from lumos.api.arguments import give_images, give_parent, give_path, give_paths, give_run, give_survey
+from lumos.api.settings import give_settings
 from lumos.api.tables import FluxTable, join_tables
+from lumos.api.work import refuse_all, work_through
 from lumos.coadds.read import read_coadd as read_coadd_table
 from lumos.coadds.run import coadd_run
 from lumos.coadds.settings import CoaddSettings

@@ -6,17 +6,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lumos.api.arguments import (
-    give_images,
-    give_parent,
-    give_path,
-    give_paths,
-    give_settings,
-    give_survey,
-    refuse_all,
-    work_through,
-)
+from lumos.api.arguments import give_images, give_parent, give_path, give_paths, give_survey
+from lumos.api.settings import give_settings
 from lumos.api.tables import to_qtable
+from lumos.api.work import refuse_all, work_through
 from lumos.catalogs.parent import parent_table
 from lumos.errors import LumosValueError
 from lumos.images.exposure import Exposure

@@ -18,12 +18,14 @@ from lumos.flags import MaskPlane
 from lumos.images.companions import to_variance
 from lumos.images.exposure import Exposure
 from lumos.images.fitsfile import card_value
-from lumos.images.header import Facts, HeaderLookup, read_facts
+from lumos.images.header import Facts, read_facts
+from lumos.images.lookup import HeaderLookup
 from lumos.images.psf.files import FoundPsf, find_psf, psf_from_header, psf_from_rows, round_moffat
 from lumos.images.psf.models import PsfModel, StampModel
 from lumos.images.psf.table import psf_rows
+from lumos.images.read_wcs import check_wcs
 from lumos.images.reader import clean_pixels
-from lumos.images.wcs import check_wcs, pixel_jacobian, pixel_scale_at
+from lumos.images.wcs import pixel_jacobian, pixel_scale_at
 from lumos.images.zeropoint import find_zeropoint
 from lumos.surveys import HeaderEntry, Survey, VarianceSource
 

@@ -17,10 +17,12 @@ from lumos.flags import MaskPlane
 from lumos.images.companions import Science, canonical_mask, open_companion, to_variance
 from lumos.images.exposure import Exposure
 from lumos.images.fitsfile import image_shape, open_fits, read_float_image, read_integer_image
-from lumos.images.header import HeaderLookup, identifier, read_facts
+from lumos.images.header import identifier, read_facts
+from lumos.images.lookup import HeaderLookup
 from lumos.images.psf.files import find_psf
+from lumos.images.read_wcs import celestial_wcs
 from lumos.images.sdss import read_frame_noise, read_span_mask
-from lumos.images.wcs import celestial_wcs, pixel_jacobian, pixel_scale_at
+from lumos.images.wcs import pixel_jacobian, pixel_scale_at
 from lumos.images.zeropoint import find_zeropoint
 from lumos.surveys import MaskSource, SkySource, Survey, VarianceSource
 

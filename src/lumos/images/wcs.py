@@ -1,137 +1,32 @@
 """Sky and pixel positions: checks of a WCS, its local Jacobian, and transformations that cannot lie."""
 
 import logging
-import re
-import warnings
-from pathlib import Path
 
 import numpy as np
-from astropy.io.fits import Header
 from astropy.wcs import WCS, NoConvergence
 
 from lumos.conventions import BoolArray, FloatArray
-from lumos.errors import LumosDataError
-from lumos.images.fitsfile import card_value
 from lumos.images.frames import from_icrs, sky_frame, to_icrs
 
 __all__ = [
-    "celestial_wcs",
-    "check_wcs",
+    "ROUND_TRIP",
+    "footprint_frame",
     "pixel_jacobian",
     "pixel_scale_at",
     "pixel_to_sky",
     "position_angle_to_pixel",
     "sky_to_pixel",
+    "sky_to_pixel_raw",
     "unit_vectors",
 ]
 
+#: Largest error of pixel -> sky -> pixel, in pixels.
+ROUND_TRIP = 0.1
+
 _LOGGER = logging.getLogger(__name__)
 _ARCSEC = 3600.0 * 180.0 / np.pi
-#: Largest error of pixel -> sky -> pixel, in pixels.
-_ROUND_TRIP = 0.1
 #: Numerical inversions of distortions are iterated to this, in pixels.
 _TOLERANCE = 1e-4
-#: Cards of the primary WCS that must be numbers; wcslib counts one that is not as absent, and so as 0.
-_NUMBER_CARDS = re.compile(
-    r"(WCSAXES|VELREF|EQUINOX|LONPOLE|LATPOLE|MJD-OBS|(CRPIX|CRVAL|CDELT|CROTA)\d+|(CD|PC)\d+_\d+|PC\d{6}"
-    r"|PV\d+_\d+|[ABD]P?_(ORDER|DMAX|\d+_\d+))"
-)
-_TEXT_CARDS = re.compile(r"(CTYPE|CUNIT)\d+|RADESYS|RADECSYS|WCSNAME")
-
-
-def celestial_wcs(
-    header: Header,
-    path: Path,
-    shape: tuple[int, int],
-    pixel_scale: float | None = None,
-    tolerance: float = 0.03,
-) -> WCS:
-    """Build the WCS of an image and check that it can be trusted over the whole image.
-
-    Parameters
-    ----------
-    header : Header
-        Header of the image.
-    path : Path
-        File, for messages.
-    shape : tuple of int
-        Shape of the image, (ny, nx).
-    pixel_scale : float or None
-        Expected scale, arcsec per pixel; None: not checked.
-    tolerance : float
-        Largest relative difference from it.
-
-    Returns
-    -------
-    astropy.wcs.WCS
-        Two-dimensional, celestial and invertible over the image. Its own methods give coordinates of its own frame;
-        :func:`pixel_to_sky` and :func:`sky_to_pixel` give and take ICRS.
-
-    Raises
-    ------
-    LumosDataError
-        If there is no celestial WCS, one of its cards cannot be read, its frame is not one of those of
-        :mod:`lumos.images.frames`, the matrix is singular, SIP coefficients stand beside a CTYPE without
-        ``-SIP``, the corners do not survive pixel -> sky -> pixel, or the scale is not the survey's.
-    """
-    _refuse_bad_cards(header, path)
-    _refuse_hidden_sip(header, path)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            # A copy, since astropy mends malformed cards (of other facts) in the header that it is given.
-            wcs = WCS(header.copy(), naxis=2)
-            celestial = wcs.has_celestial
-            _ = wcs.pixel_scale_matrix if celestial else None
-        except Exception as error:
-            # wcslib reports damaged headers through a dozen exception classes without a common base.
-            raise LumosDataError(f"{path}: WCS cannot be read: {' '.join(str(error).split())}") from error
-    for warning in caught:
-        _LOGGER.debug("%s: %s", path, warning.message)
-    if not celestial:
-        text = "write one into the header, for example with astrometry.net or SCAMP"
-        raise LumosDataError(f"{path}: no celestial WCS in the header (CTYPE1={header.get('CTYPE1')!r}); {text}")
-    check_wcs(wcs, path, shape, pixel_scale, tolerance)
-    return wcs
-
-
-def check_wcs(
-    wcs: WCS, path: Path, shape: tuple[int, int], pixel_scale: float | None = None, tolerance: float = 0.03
-) -> None:
-    """Check that a celestial WCS can be trusted over the whole image.
-
-    Parameters
-    ----------
-    wcs : astropy.wcs.WCS
-        Two-dimensional and celestial.
-    path : Path
-        File, for messages.
-    shape : tuple of int
-        Shape of the image, (ny, nx).
-    pixel_scale : float or None
-        Expected scale, arcsec per pixel; None: not checked.
-    tolerance : float
-        Largest relative difference from it.
-
-    Raises
-    ------
-    LumosDataError
-        As of :func:`celestial_wcs`.
-    """
-    determinant = float(np.linalg.det(wcs.pixel_scale_matrix))
-    size = float(np.max(np.abs(wcs.pixel_scale_matrix)))
-    if not np.isfinite(determinant) or abs(determinant) <= 1e-9 * size**2:
-        raise LumosDataError(f"{path}: the WCS matrix is singular (determinant {determinant:.3g})")
-    try:
-        sky_frame(wcs)
-    except ValueError as error:
-        raise LumosDataError(f"{path}: {error}") from error
-    _check_footprint(wcs, path, shape)
-    if pixel_scale is not None:
-        scale = pixel_scale_at(wcs, shape)
-        if not abs(scale / pixel_scale - 1.0) <= tolerance:
-            allowed = f"{pixel_scale} within {100 * tolerance:g} %"
-            raise LumosDataError(f'{path}: pixel scale of the WCS is {scale:.5g}", allowed: {allowed}')
 
 
 def pixel_scale_at(wcs: WCS, shape: tuple[int, int]) -> float:
@@ -223,7 +118,7 @@ def position_angle_to_pixel(wcs: WCS, ra: FloatArray, dec: FloatArray, pa_deg: F
         Angles in radians from +x towards +y; NaN where the position is not on the image plane.
     """
     pa = np.deg2rad(np.asarray(pa_deg, dtype=np.float64))
-    x, y = _sky_to_pixel_raw(wcs, np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64))
+    x, y = sky_to_pixel_raw(wcs, np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64))
     jacobian = pixel_jacobian(wcs, x, y)
     # The inverse of a 2 x 2 matrix up to its determinant, of which only the sign matters for an angle.
     sign = np.sign(np.linalg.det(jacobian))
@@ -263,10 +158,10 @@ def sky_to_pixel(
     x, y = np.full(ra.shape, np.nan), np.full(ra.shape, np.nan)
     near = _near_image(wcs, ra, dec, shape, margin)
     if near.any():
-        x_near, y_near = _sky_to_pixel_raw(wcs, ra[near], dec[near])
+        x_near, y_near = sky_to_pixel_raw(wcs, ra[near], dec[near])
         back = unit_vectors(*pixel_to_sky(wcs, x_near, y_near))
         away = np.linalg.norm(back - unit_vectors(ra[near], dec[near]), axis=-1) * _ARCSEC
-        good = away <= _ROUND_TRIP * pixel_scale_at(wcs, shape)
+        good = away <= ROUND_TRIP * pixel_scale_at(wcs, shape)
         x[near], y[near] = np.where(good, x_near, np.nan), np.where(good, y_near, np.nan)
     low = -0.5 - margin
     with np.errstate(invalid="ignore"):
@@ -276,7 +171,7 @@ def sky_to_pixel(
 
 def _near_image(wcs: WCS, ra: FloatArray, dec: FloatArray, shape: tuple[int, int], margin: float) -> BoolArray:
     """Return which positions lie within the circle around the image and its margin."""
-    x, y = _frame(shape, margin)
+    x, y = footprint_frame(shape, margin)
     frame = unit_vectors(*pixel_to_sky(wcs, x, y))
     frame = frame[np.isfinite(frame).all(axis=1)]
     centre = unit_vectors(*pixel_to_sky(wcs, np.array([(shape[1] - 1) / 2]), np.array([(shape[0] - 1) / 2])))[0]
@@ -287,8 +182,21 @@ def _near_image(wcs: WCS, ra: FloatArray, dec: FloatArray, shape: tuple[int, int
     return near
 
 
-def _frame(shape: tuple[int, int], margin: float) -> tuple[FloatArray, FloatArray]:
-    """Return points all around an image, its corners among them."""
+def footprint_frame(shape: tuple[int, int], margin: float) -> tuple[FloatArray, FloatArray]:
+    """Return points all around an image, its corners among them.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width.
+    margin : float
+        Distance of the points from the image, pixels.
+
+    Returns
+    -------
+    x, y : float array, shape (36,)
+        0-based pixels.
+    """
     t = np.linspace(0.0, 1.0, 9)
     zero, one = np.zeros_like(t), np.ones_like(t)
     u, v = np.concatenate([t, one, t, zero]), np.concatenate([zero, t, one, t])
@@ -296,47 +204,21 @@ def _frame(shape: tuple[int, int], margin: float) -> tuple[FloatArray, FloatArra
     return low + u * width, low + v * height
 
 
-def _check_footprint(wcs: WCS, path: Path, shape: tuple[int, int]) -> None:
-    """Refuse a WCS that is not finite and invertible around the image and at its centre."""
-    x, y = _frame(shape, 0.0)
-    x, y = np.append(x, (shape[1] - 1) / 2), np.append(y, (shape[0] - 1) / 2)
-    ra, dec = pixel_to_sky(wcs, x, y)
-    if not (np.isfinite(ra) & np.isfinite(dec)).all():
-        raise LumosDataError(f"{path}: the WCS gives no sky position at the edge or centre of the image")
-    x_back, y_back = _sky_to_pixel_raw(wcs, ra, dec)
-    worst = float(np.max(np.hypot(x_back - x, y_back - y)))
-    if not worst <= _ROUND_TRIP:
-        allowed = f"at most {_ROUND_TRIP}"
-        raise LumosDataError(f"{path}: the WCS is not invertible over the image (error {worst:.3g} px, {allowed})")
+def sky_to_pixel_raw(wcs: WCS, ra: FloatArray, dec: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return pixel positions, wherever they lie.
 
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        World coordinates.
+    ra, dec : float array, shape (n,)
+        ICRS, degrees.
 
-def _refuse_bad_cards(header: Header, path: Path) -> None:
-    """Refuse cards of the WCS whose values are malformed or of the wrong type."""
-    for key in dict.fromkeys(header.keys()):
-        is_number = _NUMBER_CARDS.fullmatch(key) is not None
-        if not is_number and _TEXT_CARDS.fullmatch(key) is None:
-            continue
-        value = card_value(header, key, path)
-        allowed = int | float if is_number else str
-        if not isinstance(value, allowed | None) or isinstance(value, bool):
-            what = "a number" if is_number else "text"
-            raise LumosDataError(f"{path}: {key} is {value!r}, allowed: {what}")
-        if is_number and value is not None and not np.isfinite(value):
-            raise LumosDataError(f"{path}: {key} is {value}, allowed: finite")
-
-
-def _refuse_hidden_sip(header: Header, path: Path) -> None:
-    """Refuse SIP coefficients that the CTYPE does not announce: programs differ on whether they count."""
-    ctypes = [str(header.get(key, "")) for key in ("CTYPE1", "CTYPE2")]
-    if all(ctype.strip().endswith("-SIP") for ctype in ctypes):
-        return
-    hidden = [key for key in header if re.fullmatch(r"[AB]P?_(ORDER|\d+_\d+)", key)]
-    if hidden:
-        raise LumosDataError(f"{path}: SIP coefficients ({hidden[0]}, ...) but CTYPE {ctypes} without '-SIP'")
-
-
-def _sky_to_pixel_raw(wcs: WCS, ra: FloatArray, dec: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return pixel positions; NaN where the sky position is not finite or cannot be inverted."""
+    Returns
+    -------
+    x, y : float array, shape (n,)
+        0-based pixels; NaN where the sky position is not finite or cannot be inverted.
+    """
     x, y = np.full(ra.shape, np.nan), np.full(ra.shape, np.nan)
     finite = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90.0)
     if finite.any():

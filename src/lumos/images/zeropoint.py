@@ -8,7 +8,8 @@ import numpy as np
 
 from lumos.conventions import AB_ZEROPOINT_NJY, ZEROPOINT_RANGE
 from lumos.errors import LumosDataError
-from lumos.images.header import Facts, HeaderLookup, where_tried
+from lumos.images.header import Facts
+from lumos.images.lookup import HeaderLookup, where_tried
 from lumos.surveys import HeaderEntry, Survey
 
 __all__ = ["find_zeropoint", "known_zeropoint"]

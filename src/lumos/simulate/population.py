@@ -16,15 +16,12 @@ from lumos.config import parse_yaml
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, BoolArray, FloatArray
 from lumos.errors import LumosValueError
 from lumos.rows import SHARED, Rowwise
+from lumos.simulate.morphology import PIVOT_MAG, SHAPE_LIMITS, Morphology
 from lumos.spectra.passbands import REFERENCE_PASSBAND, Passband
 from lumos.spectra.sed import SedFamily
 
-__all__ = ["PIVOT_MAG", "Galaxies", "Morphology", "Population", "load_population", "read_shipped"]
+__all__ = ["Galaxies", "Population", "load_population", "read_shipped"]
 
-#: Magnitude at which the parameters' intercepts are stated.
-PIVOT_MAG = 21.5
-#: Shapes outside are drawn again. Arcsec; Sérsic index; minor over major axis.
-_SHAPE_LIMITS = np.array([[0.05, 8.0], [0.3, 6.2], [0.05, 1.0]])
 _MAX_REDSHIFT = 2.5
 
 
@@ -82,39 +79,6 @@ class Galaxies(Rowwise):
         flux = self.sed.mean_flux(self.sed_latents, self.line_widths, self.redshift, [*bands, REFERENCE_PASSBAND])
         scale = 10 ** (0.4 * (AB_ZEROPOINT_NJY - self.ref_mag + self.ref_mag_error)) / flux[:, -1]
         return flux[:, :-1] * scale[:, None]
-
-
-@dataclass(frozen=True)
-class Morphology:
-    """Sizes, shapes and colours of one component, spheroids or discs.
-
-    Parameters
-    ----------
-    mean, slope : float array, shape (3,)
-        Mean of (ln half-light radius in arcsec, ln n, logit of the axis ratio) at ``PIVOT_MAG``, and its change per
-        magnitude.
-    covariance : float array, shape (3, 3)
-        Covariance of the three about the mean.
-    colour_mean, colour_slope, colour_std : float
-        Mean of the spectra's colour at ``PIVOT_MAG``, its change per magnitude, and its scatter.
-    """
-
-    mean: FloatArray
-    slope: FloatArray
-    covariance: FloatArray
-    colour_mean: float
-    colour_slope: float
-    colour_std: float
-
-    def share_within_limits(self, above: FloatArray) -> FloatArray:
-        """Return the share of shapes that are not drawn again, at magnitudes above ``PIVOT_MAG``, shape (n,)."""
-        low, high = np.log(_SHAPE_LIMITS).T
-        # The axis ratio's logit has no upper limit; 50 is as good.
-        low[2], high[2] = low[2] - np.log1p(-_SHAPE_LIMITS[2, 0]), 50.0
-        means = self.mean + self.slope * above[:, None]
-        return np.array(
-            [multivariate_normal(mean, self.covariance, seed=1).cdf(high, lower_limit=low) for mean in means]
-        )
 
 
 @dataclass(frozen=True)
@@ -269,7 +233,7 @@ class Population:
             scatter = (roots[of] @ rng.standard_normal((len(wanted), 3, 1)))[..., 0]
             drawn = (means[of] + slopes[of] * above[wanted, None] + scatter).T
             drawn = np.stack([np.exp(drawn[0]), np.exp(drawn[1]), 1 / (1 + np.exp(-drawn[2]))])
-            good = ((drawn >= _SHAPE_LIMITS[:, :1]) & (drawn <= _SHAPE_LIMITS[:, 1:])).all(axis=0)
+            good = ((drawn >= SHAPE_LIMITS[:, :1]) & (drawn <= SHAPE_LIMITS[:, 1:])).all(axis=0)
             shape[:, wanted[good]] = drawn[:, good]
             wanted = wanted[~good]
         return shape

@@ -22,10 +22,11 @@ from lumos.pools.pool import BackgroundPool
 from lumos.runs.outputs import settle_settings
 from lumos.teahupoo.draws import FluxProposal
 from lumos.training.data import LabelledInputs, TrainingStream, model_config, split_pool
+from lumos.training.schedule import learning_rate
 from lumos.training.score import ValidationScore, batch_loss, score_model
-from lumos.training.settings import OptimizerSettings, TrainSettings
+from lumos.training.settings import TrainSettings
 
-__all__ = ["TrainReport", "learning_rate", "train_network"]
+__all__ = ["TrainReport", "train_network"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,29 +64,6 @@ class TrainReport:
     n_stamps: int
     minutes: float
     curve: tuple[dict[str, float], ...]
-
-
-def learning_rate(settings: OptimizerSettings, progress: float) -> float:
-    """Return the learning rate at a point of the run.
-
-    Parameters
-    ----------
-    settings : OptimizerSettings
-        Rate, schedule and warm-up of the run.
-    progress : float
-        Share of the run that is done, 0 to 1.
-
-    Returns
-    -------
-    float
-        Learning rate of the step.
-    """
-    if settings.schedule == "step":
-        return settings.learning_rate * 0.1 ** sum(progress >= at for at in settings.step_at)
-    if progress < settings.warmup:
-        return settings.learning_rate * max(progress / settings.warmup, 1e-3)
-    share = (progress - settings.warmup) / (1 - settings.warmup)
-    return settings.learning_rate * max(0.5 * (1 + math.cos(math.pi * min(share, 1.0))), 1e-3)
 
 
 class _Trainer:

@@ -7,7 +7,8 @@ from scipy.stats import gengamma, kstest
 from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.errors import LumosValueError
 from lumos.simulate.instrument import load_instrument
-from lumos.simulate.population import PIVOT_MAG, load_population
+from lumos.simulate.morphology import PIVOT_MAG
+from lumos.simulate.population import load_population
 from lumos.spectra.passbands import PAUCAM_PASSBANDS, REFERENCE_PASSBAND, Passband
 from lumos.spectra.sed import LINE_WAVELENGTHS, continuum_basis
 
