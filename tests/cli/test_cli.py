@@ -247,7 +247,7 @@ def test_psf_then_catalog(monkeypatch, capsys, tmp_path, survey):
     truth = read_parent(survey / "parent.parquet")
     image = next(read_exposure(exposure, load_survey("generic")))
     inside = sky_to_pixel(image.wcs, truth.ra, truth.dec, image.shape)[2]
-    bright = truth[inside & (truth.ref_mag < 20.5)]
+    bright = truth.take(inside & (truth.ref_mag < 20.5))
     gap = np.hypot((made.ra[:, None] - bright.ra) * np.cos(np.deg2rad(2.2)), made.dec[:, None] - bright.dec) * 3600
     assert len(bright) >= 5
     assert np.mean(gap.min(axis=0) < 0.5) > 0.75

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
-from lumos.images.psf_models import MoffatModel
+from lumos.images.psf.models import MoffatModel
 
 from helpers.fits_files import SCALE, header
 from lumos.catalogs.parent import read_parent
