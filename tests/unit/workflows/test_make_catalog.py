@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
-from lumos.images.psf.models import MoffatModel
 
 from helpers.fits_files import SCALE, header
 from lumos.catalogs.parent import read_parent
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
 from lumos.flags import Flag, MaskPlane, catalog_flag_metadata, good_pixels
+from lumos.images.psf.models import MoffatModel
 from lumos.images.reader import read_exposure
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
