@@ -33,8 +33,10 @@ _MAX_FILLED = 0.2
 _STREAMS = ("plan", "field", "pixels", "defects", "scattered light")
 #: Reading the shipped files once is enough for a whole survey.
 _instrument = cache(load_instrument)
-#: First day of the exposures of each state, and of surveys without states.
-_FIRST_DAY = {"before": date(2015, 11, 10), "after": date(2016, 11, 10)}
+#: Width in nm of the bands, and wavelengths in nm, that the noise model stands for.
+_MODEL_WIDTH, _MODEL_RANGE = 13.0, (300.0, 1100.0)
+#: First day of surveys without camera states; month and day on which exposures of a state begin.
+_FIRST_DAY, _SEASON = date(2020, 1, 10), (11, 10)
 #: Rotation of the detectors against north, degrees: nothing may rest on north being up.
 _ROTATION = 12.0
 
@@ -232,13 +234,13 @@ def _entries(settings: SurveySimulation) -> Iterator[tuple[int, str, str, int]]:
 def _plan_one(settings: SurveySimulation, number: int, band: str, state: str, position: int) -> PlannedExposure:
     rng = random_stream(settings.seed, "plan", number)
     camera, background = settings.camera, settings.background
-    wavelength = passband_of(settings, band).wavelength
+    passband = passband_of(settings, band)
     # Each quantity is drawn whether or not it is used, so that one setting does not change the draws of another.
     pixel_scale = _log_uniform(camera.pixel_scale, rng)
     seeing = _draw_fwhm(settings, rng) * (pixel_scale if settings.seeing.unit == "pixel" else 1.0)
-    zeropoint = _zeropoint(settings, wavelength, rng) + camera.zeropoint_scatter * rng.standard_normal()
+    zeropoint = _zeropoint(settings, passband, rng) + camera.zeropoint_scatter * rng.standard_normal()
     exposure_time = _exposure_time(settings, band, rng)
-    surface = _sky_surface(settings, wavelength, rng) + background.sky_scatter * rng.standard_normal()
+    surface = _sky_surface(settings, passband, rng) + background.sky_scatter * rng.standard_normal()
     sky_rate = pixel_scale**2 * 10 ** (0.4 * (zeropoint - surface))
     gain, read_noise = _log_uniform(camera.gain, rng), rng.uniform(*camera.read_noise)
     saturation = _log_uniform(camera.saturation, rng)
@@ -252,7 +254,7 @@ def _plan_one(settings: SurveySimulation, number: int, band: str, state: str, po
         exposure_id="_".join(parts),
         band=band,
         state=state,
-        day=_FIRST_DAY.get(state, date(2020, 1, 10)) + timedelta(days=position),
+        day=_first_day(settings, state) + timedelta(days=position),
         field=number if separate else 0,
         rotation=rotation if separate else _ROTATION,
         offset=(dx, dy),
@@ -290,19 +292,43 @@ def _draw_fwhm(settings: SurveySimulation, rng: np.random.Generator) -> float:
     return float(within[0]) if len(within) else seeing.fwhm
 
 
-def _zeropoint(settings: SurveySimulation, wavelength: float, rng: np.random.Generator) -> float:
+def _first_day(settings: SurveySimulation, state: str) -> date:
+    """Return the day of a state's first exposure: in its first season, or in the last one before another state."""
+    starts = survey_of(settings.survey).states.starts
+    if not starts:
+        return _FIRST_DAY
+    start = starts.get(state, min(starts.values()))
+    first = date(start.year, *_SEASON)
+    first = first if first >= start else first.replace(year=start.year + 1)
+    return first if state in starts else first.replace(year=first.year - 1)
+
+
+def _model_wavelength(settings: SurveySimulation, passband: Passband, key: str) -> float:
+    """Return the wavelength of a band, which must be one that the noise model knows."""
+    low, high = _MODEL_RANGE
+    if not low <= passband.wavelength <= high:
+        where = f"a band of survey {settings.survey} lies at {passband.wavelength:g} nm"
+        raise LumosConfigError(f"{key}: {where}, the noise model knows {low:g} to {high:g} nm; give {key}")
+    return passband.wavelength
+
+
+def _zeropoint(settings: SurveySimulation, passband: Passband, rng: np.random.Generator) -> float:
+    """Return the AB magnitude of 1 electron per second."""
     span = settings.camera.zeropoint
     drawn = rng.uniform(*(span or (0.0, 0.0)))
-    return _instrument().zeropoint(wavelength) if span is None else drawn
+    if span is not None:
+        return drawn
+    wavelength = _model_wavelength(settings, passband, "camera.zeropoint")
+    return _instrument().zeropoint(wavelength) + 2.5 * float(np.log10(passband.width / _MODEL_WIDTH))
 
 
-def _sky_surface(settings: SurveySimulation, wavelength: float, rng: np.random.Generator) -> float:
+def _sky_surface(settings: SurveySimulation, passband: Passband, rng: np.random.Generator) -> float:
     """Return the sky's AB magnitude per square arcsec."""
     span = settings.background.sky_brightness
     drawn = rng.uniform(*(span or (0.0, 0.0)))
     if span is not None:
         return drawn
-    instrument = _instrument()
+    instrument, wavelength = _instrument(), _model_wavelength(settings, passband, "background.sky_brightness")
     return instrument.sky_brightness + instrument.sky_slope * (wavelength - 685.0)
 
 

@@ -112,7 +112,7 @@ class CameraSettings(StageSettings):
     saturation: PositiveSpan = (90_000.0, 90_000.0)
     """Electrons at which a pixel is full."""
     zeropoint: Span | None = None
-    """AB magnitude of 1 electron per second."""
+    """AB magnitude of 1 electron per second; null: that of PAUCam, in proportion to the width of the band."""
     zeropoint_scatter: NotNegative = 0.05
     """Scatter of the true zero point between exposures, magnitudes."""
     zeropoint_err: NotNegative = 0.01
@@ -147,7 +147,7 @@ class SkySettings(StageSettings):
     """Light that is neither galaxy nor star."""
 
     sky_brightness: Span | None = None
-    """AB magnitude per square arcsec; null: the PAUCam noise model, by wavelength."""
+    """AB magnitude per square arcsec; null: that of PAUCam's site, by wavelength."""
     sky_scatter: NotNegative = 0.1
     """Scatter of the sky's brightness between exposures, magnitudes."""
     gradient: NotNegative = 0.02

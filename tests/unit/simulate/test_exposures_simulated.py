@@ -26,6 +26,7 @@ from lumos.simulate.field import draw_field
 from lumos.simulate.plan import plan_exposures
 from lumos.simulate.readable import readable_survey, survey_name
 from lumos.simulate.settings import shipped_presets
+from lumos.spectra.passbands import PASSBANDS
 from lumos.surveys import load_survey
 from lumos.validate.accuracy import run_accuracy
 
@@ -95,6 +96,21 @@ def test_what_is_written_is_what_is_read(tmp_path, preset):
     assert set(states) == set(settings.states)
     assert all(row["date"] < "2016-05-01" for row in truth.values() if row["state"] == "before")
     assert all(row["date"] > "2016-05-01" for row in truth.values() if row["state"] == "after")
+
+
+def test_the_noise_model_goes_with_the_width_of_the_band():
+    options = ["camera.zeropoint=null", "camera.exposure_time=10", "camera.zeropoint_scatter=0", "bands=[r]"]
+    broad = plan_exposures(load_simulation("wide", options))[0]
+    narrow = plan_exposures(load_simulation("paucam-mini", ["camera.zeropoint_scatter=0", "bands=[NB625]"]))[0]
+    width = PASSBANDS["r"].width / 13
+    # 622 and 625 nm: the throughput is the same to 0.01 mag.
+    assert broad.zeropoint == pytest.approx(narrow.zeropoint + 2.5 * np.log10(width), abs=0.01)
+
+
+@pytest.mark.parametrize("key", ["camera.zeropoint", "background.sky_brightness"])
+def test_bands_that_the_noise_model_does_not_know_need_numbers(key):
+    with pytest.raises(LumosConfigError, match=rf"{key}: .* 2147 nm, the noise model knows 300 to 1100 nm; give {key}"):
+        plan_exposures(load_simulation("wide", ["bands=[Ks]", f"{key}=null"]))
 
 
 def test_seeing_and_zero_points_scatter_as_described():
