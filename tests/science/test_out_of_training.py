@@ -15,7 +15,7 @@ from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
 from lumos.teahupoo.settings import StampSettings
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from out_of_training import flagged, scores_of, suspect_exposures
 
 pytestmark = pytest.mark.science

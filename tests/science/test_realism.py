@@ -18,14 +18,15 @@ from lumos.surveys import load_survey
 from lumos.validate.twins import Twins, central_rows, compare_twins, make_twins
 
 pytestmark = pytest.mark.science
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def examples(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+    for folder in ("examples", "benchmarks"):
+        monkeypatch.syspath_prepend(str(ROOT / folder))
     yield
-    for name in ("twins", "realism", "sdss_stripe82"):
+    for name in ("twins", "realism", "sdss_stripe82", "exposure_pulls"):
         sys.modules.pop(name, None)
 
 
@@ -74,7 +75,7 @@ def test_classifier_cannot_tell_mock_stamps(tmp_path):
 
 @pytest.mark.usefixtures("examples")
 def test_fluxes_of_mock_exposures_are_recovered(tmp_path):
-    from exposure_pulls import pulls  # noqa: PLC0415 - from the examples' folder
+    from exposure_pulls import pulls  # noqa: PLC0415 - from the benchmarks' folder
 
     for name, values in pulls(tmp_path).items():
         n = len(values)

@@ -1,6 +1,6 @@
 """Injected fluxes through `lumos measure`: pulls of isolated galaxies on simulated exposures without artefacts.
 
-Usage: ``python examples/exposure_pulls.py OUT``.
+Usage: ``python benchmarks/exposure_pulls.py OUT``.
 """
 
 import argparse

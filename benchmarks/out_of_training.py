@@ -1,6 +1,6 @@
 """How well a model knows stamps that are unlike its training stamps: faults caught, good stamps flagged.
 
-Usage: ``python examples/out_of_training.py MODEL POOL [--other POOL] [--n N]``. POOL is a pool of backgrounds like
+Usage: ``python benchmarks/out_of_training.py MODEL POOL [--other POOL] [--n N]``. POOL is a pool of backgrounds like
 those of the training, of exposures that training did not see (another seed), ``--other`` that of another survey, all of
 whose stamps must be good.
 """

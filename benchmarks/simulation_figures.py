@@ -1,6 +1,6 @@
 """Pictures of the simulations: stamps as in the paper's Fig. 1, two camera states, distributions as in Fig. 2.
 
-Usage: ``python examples/simulation_figures.py OUT [--data DATA]``, where DATA holds ``paus/`` and ``cosmos/`` tables
+Usage: ``python benchmarks/simulation_figures.py OUT [--data DATA]``, where DATA holds ``paus/`` and ``cosmos/`` tables
 whose histograms are drawn beside the model's.
 """
 

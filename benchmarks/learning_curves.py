@@ -1,6 +1,6 @@
 """Draw the learning curves of training runs together.
 
-Usage: ``python examples/learning_curves.py OUT.png MODEL...``, where each MODEL is a folder that ``lumos train`` wrote.
+Usage: ``python benchmarks/learning_curves.py OUT.png MODEL...``; each MODEL is a folder that ``lumos train`` wrote.
 """
 
 import argparse
