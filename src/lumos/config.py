@@ -137,7 +137,7 @@ def shipped_yaml(package: str, folder: str = "") -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
 
-def read_shipped_yaml(package: str, folder: str, what: str, name_or_path: str | Path) -> dict[str, Any]:
+def read_shipped_yaml(package: str, folder: str, what: str, name_or_path: str | Path) -> dict[str, object]:
     """Read a mapping from a YAML file that comes with the package, or from the user's own.
 
     Parameters

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lumos.adaptation.settings import AdaptSettings
 from lumos.coadds.settings import CoaddSettings
@@ -47,7 +46,7 @@ def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> 
     LumosConfigError
         If the file cannot be read, or a key or value is not allowed; the message lists what is.
     """
-    content: dict[str, Any] = {}
+    content: dict[str, object] = {}
     source = "--set"
     if config is not None:
         source = str(config)

@@ -3,7 +3,6 @@
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,6 +42,6 @@ def map_catalog(folder: Path) -> ParentCatalog:
     ParentCatalog
         Its arrays are read-only and lie on disk; :meth:`ParentCatalog.near` reads few of them.
     """
-    arrays: dict[str, Any] = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+    arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
     made_from = json.loads((folder / "made_from.json").read_text(encoding="utf-8"))
     return ParentCatalog(**arrays, made_from=tuple(made_from))

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -171,7 +171,7 @@ def read_parent(
     check_frame(table.metadata.get("frame", ""), path)
     sources = _sources(table, mapping)
     object_id, object_name = read_identifiers(table, sources["object_id"])
-    arrays: dict[str, Any] = {name: _numbers(table, name, sources[name]) for name in COLUMNS if name != "object_id"}
+    arrays = {name: _numbers(table, name, sources[name]) for name in COLUMNS if name != "object_id"}
     arrays["ref_mag"] = _known_magnitudes(arrays["ref_mag"], path)
     if radius == "circularised":
         circularised = arrays["half_light_radius"]

@@ -1,7 +1,7 @@
 """A network with all that is needed to use it: what it was trained for, its inputs and the unit of its output."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class ModelConfig(NetworkOwner):
     """Reference magnitude from which components are cut at flux 0; null: never."""
     domain: dict[str, tuple[float, float]] = {}
     """Range of each property of the training stamps."""
-    training: dict[str, Any] = {}
+    training: dict[str, object] = {}
     """The run that made it."""
     metrics: dict[str, float] = {}
     """What was measured on validation stamps."""

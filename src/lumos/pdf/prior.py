@@ -276,7 +276,7 @@ class FluxPrior:
         """
         return self.quantile(rng.random(np.shape(ref_mag)), ref_mag, band)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the prior as lists and strings, for JSON.
 
         Returns

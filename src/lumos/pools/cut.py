@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from lumos.files import file_stamp, read_json
 from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
+from lumos.pools.facts import CcdFacts
 from lumos.pools.places import RefusedError, draw_places, look
 from lumos.pools.settings import BackgroundSettings
 from lumos.pools.writer import METADATA, NewStamps, PoolWriter
@@ -125,7 +125,7 @@ def make_backgrounds(
 
 def _identity(
     exposures: Sequence[Path], survey: Survey, settings: BackgroundSettings, psf_dir: Path | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return what a pool is made from, as plain data."""
     if not exposures:
         raise LumosValueError("exposures", 0, "at least one file")
@@ -144,7 +144,7 @@ def _identity(
     }
 
 
-def _finished(out: Path, identity: dict[str, Any]) -> BackgroundReport:
+def _finished(out: Path, identity: dict[str, object]) -> BackgroundReport:
     """Return the report of a pool that is there already, if it is the one that is asked for."""
     metadata = read_json(out / METADATA)
     changes = describe_changes(metadata.get("inputs", {}), identity)
@@ -157,39 +157,42 @@ def _finished(out: Path, identity: dict[str, Any]) -> BackgroundReport:
     return BackgroundReport(metadata["n_stamps"], len(facts) - len(_refusals(facts)), _refusals(facts))
 
 
-def _changed(facts: Sequence[dict[str, Any]]) -> list[str]:
+def _changed(facts: Sequence[CcdFacts]) -> list[str]:
     """Return the files that CCDs were read from (masks, variances, PSFs too) and that are not as they were."""
     files = {file: stamp for entry in facts for file, stamp in entry.get("files", {}).items()}
     return [file for file, stamp in files.items() if file_stamp(Path(file)) != stamp]
 
 
-def _refusals(facts: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+def _refusals(facts: Sequence[CcdFacts]) -> tuple[str, ...]:
     lines = ((f"{entry['file']} {entry['detector']}".strip(), entry) for entry in facts)
     return tuple(f"{name}: {entry['reason']}" for name, entry in lines if entry["status"] != "used")
 
 
 def _cut_file(
     path: Path, survey: Survey, settings: BackgroundSettings, psf_dir: Path | None
-) -> list[tuple[dict[str, Any], NewStamps | None]]:
+) -> list[tuple[CcdFacts, NewStamps | None]]:
     """Cut the stamps of every CCD of a file; one that cannot be read is refused as a whole."""
     try:
         return [_cut_ccd(exposure, survey, settings) for exposure in read_exposure(path, survey, psf_dir=psf_dir)]
     except Exception as error:
         logger.debug("%s: failed", path, exc_info=True)
-        facts = dict.fromkeys(("detector", "survey", "band", "state", "noise_source"), "")
-        return [({**facts, **_refusal(one_line(error)), "exposure_id": path.stem, "file": path.name}, None)]
+        facts: CcdFacts = {"detector": "", "survey": "", "band": "", "state": "", "noise_source": ""}
+        facts |= _refusal(one_line(error))
+        return [(facts | {"exposure_id": path.stem, "file": path.name}, None)]
 
 
-def _refusal(reason: str) -> dict[str, Any]:
+def _refusal(reason: str) -> CcdFacts:
     return {"status": "refused", "reason": reason, "correlation": None, "n_stamps": 0}
 
 
-def _cut_ccd(
-    exposure: Exposure, survey: Survey, settings: BackgroundSettings
-) -> tuple[dict[str, Any], NewStamps | None]:
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _cut_ccd(exposure: Exposure, survey: Survey, settings: BackgroundSettings) -> tuple[CcdFacts, NewStamps | None]:
     """Cut the stamps of one CCD and gather what is known of it."""
     passband = survey.passband(exposure.band)
-    facts: dict[str, Any] = {
+    facts: CcdFacts = {
         "exposure_id": exposure.exposure_id,
         "detector": exposure.detector,
         "survey": exposure.survey,
@@ -203,10 +206,11 @@ def _cut_ccd(
         "width": None if passband is None else passband.width,
         "masked": float(1 - good_pixels(exposure.mask).mean()),
         "pixel_scale": exposure.pixel_scale,
+        "gain": _known(exposure.gain),
+        "zeropoint": _known(exposure.zeropoint),
+        "zeropoint_err": _known(exposure.zeropoint_err),
+        "exposure_time": _known(exposure.exposure_time),
     }
-    for name in ("gain", "zeropoint", "zeropoint_err", "exposure_time"):
-        value = float(getattr(exposure, name))
-        facts[name] = value if np.isfinite(value) else None
     try:
         _check_psf(exposure, settings, facts)
         if facts["masked"] > settings.max_masked_exposure:
@@ -224,7 +228,7 @@ def _cut_ccd(
     return facts | {"status": "used", "reason": "", "correlation": correlation, "n_stamps": len(stamps)}, stamps
 
 
-def _check_psf(exposure: Exposure, settings: BackgroundSettings, facts: dict[str, Any]) -> None:
+def _check_psf(exposure: Exposure, settings: BackgroundSettings, facts: CcdFacts) -> None:
     """Refuse a CCD without a PSF or with one that is too narrow or too wide."""
     if exposure.psf is None:
         raise RefusedError("no PSF is known (the survey names none; `lumos psf` makes one)")
@@ -265,7 +269,7 @@ def _cut(exposure: Exposure, source: str, settings: BackgroundSettings) -> tuple
     return stamps, float(cutout.background.scatter.median())
 
 
-def _judge(facts: list[dict[str, Any]], settings: BackgroundSettings) -> list[dict[str, Any]]:
+def _judge(facts: list[CcdFacts], settings: BackgroundSettings) -> list[CcdFacts]:
     """Refuse the CCDs whose pixel scatter is far from the median of their band."""
     used = [entry for entry in facts if entry["status"] == "used"]
     for band in {entry["band"] for entry in used}:
@@ -282,6 +286,8 @@ def _judge(facts: list[dict[str, Any]], settings: BackgroundSettings) -> list[di
     return facts
 
 
-def _nanojansky(facts: dict[str, Any]) -> float:
+def _nanojansky(facts: CcdFacts) -> float:
     """Return the flux of 1 image unit."""
-    return float(10 ** (0.4 * (AB_ZEROPOINT_NJY - facts["zeropoint"])))
+    zeropoint = facts["zeropoint"]
+    assert zeropoint is not None  # of a band whose zero points are all known
+    return float(10 ** (0.4 * (AB_ZEROPOINT_NJY - zeropoint)))

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,6 +10,7 @@ from lumos.background.correlation import CorrelatedNoise
 from lumos.conventions import AnyArray
 from lumos.errors import LumosDataError
 from lumos.files import read_json
+from lumos.pools.facts import CcdFacts
 from lumos.pools.writer import ARRAYS, FORMAT, INDEX, INDEX_SCHEMA, METADATA
 
 __all__ = ["PoolExposure", "PoolPart"]
@@ -130,11 +130,11 @@ class PoolPart:
         return self._arrays[name]
 
 
-def _exposure(facts: dict[str, Any]) -> PoolExposure:
+def _exposure(facts: CcdFacts) -> PoolExposure:
     """Bring the metadata of one CCD to its class; JSON has null for NaN."""
 
-    def number(name: str) -> float:
-        return np.nan if facts.get(name) is None else float(facts[name])
+    def number(value: float | None) -> float:
+        return np.nan if value is None else float(value)
 
     found = facts["correlation"]
     correlation = None
@@ -148,12 +148,12 @@ def _exposure(facts: dict[str, Any]) -> PoolExposure:
         survey=str(facts["survey"]),
         band=str(facts["band"]),
         state=str(facts["state"]),
-        wavelength=number("wavelength"),
-        width=number("width"),
-        gain=number("gain"),
-        zeropoint=number("zeropoint"),
-        exposure_time=number("exposure_time"),
-        pixel_scale=number("pixel_scale"),
+        wavelength=number(facts.get("wavelength")),
+        width=number(facts.get("width")),
+        gain=number(facts.get("gain")),
+        zeropoint=number(facts.get("zeropoint")),
+        exposure_time=number(facts.get("exposure_time")),
+        pixel_scale=number(facts.get("pixel_scale")),
         noise_source=str(facts["noise_source"]),
         correlation=correlation,
     )

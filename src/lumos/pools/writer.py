@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from lumos.conventions import AnyArray, Float32Array, FloatArray
 from lumos.errors import LumosConfigError, LumosShapeError, LumosValueError
 from lumos.files import read_text, whole_file, write_atomic, write_json
+from lumos.pools.facts import CcdFacts, JournalEntry
 from lumos.psfs import MoffatPsf, Psf
 from lumos.runs.locks import own_files
 
@@ -132,7 +133,7 @@ class PoolWriter:
     def __init__(self, out: Path, side: int, identity: Mapping[str, object]) -> None:
         self._out, self._side = out, side
         #: One journal line per finished file.
-        self.entries: list[dict[str, Any]] = []
+        self.entries: list[JournalEntry] = []
         wanted = json.dumps(identity, sort_keys=True, default=str)
         path = out / _IDENTITY
         strange = {file.name for file in own_files(out)} - set(_OWN_FILES)
@@ -170,7 +171,7 @@ class PoolWriter:
         np.lib.format.write_array_header_1_0(stream, descr)
         return stream.getvalue()
 
-    def add(self, name: str, ccds: Sequence[tuple[dict[str, Any], NewStamps | None]]) -> None:
+    def add(self, name: str, ccds: Sequence[tuple[CcdFacts, NewStamps | None]]) -> None:
         """Add the stamps of one file.
 
         Parameters
@@ -181,7 +182,7 @@ class PoolWriter:
             For each CCD plain data about it, and its stamps; None for a CCD without any.
         """
         used = {array: self._used(array) for array in ARRAYS}
-        entry: dict[str, Any] = {"file": name, "exposures": [], "index": []}
+        entry: JournalEntry = {"file": name, "exposures": [], "index": [], "used": used}
         with ExitStack() as opened:
             streams = {
                 array: opened.enter_context(_open_own(self._out / f"{array}.npy", os.O_WRONLY | os.O_APPEND))
@@ -193,7 +194,6 @@ class PoolWriter:
             for stream in streams.values():
                 stream.flush()
                 os.fsync(stream.fileno())
-        entry["used"] = used
         with _open_own(self._out / _JOURNAL, os.O_WRONLY | os.O_APPEND) as journal:
             journal.write((json.dumps(entry) + "\n").encode())
             journal.flush()
@@ -233,7 +233,7 @@ class PoolWriter:
         for name in _OWN_FILES:
             (self._out / name).unlink(missing_ok=True)
 
-    def finish(self, metadata: Mapping[str, object], exposures: Sequence[Mapping[str, object]]) -> None:
+    def finish(self, metadata: Mapping[str, object], exposures: Sequence[CcdFacts]) -> None:
         """Write the index and, last, the metadata that make the folder a pool.
 
         Parameters

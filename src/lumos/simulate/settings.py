@@ -253,7 +253,7 @@ def shipped_presets() -> tuple[str, ...]:
     return shipped_yaml("lumos.simulate", "presets")
 
 
-def read_simulation(name_or_path: str) -> dict[str, Any]:
+def read_simulation(name_or_path: str) -> dict[str, object]:
     """Read the description of a simulated survey, unchecked.
 
     Parameters

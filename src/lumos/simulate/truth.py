@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -86,8 +85,8 @@ def write_tables(out: Path, settings: SurveySimulation, plan: Sequence[PlannedEx
 
 
 def _join_parents(parents: Sequence[ParentCatalog]) -> ParentCatalog:
-    arrays: dict[str, Any] = {name: np.concatenate([getattr(parent, name) for parent in parents]) for name in COLUMNS}
-    return ParentCatalog(**arrays)
+    arrays = {name: np.concatenate([getattr(parent, name) for parent in parents]) for name in COLUMNS}
+    return ParentCatalog(**arrays, made_from=())
 
 
 def truth_table(settings: SurveySimulation, plan: Sequence[PlannedExposure], fields: dict[int, Field]) -> pa.Table:

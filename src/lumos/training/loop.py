@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -149,7 +148,7 @@ class _Trainer:
         for name, value in groups["optimizer"].items():
             number, _, what = name.partition(".")
             state.setdefault(int(number), {})[what] = value
-        content: dict[str, Any] = {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        content: dict[str, object] = {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
         self.optimizer.load_state_dict(content)
         self.batches, self.seconds = int(about["batches"]), float(about["seconds"])
         return True

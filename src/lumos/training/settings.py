@@ -120,7 +120,7 @@ def shipped_runs() -> tuple[str, ...]:
     return shipped_yaml("lumos.training", "runs")
 
 
-def read_training(name_or_path: str) -> dict[str, Any]:
+def read_training(name_or_path: str) -> dict[str, object]:
     """Read the description of a training run, unchecked.
 
     Parameters
@@ -142,11 +142,11 @@ def read_training(name_or_path: str) -> dict[str, Any]:
     base = content.pop("base", None)
     if base is None:
         return content
-    merged: dict[str, Any] = _merged(read_training(str(base)), content)
+    merged: dict[str, object] = _merged(read_training(str(base)), content)
     return merged
 
 
-def _merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+def _merged(base: dict[str, object], top: dict[str, Any]) -> dict[str, Any]:
     """Return nested mappings with the values of ``top`` in place of those of ``base``.
 
     A network of another architecture takes other arguments: what ``top`` says of it stands alone.

@@ -149,10 +149,10 @@ class _Part:
     detector: str
     made: DetectedCatalog
     snr: FloatArray
-    facts: dict[str, Any]
+    facts: dict[str, object]
 
 
-def _identity(image: Path, survey: Survey, settings: CatalogSettings, psf_dir: Path | None) -> dict[str, Any]:
+def _identity(image: Path, survey: Survey, settings: CatalogSettings, psf_dir: Path | None) -> dict[str, object]:
     """Return what a catalogue is made from."""
     tables = [] if psf_dir is None else [psf_dir / name for name in ("psf.parquet", "psf.ecsv")]
     table = next((path for path in tables if path.is_file()), None)
@@ -184,7 +184,7 @@ def _catalog_of(exposure: Exposure, settings: CatalogSettings, progress: Progres
 
 def _joined(parts: Sequence[_Part]) -> tuple[ParentCatalog, pa.Table]:
     """Join the CCDs; of entries of several CCDs at one place the one with the best signal-to-noise ratio stays."""
-    arrays: dict[str, Any] = {
+    arrays = {
         name: np.concatenate([getattr(part.made.catalog, name) for part in parts]) for name in (*COLUMNS, "flags")
     }
     number = np.repeat(np.arange(len(parts)), [len(part.snr) for part in parts])
@@ -200,7 +200,7 @@ def _joined(parts: Sequence[_Part]) -> tuple[ParentCatalog, pa.Table]:
     arrays["object_id"] = np.arange(1, len(arrays["ra"]) + 1)
     made_from = tuple(dict.fromkeys(exposure for part in parts for exposure in part.made.catalog.made_from))
     catalog = ParentCatalog(**arrays, made_from=made_from)
-    quality: dict[str, Any] = {name: np.concatenate([getattr(part.made, name) for part in parts]) for name in _QUALITY}
+    quality = {name: np.concatenate([getattr(part.made, name) for part in parts]) for name in _QUALITY}
     quality = {name: values[keep] for name, values in quality.items()}
     detector = np.array([part.detector for part in parts], dtype=object)[number[keep]]
     table = {"object_id": catalog.object_id, "detector": detector.tolist(), **quality, "flags": catalog.flags}
