@@ -124,7 +124,7 @@ class FluxModel:
         if isinstance(config.network, PaperSettings):
             network: nn.Module = PaperNetwork(n_states=n_bands * n_states, **config.network.model_dump())
         else:
-            network = ResidualNetwork(n_bands=n_bands, n_states=n_states, **config.network.model_dump())
+            network = ResidualNetwork(config.network, n_bands=n_bands, n_states=n_states)
         return cls(config, network)
 
     @property

@@ -1,14 +1,14 @@
 """The residual network: a small convolutional network that corrects the optimal flux."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from lumos.errors import LumosShapeError, LumosValueError
+from lumos.errors import LumosShapeError
 from lumos.nets.inputs import N_CHANNELS, POSITION_SCALARS, REFERENCE_SCALARS, SCALARS
 from lumos.nets.mdn import MixtureHead, MixtureOutput
+from lumos.nets.settings import ResidualSettings
 
 __all__ = ["ResidualNetwork"]
 
@@ -37,22 +37,10 @@ class ResidualNetwork(nn.Module):
 
     Parameters
     ----------
-    channels : sequence of int
-        Channels after the stem and after each of the two strides.
-    blocks : sequence of int
-        Residual blocks at each of the three scales.
-    hidden : int
-        Width of the two dense layers.
-    n_components : int
-        Gaussians.
-    n_bands, n_states : int
+    settings : ResidualSettings
+        Sizes, and what is given beside the stamps.
+    n_bands, n_states : int, optional
         Rows of the embeddings of band and camera state; 1 for none.
-    embedding_dim : int
-        Length of an embedding.
-    position : bool
-        Whether the place on the CCD is given.
-    reference : bool
-        Whether the catalogue's reference flux is given.
 
     Notes
     -----
@@ -60,22 +48,9 @@ class ResidualNetwork(nn.Module):
     numbers and dense layers stay in single precision, since signal-to-noise ratios do not fit into 8 bits.
     """
 
-    def __init__(
-        self,
-        *,
-        channels: Sequence[int] = (24, 48, 96),
-        blocks: Sequence[int] = (0, 1, 1),
-        hidden: int = 128,
-        n_components: int = 5,
-        n_bands: int = 1,
-        n_states: int = 1,
-        embedding_dim: int = 8,
-        position: bool = False,
-        reference: bool = False,
-    ) -> None:
+    def __init__(self, settings: ResidualSettings, *, n_bands: int = 1, n_states: int = 1) -> None:
         super().__init__()
-        if len(channels) != 3 or len(blocks) != 3:
-            raise LumosValueError("channels and blocks", (tuple(channels), tuple(blocks)), "three of each")
+        channels, blocks, hidden = settings.channels, settings.blocks, settings.hidden
         layers: list[nn.Module] = [nn.Conv2d(N_CHANNELS, channels[0], 5, stride=2, padding=2)]
         layers += [_Block(channels[0]) for _ in range(blocks[0])]
         for (before, after), n_blocks in zip(pairwise(channels), blocks[1:], strict=True):
@@ -83,20 +58,21 @@ class ResidualNetwork(nn.Module):
             layers += [_Block(after) for _ in range(n_blocks)]
         layers += [nn.SiLU(), nn.Flatten(), nn.Linear(channels[2] * _LAST_SIDE**2, hidden)]
         self.trunk = nn.Sequential(*layers)
-        self.bands = nn.Embedding(n_bands, embedding_dim) if n_bands > 1 else None
-        self.states = nn.Embedding(n_states, embedding_dim) if n_states > 1 else None
+        self.bands = nn.Embedding(n_bands, settings.embedding_dim) if n_bands > 1 else None
+        self.states = nn.Embedding(n_states, settings.embedding_dim) if n_states > 1 else None
         #: Length of the vectors of numbers that it takes.
-        self.n_scalars = len(SCALARS) + len(POSITION_SCALARS) * position + len(REFERENCE_SCALARS) * reference
-        n_numbers = self.n_scalars + embedding_dim * ((n_bands > 1) + (n_states > 1))
+        self.n_scalars = len(SCALARS) + len(POSITION_SCALARS) * settings.position
+        self.n_scalars += len(REFERENCE_SCALARS) * settings.reference
+        n_numbers = self.n_scalars + settings.embedding_dim * ((n_bands > 1) + (n_states > 1))
         self.dense = nn.Sequential(
             nn.Linear(hidden + n_numbers, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
         )
-        self.head = MixtureHead(hidden, n_components)
+        self.head = MixtureHead(hidden, settings.n_components)
         with torch.no_grad():
             self.head.linear.weight.mul_(_HEAD_GAIN)
             # Components start with widths from 1 to 50 errors of the optimal flux: neighbours can do that to it.
-            bias = torch.zeros(3, n_components)
-            bias[2] = torch.linspace(0.0, 4.0, n_components)
+            bias = torch.zeros(3, settings.n_components)
+            bias[2] = torch.linspace(0.0, 4.0, settings.n_components)
             self.head.linear.bias.copy_(bias.flatten())
 
     def forward(self, images: Tensor, scalars: Tensor, index: Tensor) -> MixtureOutput:
