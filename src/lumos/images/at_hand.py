@@ -17,7 +17,7 @@ from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.flags import MaskPlane
 from lumos.images.companions import to_variance
 from lumos.images.exposure import Exposure
-from lumos.images.fitsfile import card_value
+from lumos.images.fits.file import card_value
 from lumos.images.header import Facts, read_facts
 from lumos.images.lookup import HeaderLookup
 from lumos.images.psf.files import FoundPsf, find_psf, psf_from_header, psf_from_rows, round_moffat

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lumos.conventions import AnyArray, Float32Array
 from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane, good_pixels
-from lumos.images.fitsfile import Checksum, card_value, image_shape, open_fits
+from lumos.images.fits.file import Checksum, card_value, image_shape, open_fits
 from lumos.images.scatter import clipped_scatter
 from lumos.surveys import MaskSource, SkySource, Substitution, VarianceSource
 

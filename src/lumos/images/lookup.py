@@ -10,7 +10,7 @@ from astropy.io.fits import Header
 from astropy.io.fits.card import Undefined
 
 from lumos.errors import LumosDataError
-from lumos.images.fitsfile import card_value, file_stem
+from lumos.images.fits.file import card_value, file_stem
 from lumos.surveys import HeaderCondition, HeaderEntry
 
 __all__ = ["HeaderLookup", "where_tried"]

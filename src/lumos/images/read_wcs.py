@@ -10,7 +10,7 @@ from astropy.io.fits import Header
 from astropy.wcs import WCS
 
 from lumos.errors import LumosDataError
-from lumos.images.fitsfile import card_value
+from lumos.images.fits.file import card_value
 from lumos.images.frames import sky_frame
 from lumos.images.wcs import ROUND_TRIP, footprint_frame, pixel_scale_at, pixel_to_sky, sky_to_pixel_raw
 

@@ -16,7 +16,7 @@ from lumos.files import file_sha256
 from lumos.flags import MaskPlane
 from lumos.images.companions import Science, canonical_mask, open_companion, to_variance
 from lumos.images.exposure import Exposure
-from lumos.images.fitsfile import image_shape, open_fits, read_float_image, read_integer_image
+from lumos.images.fits.file import image_shape, open_fits, read_float_image, read_integer_image
 from lumos.images.header import identifier, read_facts
 from lumos.images.lookup import HeaderLookup
 from lumos.images.psf.files import find_psf

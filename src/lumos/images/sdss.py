@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 from lumos.conventions import Float32Array, FloatArray
 from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane
-from lumos.images.fitsfile import fits_context, open_fits
+from lumos.images.fits.file import fits_context, open_fits
 from lumos.images.scatter import clipped_scatter
 
 __all__ = ["SDSS_BANDS", "FrameNoise", "read_frame_noise", "read_span_mask"]

@@ -18,7 +18,8 @@ from astropy.io import fits
 
 from helpers.fits_files import header, image, write_mef, write_simple
 from lumos.errors import LumosConfigError, LumosDataError
-from lumos.images import fitscan, list_detectors, read_exposure
+from lumos.images import list_detectors, read_exposure
+from lumos.images.fits import scan
 from lumos.surveys import load_survey
 
 GENERIC = load_survey("generic")
@@ -218,7 +219,7 @@ def packed(kind: str, content: bytes) -> bytes:
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zip"])
 def test_packed_bombs_are_refused_at_the_limit(tmp_path, monkeypatch, kind):
     limit = 2**22
-    monkeypatch.setattr(fitscan, "MAX_UNPACKED", limit)
+    monkeypatch.setattr(scan, "MAX_UNPACKED", limit)
     good = write_simple(tmp_path / "good.fits").read_bytes()
     path = tmp_path / f"a.fits.{kind}"
     path.write_bytes(packed(kind, good))

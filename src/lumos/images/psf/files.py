@@ -12,7 +12,7 @@ import numpy as np
 from lumos.conventions import FloatArray
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.images.companions import find_sidecar
-from lumos.images.fitsfile import file_stem, has_extension
+from lumos.images.fits.file import file_stem, has_extension
 from lumos.images.header import Facts
 from lumos.images.psf.models import MoffatModel, PsfModel, load_stamp_psf, moffat_stamp
 from lumos.images.psf.psfex import load_psfex

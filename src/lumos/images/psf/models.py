@@ -8,7 +8,7 @@ import numpy as np
 
 from lumos.conventions import AnyArray, FloatArray
 from lumos.errors import LumosDataError, LumosShapeError
-from lumos.images.fitsfile import fits_context, open_fits, read_float_image
+from lumos.images.fits.file import fits_context, open_fits, read_float_image
 from lumos.images.psf.width import image_fwhm
 from lumos.psfs import MoffatPsf, PixelPsf, Psf, moffat_on_pixels
 

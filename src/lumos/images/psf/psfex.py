@@ -8,7 +8,7 @@ import numpy as np
 
 from lumos.conventions import FloatArray
 from lumos.errors import LumosDataError
-from lumos.images.fitsfile import fits_context, open_fits
+from lumos.images.fits.file import fits_context, open_fits
 from lumos.images.psf.width import image_fwhm
 from lumos.psfs import PixelPsf
 

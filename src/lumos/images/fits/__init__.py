@@ -1,0 +1,1 @@
+"""FITS files: opened with guards, scanned to the last byte, their checksums computed."""
