@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import typer.main
 import yaml
 from astropy.table import QTable
 from typer.testing import CliRunner
@@ -26,7 +27,7 @@ from lumos.settings import Settings, load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import Survey, load_survey, shipped_surveys
 
-COMMANDS = ("measure", "coadd", "sky", "catalog", "psf", "simulate", "train", "adapt", "models", "demo")
+COMMANDS = sorted(typer.main.get_command(app).commands)
 SMALL = Path(__file__).parents[1] / "small_survey.yaml"
 
 
