@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -107,14 +108,15 @@ def test_agreement_that_is_not_accuracy_is_refused_unless_forced(monkeypatch, ca
     code, _, (line,) = lumos(monkeypatch, capsys, *arguments)
     assert code == 1
     assert line.startswith(f"lumos: error: {out}: not adapted (--force writes the model all the same): ")
-    assert "the PIT-KS of injected galaxies grows by" in line
+    assert re.search(r"the PIT-KS of (\d+ )?injected galaxies .*grows by", line)
     assert sorted(path.name for path in out.iterdir()) == ["adapt.json", "settings.yaml"]
     report = json.loads((out / "adapt.json").read_text())
     assert not report["written"]
     # What it was asked to do it did: held-out exposures agree better, as far as their loss tells.
     held = report["held_out"]
     assert held["after"]["unsupervised_loss"] < held["before"]["unsupervised_loss"]
-    assert held["after"]["pit_ks"] > held["before"]["pit_ks"] + 0.01
+    # And it shrank the errors, as the same loss without known fluxes does.
+    assert held["after"]["pull_sigma68"] > held["before"]["pull_sigma68"] + 0.1
     code, text, err = lumos(monkeypatch, capsys, *arguments, "--force")
     assert code == 0, err
     assert text.rstrip().endswith("; forced")
