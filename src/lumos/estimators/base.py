@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lumos.catalogs.schema import Column
@@ -244,19 +243,3 @@ class Estimator:
     def __call__(self, batch: StampBatch, **options: Any) -> Measurement:  # noqa: ANN401 (each has its own)
         """Measure n objects, with options that are not checked."""
         return self.function(batch, **options)
-
-
-def nan_like(reference: Tensor) -> Tensor:
-    """Return a tensor of NaN with the shape and type of ``reference``.
-
-    Parameters
-    ----------
-    reference : tensor
-        Any floating-point tensor.
-
-    Returns
-    -------
-    tensor
-        Filled with NaN.
-    """
-    return torch.full_like(reference, torch.nan)

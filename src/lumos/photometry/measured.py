@@ -90,7 +90,8 @@ class MeasuredRun:
         """
         path, columns = moved_to or self.catalog_path, self.settings.catalog
         if not path.is_file():
-            raise LumosDataError(f"{path}: no such parent catalogue; give --catalog if it moved")
+            text = f"no such parent catalogue, which {self.path} was measured with"
+            raise LumosDataError(f"{path}: {text}; put it back (`lumos coadd` takes --catalog where it moved)")
         if file_sha256(path) != self.catalog_sha256:
             raise LumosDataError(f"{path}: changed since {self.path} was measured, its sha256 differs; measure again")
         return read_parent(path, columns.columns, columns.radius, columns.made_from)

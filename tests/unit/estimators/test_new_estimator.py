@@ -70,8 +70,7 @@ def test_an_estimator_of_ones_own(tmp_path, rng):
     assert (column["flux_err"][:2] > 1.05 * column["optimal_flux_err"][:2]).all()
     assert np.isnan(column["flux"][2])
     assert column["flags"][2] & int(NAN_FLUX)
-    field = table.schema.field("peak_pixel")
-    assert field.metadata is None or field.metadata[b"unit"] == b"nJy"
+    assert table.schema.field("peak_pixel").metadata[b"unit"] == b"nJy"
     # A zero point of 27 makes 5.75 nJy of one image unit; noise of 5 units in 3600 pixels.
     assert (column["peak_pixel"][:2] > 2 * 5 * 10 ** (0.4 * (31.4 - 27))).all()
 

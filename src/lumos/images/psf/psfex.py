@@ -9,13 +9,11 @@ import numpy as np
 from lumos.conventions import FloatArray
 from lumos.errors import LumosDataError
 from lumos.images.fits.file import fits_context, open_fits
+from lumos.images.psf.polynomial import near_ccd, unit_psf
 from lumos.images.psf.width import image_fwhm
 from lumos.psfs import PixelPsf
 
 __all__ = ["PsfexModel", "load_psfex"]
-
-#: Objects may lie this far outside the image, in pixels, before a polynomial PSF counts as unknown.
-_MARGIN = 10.0
 
 
 @dataclass(frozen=True)
@@ -70,17 +68,12 @@ class PsfexModel:
             One image per object, the pixel's response included; NaN outside the CCD.
         """
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        with np.errstate(invalid="ignore"):
-            inside = (np.abs(x - (self.shape[1] - 1) / 2) <= self.shape[1] / 2 + _MARGIN) & (
-                np.abs(y - (self.shape[0] - 1) / 2) <= self.shape[0] / 2 + _MARGIN
-            )
+        inside = near_ccd(x, y, self.shape)
         u = (np.where(inside, x, 0.0) + 1.0 - self.zero[0]) / self.scale[0]
         v = (np.where(inside, y, 0.0) + 1.0 - self.zero[1]) / self.scale[1]
         terms = [u**i * v**j for j in range(self.degree + 1) for i in range(self.degree + 1 - j)]
         images = np.tensordot(np.stack(terms, axis=1), self.basis, axes=1)
-        total = images.sum(axis=(1, 2))
-        total[~inside | (total <= 0)] = np.nan
-        return PixelPsf((images / total[:, None, None]).astype(np.float32), self.sampling, includes_pixel=True)
+        return unit_psf(images, inside, self.sampling)
 
     def fwhm_at(self, x: FloatArray, y: FloatArray) -> FloatArray:
         """Return the full width at half maximum, in pixels.

@@ -9,6 +9,7 @@ import numpy as np
 from lumos.conventions import FloatArray
 from lumos.errors import LumosDataError
 from lumos.images.fits.file import fits_context, open_fits
+from lumos.images.psf.polynomial import near_ccd, unit_psf
 from lumos.images.psf.width import image_fwhm
 from lumos.images.sdss import SDSS_BANDS
 from lumos.psfs import PixelPsf
@@ -17,7 +18,6 @@ __all__ = ["SdssKlModel", "load_psfield"]
 
 #: Scale of rows and columns in the KL coefficients' polynomials (RC_SCALE of the photo pipeline).
 _RC_SCALE = 0.001
-_MARGIN = 10.0
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,14 @@ class SdssKlModel:
             One image per object, the pixel's response included; NaN outside the frame.
         """
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        with np.errstate(invalid="ignore"):
-            inside = (x > -0.5 - _MARGIN) & (x < self.shape[1] - 0.5 + _MARGIN)
-            inside &= (y > -0.5 - _MARGIN) & (y < self.shape[0] - 0.5 + _MARGIN)
+        inside = near_ccd(x, y, self.shape)
         row = _RC_SCALE * (np.where(inside, y, 0.0) + 0.5)
         column = _RC_SCALE * (np.where(inside, x, 0.0) + 0.5)
         row_powers = row[:, None] ** np.arange(self.coefficients.shape[1])
         column_powers = column[:, None] ** np.arange(self.coefficients.shape[2])
         weights = np.einsum("kij,ni,nj->nk", self.coefficients, row_powers, column_powers)
         images = np.tensordot(weights, self.eigenimages, axes=1)
-        total = images.sum(axis=(1, 2))
-        total[~inside | (total <= 0)] = np.nan
-        return PixelPsf((images / total[:, None, None]).astype(np.float32), 1.0, includes_pixel=True)
+        return unit_psf(images, inside, 1.0)
 
     def fwhm_at(self, x: FloatArray, y: FloatArray) -> FloatArray:
         """Return the full width at half maximum, in pixels.
