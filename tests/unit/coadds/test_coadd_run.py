@@ -598,9 +598,7 @@ def test_a_changed_or_missing_catalogue_is_refused(rng, tmp_path, truth):
     catalog = tmp_path / "parent.parquet"
     moved = catalog.rename(tmp_path / "moved.parquet")
     asked = settings(prior="catalog")
-    with pytest.raises(
-        LumosDataError, match="no such parent catalogue, which"
-    ):
+    with pytest.raises(LumosDataError, match="no such parent catalogue, which"):
         coadd_run([run], tmp_path / "c.parquet", asked)
     write_catalog(catalog, np.full(10, 20.0))
     with pytest.raises(LumosDataError, match=r"changed since .*run was measured, its sha256 differs"):
