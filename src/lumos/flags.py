@@ -80,6 +80,7 @@ class Flag(IntFlag):
     POOR_MIXTURE = 2097152
     DOUBTFUL_SHAPE = 4194304
     CATALOG_EXPOSURE = 8388608
+    INSEPARABLE = 16777216
 
 
 FLAG_TEXT: dict[Flag, str] = {
@@ -96,7 +97,7 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.BAD_NOISE: "the noise of the stamp is not positive and finite; fluxes are NaN",
     Flag.TRUNCATED_PROFILE: "the object is larger than the largest stamp",
     Flag.FIT_FAILED: "the default estimator has no finite solution, and no other flag says why; its fluxes are NaN",
-    Flag.NEIGHBOUR: "light of other catalogue objects adds more than half an error to the flux, as far as is known",
+    Flag.NEIGHBOUR: "other catalogue objects add more than half an error to the flux; a joint scene takes it away",
     Flag.NO_ZEROPOINT: "no zero point is known: fluxes are in image units",
     Flag.OUT_OF_DOMAIN: "the stamp is unlike those that the model was trained on (ood_score above 1)",
     Flag.NO_EXPOSURE: "coadd: every exposure is flagged, unmeasured or without a zero point; fluxes are NaN",
@@ -107,6 +108,7 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.POOR_MIXTURE: "coadd: the mixture differs from the PDF by more probability than the limit (pdf_fit_err)",
     Flag.DOUBTFUL_SHAPE: "the catalogue itself flags the object's shape or position as doubtful",
     Flag.CATALOG_EXPOSURE: "the catalogue was made from this very exposure: fluxes near its limit are biased high",
+    Flag.INSEPARABLE: "the pixels tell only the sum of this flux and a neighbour's: each has the error of not knowing",
 }
 
 #: The flux and PDF of a measured row are NaN if and only if one of these is set.

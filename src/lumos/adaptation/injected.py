@@ -13,8 +13,8 @@ from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray
 from lumos.errors import LumosDataError
 from lumos.images.wcs import pixel_to_sky
 from lumos.nets.model import FluxModel
-from lumos.photometry.batches import object_batches, stamp_batch
-from lumos.photometry.ccd import Ccd
+from lumos.photometry.batches import stamp_batch
+from lumos.photometry.ccd import Ccd, object_batches, with_objects
 from lumos.photometry.objects import PlacedObjects, place_objects
 from lumos.psfs import PSF_HALF_LIGHT
 from lumos.rows import Rowwise
@@ -116,10 +116,10 @@ def inject_round(
     placed = _as_catalogued(truth, settings, rng)
     if model.config.kind == "likelihood":
         proposal = FluxProposal(**settings.proposal.model_dump())
-        flux = proposal.draw(len(placed), rng) * _errors(replace(ccd, objects=placed))
+        flux = proposal.draw(len(placed), rng) * _errors(replace(ccd, objects=placed, scene=None))
     else:
         flux = _population_flux(galaxies, ccd, settings)
-    full = replace(ccd, exposure=inject(ccd.exposure, truth.at(truth.x, truth.y), flux, rng), objects=placed)
+    full = with_objects(ccd, inject(ccd.exposure, truth.at(truth.x, truth.y), flux, rng), placed)
     return InjectedStamps(
         stamps=prepare(model, replace(scaled, ccd=full), reduce),
         flux=torch.from_numpy(flux * ccd.unit * scaled.scale).float(),
@@ -166,7 +166,7 @@ def _as_catalogued(truth: PlacedObjects, settings: StampSettings, rng: np.random
 def _errors(ccd: Ccd) -> FloatArray:
     """Return the closed-form errors of the fluxes of galaxies, before they are there."""
     errors = np.empty(len(ccd.objects))
-    for rows in object_batches(ccd):
+    for rows in object_batches(ccd.objects, ccd.settings):
         batch = stamp_batch(ccd, rows)[0]
         errors[rows] = closed_form_error(batch).double().numpy()
     return errors

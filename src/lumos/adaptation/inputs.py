@@ -18,10 +18,11 @@ from lumos.images.reader import read_exposure
 from lumos.nets.estimator import band_and_state, prepare_inputs, side_inputs
 from lumos.nets.inputs import NetworkInputs
 from lumos.nets.model import FluxModel
-from lumos.photometry.batches import object_batches, stamp_batch
-from lumos.photometry.ccd import Ccd, in_handy_units, prepare_ccd
+from lumos.photometry.batches import stamp_batch
+from lumos.photometry.ccd import Ccd, in_handy_units, object_batches, prepare_ccd
 from lumos.photometry.measured import MeasuredRun
-from lumos.photometry.objects import place_objects
+from lumos.photometry.objects import on_image, place_objects
+from lumos.photometry.scene import SCENE_REACH
 from lumos.rows import Rowwise
 
 __all__ = ["PreparedStamps", "Reduce", "ScaledCcd", "closed_form_error", "iterate_ccds", "prepare"]
@@ -98,9 +99,9 @@ def iterate_ccds(run: MeasuredRun, model: FluxModel) -> Iterator[ScaledCcd]:
             scale = _scale(calibration, exposure)
             if not np.isfinite(scale):
                 continue
-            objects = place_objects(exposure, catalog, run.settings)
+            around = place_objects(exposure, catalog, run.settings, margin=SCENE_REACH)
             handy, unit = in_handy_units(exposure)
-            yield ScaledCcd(prepare_ccd(handy, unit, objects, run.settings), scale)
+            yield ScaledCcd(prepare_ccd(handy, unit, around, on_image(around, exposure), run.settings), scale)
 
 
 def _scale(calibration: Calibration, exposure: Exposure) -> float:
@@ -144,7 +145,7 @@ def prepare(model: FluxModel, scaled: ScaledCcd, reduce: Reduce) -> PreparedStam
     if not objects.usable.all() or len(objects) == 0:
         raise LumosDataError(f"{ccd.exposure.path}: an object has no shape or no PSF; measure again")
     parts, scales, order, fine = [], [], [], []
-    for rows in object_batches(ccd):
+    for rows in object_batches(objects, ccd.settings):
         batch, _, flags = stamp_batch(ccd, rows)
         assert batch.context is not None
         try:

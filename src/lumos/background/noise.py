@@ -20,7 +20,7 @@ from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.stamps import Stamps, cut_stamps
 
-__all__ = ["Cutout", "ExposureNoise", "cut_out", "exposure_noise", "stamp_variance"]
+__all__ = ["Cutout", "ExposureNoise", "PixelNoise", "cut_out", "exposure_noise", "pixel_noise", "stamp_variance"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,22 @@ _TRUSTED = 1.5
 _MESH = 64
 #: Apertures of larger stamps: their radii in pixels, which grow with the stamp, and how many, which fall with its area.
 _LARGE_RADII, _LARGE_APERTURES, _FEWEST_LARGE = (5.0, 8.0, 11.0, 15.0, 20.0), 1200, 120
+
+
+@dataclass(frozen=True)
+class PixelNoise:
+    """Noise of the single pixels of an exposure.
+
+    Parameters
+    ----------
+    source : str
+        ``"variance"`` (map of the exposure), ``"gain"`` (gain and sky) or ``"scatter"`` (robust).
+    variance : float32 array, shape (ny, nx)
+        Of blank pixels; a map of the exposure as it is.
+    """
+
+    source: str
+    variance: Float32Array
 
 
 @dataclass(frozen=True)
@@ -121,29 +137,20 @@ def cut_out(
     return Cutout(stamps, slice(margin, margin + size), background)
 
 
-def exposure_noise(
-    exposure: Exposure,
-    settings: NoiseSettings,
-    annulus: tuple[float, float],
-    larger: Mapping[int, float] = MappingProxyType({}),
-) -> ExposureNoise:
-    """Choose the source of the pixel noise and measure its correlation.
+def pixel_noise(exposure: Exposure, settings: NoiseSettings) -> PixelNoise:
+    """Choose the source of the pixel noise.
 
     Parameters
     ----------
     exposure : Exposure
         Pixels and what is known of their noise.
     settings : NoiseSettings
-        Requested source and correlation.
-    annulus : tuple of float
-        Radii of the background annulus of the standard stamps, pixels.
-    larger : mapping
-        How much larger than the standard stamps others are, by their size.
+        Requested source.
 
     Returns
     -------
-    ExposureNoise
-        The choice, and the correlation measured with it.
+    PixelNoise
+        The choice.
 
     Raises
     ------
@@ -167,8 +174,39 @@ def exposure_noise(
             text = "%s: gain and sky give %.3g times the variance of the pixels; their scatter is used instead"
             logger.warning(text, exposure.path, ratio)
             source, variance = "scatter", seen
+    return PixelNoise(source, variance)
+
+
+def exposure_noise(
+    exposure: Exposure,
+    pixels: PixelNoise,
+    settings: NoiseSettings,
+    annulus: tuple[float, float],
+    larger: Mapping[int, float] = MappingProxyType({}),
+) -> ExposureNoise:
+    """Measure the correlation of the noise.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With as little light of sources as can be: what a catalogue knows is best taken away before.
+    pixels : PixelNoise
+        Noise of its pixels.
+    settings : NoiseSettings
+        Requested correlation.
+    annulus : tuple of float
+        Radii of the background annulus of the standard stamps, pixels.
+    larger : mapping
+        How much larger than the standard stamps others are, by their size.
+
+    Returns
+    -------
+    ExposureNoise
+        The source, and the correlation measured with it.
+    """
     if settings.correlation == "none":
-        return ExposureNoise(source, None)
+        return ExposureNoise(pixels.source, None)
+    good, variance = good_pixels(exposure.mask), pixels.variance
     blank = source_free(exposure.data, good)
     rng = np.random.default_rng(settings.seed)
     correlation = measure_correlation(exposure.data, good, variance, rng=rng, annulus=annulus, blank=blank)
@@ -186,7 +224,7 @@ def exposure_noise(
         )
         if not measured.reason:
             more[size] = measured
-    return ExposureNoise(source, correlation, more)
+    return ExposureNoise(pixels.source, correlation, more)
 
 
 def _white_variance(exposure: Exposure, good: BoolArray, source: str) -> Float32Array:

@@ -7,7 +7,7 @@ import numpy as np
 from lumos.conventions import AnyArray, FloatArray
 from lumos.errors import LumosDataError
 
-__all__ = ["COLUMNS", "COLUMN_TEXT", "candidates", "check_frame", "find_column", "to_standard_unit"]
+__all__ = ["COLUMNS", "COLUMN_TEXT", "ERROR_COLUMNS", "candidates", "check_frame", "find_column", "to_standard_unit"]
 
 #: Columns of a parent catalogue with the unit of each, which is taken where the file states none.
 COLUMNS: dict[str, str] = {
@@ -19,6 +19,14 @@ COLUMNS: dict[str, str] = {
     "axis_ratio": "",
     "position_angle": "deg",
     "ref_mag": "mag(AB)",
+}
+
+#: Columns that a parent catalogue may have: 1-sigma errors of positions and shapes.
+ERROR_COLUMNS: dict[str, str] = {
+    "position_err": "arcsec",
+    "half_light_radius_err": "arcsec",
+    "sersic_n_err": "",
+    "axis_ratio_err": "",
 }
 
 #: What each column holds, and what happens where the file or a row has none.
@@ -37,6 +45,11 @@ COLUMN_TEXT: dict[str, str] = {
     "has neither this nor `position_angle` holds round objects",
     "position_angle": "of the major axis, from north through east. A row without one is flagged `BAD_SHAPE`",
     "ref_mag": "reference magnitude. Optional; NaN where unknown; so are values that are none, as 99, -99 and 0",
+    "position_err": "error of the position along each axis. Optional, as the three that follow: rows without one, or "
+    "with a negative one, have the error of the run, `measure.catalog.errors`",
+    "half_light_radius_err": "error of the half-light radius",
+    "sersic_n_err": "error of the Sérsic index",
+    "axis_ratio_err": "error of the axis ratio",
 }
 
 #: Names that other programs and archives give to these columns; they are suggested, never taken.
@@ -113,7 +126,7 @@ def candidates(names: Iterable[str], wanted: str) -> list[str]:
     list of str
         Names in the file.
     """
-    return [name for name in names if name.lower() in _ALIASES[wanted]]
+    return [name for name in names if name.lower() in _ALIASES.get(wanted, ())]
 
 
 def to_standard_unit(values: AnyArray, name: str, source: str, unit: str | None, path: object) -> FloatArray:
@@ -135,7 +148,7 @@ def to_standard_unit(values: AnyArray, name: str, source: str, unit: str | None,
     Returns
     -------
     float array, shape (n,)
-        In the unit of ``COLUMNS``.
+        In the unit of ``COLUMNS`` or ``ERROR_COLUMNS``.
 
     Raises
     ------
@@ -145,7 +158,7 @@ def to_standard_unit(values: AnyArray, name: str, source: str, unit: str | None,
     values = np.ascontiguousarray(values, dtype=np.float64)
     # Files of earlier versions say what is meant after a comma: "arcsec, along the major axis".
     text = "" if unit is None else unit.split(",")[0].strip()
-    wanted = COLUMNS[name]
+    wanted = (COLUMNS | ERROR_COLUMNS)[name]
     if not text or text == wanted:
         return values
     if wanted == "mag(AB)":

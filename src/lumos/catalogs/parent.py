@@ -10,7 +10,15 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS, candidates, check_frame, find_column, to_standard_unit
+from lumos.catalogs.columns import (
+    COLUMN_TEXT,
+    COLUMNS,
+    ERROR_COLUMNS,
+    candidates,
+    check_frame,
+    find_column,
+    to_standard_unit,
+)
 from lumos.catalogs.formats import TableFile, open_table
 from lumos.catalogs.identifiers import read_identifiers
 from lumos.catalogs.tables import write_table
@@ -50,6 +58,9 @@ class ParentCatalog(Rowwise):
         Reference AB magnitude; NaN where unknown.
     object_name : array of str, shape (n,), or None
         Identifiers of the file where these are text; ``object_id`` is then a digest of them.
+    position_err, half_light_radius_err, sersic_n_err, axis_ratio_err : float array, shape (n,), or None
+        1-sigma errors in the units of these (arcsec for the position, along each axis); None where the catalogue has
+        none, NaN where a row has none.
     flags : int array, shape (n,), or None
         What the catalogue itself says of its objects; None where it says nothing.
     made_from : tuple of str
@@ -69,6 +80,10 @@ class ParentCatalog(Rowwise):
     axis_ratio: FloatArray
     position_angle: FloatArray
     ref_mag: FloatArray
+    position_err: FloatArray | None = None
+    half_light_radius_err: FloatArray | None = None
+    sersic_n_err: FloatArray | None = None
+    axis_ratio_err: FloatArray | None = None
     object_name: AnyArray | None = None
     flags: IntArray | None = None
     made_from: tuple[str, ...] = field(default=(), metadata=SHARED)
@@ -157,9 +172,10 @@ def read_parent(
     rows are numbered from 1. Each of these is logged.
     """
     mapping: dict[str, str | float] = dict(columns or {})
-    unknown = sorted(set(mapping) - set(COLUMNS))
+    unknown = sorted(set(mapping) - set(COLUMNS) - set(ERROR_COLUMNS))
     if unknown:
-        raise LumosConfigError(f"column map: unknown column {unknown[0]!r}, allowed: {', '.join(COLUMNS)}")
+        allowed = ", ".join([*COLUMNS, *ERROR_COLUMNS])
+        raise LumosConfigError(f"column map: unknown column {unknown[0]!r}, allowed: {allowed}")
     if radius not in {"major", "circularised"}:
         raise LumosValueError("radius of the parent catalogue", radius, "'major' or 'circularised'")
     if not isinstance(mapping.get("object_id", ""), str):
@@ -173,12 +189,15 @@ def read_parent(
     object_id, object_name = read_identifiers(table, sources["object_id"])
     arrays = {name: _numbers(table, name, sources[name]) for name in COLUMNS if name != "object_id"}
     arrays["ref_mag"] = _known_magnitudes(arrays["ref_mag"], path)
+    arrays |= _errors(table, mapping)
     if radius == "circularised":
         circularised = arrays["half_light_radius"]
         with np.errstate(invalid="ignore", divide="ignore"):
             # A point source needs no axis ratio.
-            major = circularised / np.sqrt(arrays["axis_ratio"])
-        arrays["half_light_radius"] = np.where(circularised == 0, 0.0, major)
+            factor = np.where(circularised == 0, 1.0, 1 / np.sqrt(arrays["axis_ratio"]))
+        for name in ("half_light_radius", "half_light_radius_err"):
+            if name in arrays:
+                arrays[name] = arrays[name] * factor
     catalog = ParentCatalog(
         object_id=object_id,
         object_name=object_name,
@@ -228,6 +247,10 @@ def parent_table(catalog: ParentCatalog, provenance: Mapping[str, object] | None
         kind = pa.int64() if name == "object_id" else pa.float64()
         columns[name] = pa.array(getattr(catalog, name), type=kind)
         fields_.append(pa.field(name, kind, metadata={"unit": unit, "text": COLUMN_TEXT[name]}))
+    for name, unit in ERROR_COLUMNS.items():
+        if getattr(catalog, name) is not None:
+            columns[name] = pa.array(getattr(catalog, name), type=pa.float64())
+            fields_.append(pa.field(name, pa.float64(), metadata={"unit": unit, "text": COLUMN_TEXT[name]}))
     metadata = {_MADE_FROM: json.dumps(list(catalog.made_from)), "lumos.provenance": json.dumps(provenance or {})}
     if catalog.object_name is not None:
         columns["object_name"] = pa.array(catalog.object_name.tolist(), type=pa.string())
@@ -268,6 +291,24 @@ def _sources(table: TableFile, mapping: Mapping[str, str | float]) -> dict[str, 
             f"in measure.catalog.columns; the file has: {', '.join(table.names)}"
         )
     return sources
+
+
+def _errors(table: TableFile, mapping: Mapping[str, str | float]) -> dict[str, FloatArray]:
+    """Return the columns of errors that a file has, NaN where a row has none that is one."""
+    found = {}
+    for name in ERROR_COLUMNS:
+        wanted = mapping.get(name, name)
+        source = wanted if not isinstance(wanted, str) else find_column(table.names, wanted, table.path)
+        if source is None and name in mapping:
+            there = ", ".join(table.names)
+            raise LumosDataError(f"{table.path}: no column {wanted!r} for {name!r}; the file has: {there}")
+        if source is not None:
+            values = _numbers(table, name, source)
+            found[name] = np.where(values >= 0, values, np.nan)
+            n_bad = int(np.sum(values < 0))
+            if n_bad:
+                logger.warning("%s: %d values of %s are negative and count as unknown", table.path, n_bad, name)
+    return found
 
 
 def _tell(table: TableFile, text: str, absent: Sequence[str]) -> None:

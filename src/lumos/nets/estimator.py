@@ -253,6 +253,10 @@ def bin_stamps(batch: StampBatch, step: int) -> StampBatch:
             return images * area
         return avg_pool2d(images[:, None], step)[:, 0] * area
 
+    scene = batch.scene
+    if scene is not None:
+        explained = avg_pool2d(scene.explained.float()[:, None], step)[:, 0] == 1
+        scene = replace(scene, others=total(scene.others), explained=explained)
     return replace(
         batch,
         data=total(batch.data),
@@ -266,4 +270,5 @@ def bin_stamps(batch: StampBatch, step: int) -> StampBatch:
         background_err=batch.background_err * area,
         own_light=batch.own_light * area,
         variance=None if batch.variance is None else total(batch.variance),
+        scene=scene,
     )

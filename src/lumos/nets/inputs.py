@@ -23,6 +23,8 @@ __all__ = [
     "POSITION_SCALARS",
     "REFERENCE_SCALARS",
     "SCALARS",
+    "SCENE_CHANNELS",
+    "SCENE_SCALARS",
     "NetworkInputs",
     "SideInputs",
     "named_scalar",
@@ -30,8 +32,8 @@ __all__ = [
     "residual_inputs",
 ]
 
-#: Images of the residual network: residual, profile, their product, usable pixels.
-N_CHANNELS = 4
+#: Images of the residual network: residual, profile, their product, usable pixels; light of the neighbours.
+N_CHANNELS, SCENE_CHANNELS = 4, 1
 #: Numbers that describe a stamp beside its images, in the order of a residual network's columns.
 SCALARS = (
     "asinh_ratio",
@@ -51,11 +53,23 @@ SCALARS = (
 )
 #: After these the place on the CCD, and what the catalogue's magnitude says, where a network takes them.
 POSITION_SCALARS = ("ccd_x", "ccd_y")
+#: What the joint fit and the errors of the shapes say, for networks on scenes.
+SCENE_SCALARS = (
+    "log_widening",
+    "asinh_neighbour_light",
+    "asinh_joint_shift",
+    "log_size_err",
+    "log_index_err",
+    "log_ratio_err",
+    "log_position_err",
+)
 REFERENCE_SCALARS = ("log_reference", "asinh_reference_offset", "asinh_reference_ratio")
 #: Numbers of the paper's network.
 PAPER_SCALARS = ("ref_mag", "ccd_x", "ccd_y")
 #: A tiny share of the light or variance, against logarithms of 0.
 _TINY = 1e-12
+#: Errors of shapes that are as good as none.
+_LEAST_ERROR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -123,6 +137,8 @@ class NetworkInputs(Rowwise):
         Rows of the network's embeddings.
     centre, unit : tensor, shape (n,), float32
         The network's variate t stands for the flux ``centre + unit * t``, in image units.
+    widening : tensor, shape (n,), float32
+        What the subtraction of neighbours adds to the flux's error, image units; the network does not answer for it.
     usable : tensor, shape (n,), bool
         False for objects that cannot be measured; their inputs are 0.
     """
@@ -132,6 +148,7 @@ class NetworkInputs(Rowwise):
     index: Tensor
     centre: Tensor
     unit: Tensor
+    widening: Tensor
     usable: Tensor
 
 
@@ -162,12 +179,14 @@ def residual_inputs(
     *,
     position: bool = False,
     reference: bool = False,
+    scene: bool = False,
 ) -> NetworkInputs:
     r"""Prepare stamps for the residual network.
 
     With the optimal flux :math:`\hat f` and its error u, the annulus background b, the variance
     :math:`v = v_\mathrm{sky} + \hat f m / g` and the profile m, the images are :math:`\mathrm{arsinh}\,\chi` of the
-    residual :math:`\chi = (d - b - \hat f m) / \sqrt v`, :math:`m / \max m`, their product, and 1 on unusable pixels.
+    residual :math:`\chi = (d - b - \hat f m) / \sqrt v`, :math:`m / \max m`, their product, and 1 on unusable pixels;
+    for a network on scenes also :math:`\mathrm{arsinh}` of the neighbours' light over :math:`\sqrt v`.
 
     Parameters
     ----------
@@ -181,6 +200,9 @@ def residual_inputs(
         Give the place on the CCD.
     reference : bool
         Give the catalogue's reference flux, relative to the measured one and in units of its error.
+    scene : bool
+        Give the light of the neighbours, what the joint fit says of them, and the errors of the shapes. Without a scene
+        there are no neighbours.
 
     Returns
     -------
@@ -217,6 +239,12 @@ def residual_inputs(
             "asinh_reference_ratio": torch.asinh(3 * flux / ref_flux),
         }
         names += REFERENCE_SCALARS
+    joint = batch.scene
+    widening = torch.zeros_like(flux) if joint is None else joint.widening * factor
+    if scene:
+        images = torch.cat([images, _neighbour_image(batch, flux)[:, None]], dim=1)
+        scalars |= _scene_numbers(batch, flux, unit, widening)
+        names += SCENE_SCALARS
     table = torch.stack([scalars[name].float() for name in names], dim=1)
     # A pixel that is not finite makes the sum so too.
     usable &= torch.isfinite(table).all(1) & torch.isfinite(images.sum((1, 2, 3)))
@@ -228,8 +256,36 @@ def residual_inputs(
         index=_index(side, len(batch), flux.device),
         centre=flux,
         unit=unit,
+        widening=widening.float(),
         usable=usable,
     )
+
+
+def _neighbour_image(batch: StampBatch, flux: Tensor) -> Tensor:
+    """Return asinh of the light of the neighbours in units of the noise, 0 on unusable pixels."""
+    if batch.scene is None:
+        return torch.zeros_like(batch.data)
+    variance = batch.sky_variance + (flux.clamp(min=0) / batch.gain)[:, None, None] * batch.profile
+    return _asinh(batch.scene.others * variance.rsqrt() * batch.good)
+
+
+def _scene_numbers(batch: StampBatch, flux: Tensor, unit: Tensor, widening: Tensor) -> dict[str, Tensor]:
+    """Return the numbers of :data:`SCENE_SCALARS`."""
+    joint, errors = batch.scene, batch.shape_errors
+    none = torch.zeros_like(flux)
+    shift = none if joint is None else (joint.flux - flux).nan_to_num() / unit
+    light = none if joint is None else joint.neighbour_light.nan_to_num() / unit
+    known = [none] * 4 if errors is None else [errors.size, errors.index, errors.ratio, errors.position]
+    size, index, ratio, position = (torch.log(value.clamp(0, 10) + _LEAST_ERROR) for value in known)
+    return {
+        "log_widening": 0.5 * torch.log1p((widening / unit).square()),
+        "asinh_neighbour_light": torch.asinh(light),
+        "asinh_joint_shift": torch.asinh(shift),
+        "log_size_err": size,
+        "log_index_err": index,
+        "log_ratio_err": ratio,
+        "log_position_err": position,
+    }
 
 
 def _asinh(values: Tensor) -> Tensor:
@@ -328,5 +384,6 @@ def paper_inputs(batch: StampBatch, side: SideInputs, *, n_states: int, profile_
         index=band * n_states + state,
         centre=torch.zeros_like(rate),
         unit=torch.where(usable, 1 / rate, 1.0).float(),
+        widening=torch.zeros_like(rate).float() if batch.scene is None else batch.scene.widening,
         usable=usable,
     )

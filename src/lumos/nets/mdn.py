@@ -50,6 +50,21 @@ class MixtureOutput:
         """
         return MixtureOutput(self.log_weights, centre[:, None] + unit[:, None] * self.means, unit[:, None] * self.stds)
 
+    def widened(self, widening: Tensor) -> "MixtureOutput":
+        """Return the mixtures convolved with Gaussians.
+
+        Parameters
+        ----------
+        widening : tensor, shape (n,)
+            Standard deviations of the Gaussians, 0 or more.
+
+        Returns
+        -------
+        MixtureOutput
+            With larger standard deviations.
+        """
+        return MixtureOutput(self.log_weights, self.means, torch.hypot(self.stds, widening[:, None]))
+
 
 class MixtureHead(nn.Module):
     """Linear layer to the weights, means and widths of a Gaussian mixture.

@@ -18,7 +18,7 @@ from lumos.nets.inputs import NetworkInputs, SideInputs, paper_inputs, residual_
 from lumos.nets.mdn import MixtureHead, MixtureOutput
 from lumos.nets.paper import PaperNetwork
 from lumos.nets.residual import ResidualNetwork
-from lumos.nets.settings import Architecture, NetworkOwner, PaperSettings
+from lumos.nets.settings import Architecture, NetworkOwner, PaperSettings, ResidualSettings
 
 __all__ = ["FluxModel", "ModelConfig"]
 
@@ -155,10 +155,17 @@ class FluxModel:
         if config.architecture == "paper":
             n_states = max(1, len(config.states))
             return paper_inputs(batch, side, n_states=n_states, profile_image=config.profile_image)
-        inputs = residual_inputs(batch, side, noise_factor, position=config.position, reference=config.reference)
+        inputs = residual_inputs(
+            batch, side, noise_factor, position=config.position, reference=config.reference, scene=self._on_scenes
+        )
         if not config.profile_image:
             inputs.images[:, 1:3] = 0
         return inputs
+
+    @property
+    def _on_scenes(self) -> bool:
+        network = self.config.network
+        return isinstance(network, ResidualSettings) and network.scene
 
     @torch.no_grad()
     def predict(self, inputs: NetworkInputs, *, batch_size: int = 256, bfloat16: bool = False) -> MixtureOutput:
@@ -184,7 +191,7 @@ class FluxModel:
             some = inputs.take(slice(start, start + batch_size))
             with torch.autocast(some.images.device.type, torch.bfloat16, enabled=bfloat16):
                 output: MixtureOutput = self.network(some.images, some.scalars, some.index)
-            output = output.scaled(some.unit, some.centre)
+            output = output.scaled(some.unit, some.centre).widened(some.widening)
             parts.append([value.masked_fill(~some.usable[:, None], torch.nan) for value in output.parameters])
         return MixtureOutput(*(torch.cat(values) for values in zip(*parts, strict=True)))
 

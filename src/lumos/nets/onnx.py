@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from lumos.errors import LumosConfigError
-from lumos.nets.inputs import N_CHANNELS
 from lumos.nets.model import FluxModel
 from lumos.nets.residual import ResidualNetwork
 
@@ -46,7 +45,7 @@ def export_onnx(model: FluxModel, path: Path) -> None:
         raise LumosConfigError(f"model {model.config.name!r}: architecture paper is not exported, allowed: residual")
     side, n = model.config.stamp_size, 2
     example = (
-        torch.zeros(n, N_CHANNELS, side, side),
+        torch.zeros(n, model.network.n_channels, side, side),
         torch.zeros(n, model.network.n_scalars),
         torch.zeros(n, 2, dtype=torch.int64),
     )

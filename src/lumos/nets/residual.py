@@ -1,12 +1,21 @@
 """The residual network: a small convolutional network that corrects the optimal flux."""
 
+import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from lumos.errors import LumosShapeError
-from lumos.nets.inputs import N_CHANNELS, POSITION_SCALARS, REFERENCE_SCALARS, SCALARS
+from lumos.nets.inputs import (
+    N_CHANNELS,
+    POSITION_SCALARS,
+    REFERENCE_SCALARS,
+    SCALARS,
+    SCENE_CHANNELS,
+    SCENE_SCALARS,
+)
 from lumos.nets.mdn import MixtureHead, MixtureOutput
 from lumos.nets.settings import ResidualSettings
 
@@ -14,8 +23,8 @@ __all__ = ["ResidualNetwork"]
 
 #: Weights of the head start this much smaller, so that an untrained network returns the optimal flux, with error 1.
 _HEAD_GAIN = 0.05
-#: Side of the stamps, and of the maps that three strides of 2 leave.
-_SIDE, _LAST_SIDE = 60, 8
+#: Side of the stamps; of their middle, and of the blocks of pixels, that a network with a fovea sees.
+_SIDE, _FOVEA, _BLOCK = 60, 32, 3
 
 
 class _Block(nn.Module):
@@ -30,6 +39,16 @@ class _Block(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.first(self.activation(maps))
         return torch.add(maps, self.second(self.activation(inner)))
+
+
+def _strides(n_images: int, channels: tuple[int, ...], blocks: tuple[int, ...]) -> list[nn.Module]:
+    """Return convolutions that halve the maps as often as there are channels, each with its blocks behind it."""
+    layers: list[nn.Module] = [nn.Conv2d(n_images, channels[0], 5, stride=2, padding=2)]
+    layers += [_Block(channels[0]) for _ in range(blocks[0])]
+    for (before, after), n_blocks in zip(pairwise(channels), blocks[1:], strict=True):
+        layers += [nn.SiLU(), nn.Conv2d(before, after, 3, stride=2, padding=1)]
+        layers += [_Block(after) for _ in range(n_blocks)]
+    return layers
 
 
 class ResidualNetwork(nn.Module):
@@ -50,19 +69,28 @@ class ResidualNetwork(nn.Module):
 
     def __init__(self, settings: ResidualSettings, *, n_bands: int = 1, n_states: int = 1) -> None:
         super().__init__()
-        channels, blocks, hidden = settings.channels, settings.blocks, settings.hidden
-        layers: list[nn.Module] = [nn.Conv2d(N_CHANNELS, channels[0], 5, stride=2, padding=2)]
-        layers += [_Block(channels[0]) for _ in range(blocks[0])]
-        for (before, after), n_blocks in zip(pairwise(channels), blocks[1:], strict=True):
-            layers += [nn.SiLU(), nn.Conv2d(before, after, 3, stride=2, padding=1)]
-            layers += [_Block(after) for _ in range(n_blocks)]
-        layers += [nn.SiLU(), nn.Flatten(), nn.Linear(channels[2] * _LAST_SIDE**2, hidden)]
-        self.trunk = nn.Sequential(*layers)
+        hidden = settings.hidden
+        #: Number of images of each object.
+        self.n_channels = N_CHANNELS + SCENE_CHANNELS * settings.scene
+        self.fovea = settings.fovea
+        side = _FOVEA if settings.fovea else _SIDE
+        self.trunk = nn.Sequential(
+            *_strides(self.n_channels, settings.channels, settings.blocks),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(settings.channels[2] * math.ceil(side / 8) ** 2, hidden),
+        )
+        if settings.fovea:
+            wide = (settings.channels[0], settings.channels[1])
+            last = wide[1] * math.ceil(_SIDE / _BLOCK / 4) ** 2
+            self.surroundings = nn.Sequential(
+                *_strides(self.n_channels, wide, (0, 0)), nn.SiLU(), nn.Flatten(), nn.Linear(last, hidden)
+            )
         self.bands = nn.Embedding(n_bands, settings.embedding_dim) if n_bands > 1 else None
         self.states = nn.Embedding(n_states, settings.embedding_dim) if n_states > 1 else None
         #: Length of the vectors of numbers that it takes.
         self.n_scalars = len(SCALARS) + len(POSITION_SCALARS) * settings.position
-        self.n_scalars += len(REFERENCE_SCALARS) * settings.reference
+        self.n_scalars += len(REFERENCE_SCALARS) * settings.reference + len(SCENE_SCALARS) * settings.scene
         n_numbers = self.n_scalars + settings.embedding_dim * ((n_bands > 1) + (n_states > 1))
         self.dense = nn.Sequential(
             nn.Linear(hidden + n_numbers, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
@@ -80,7 +108,7 @@ class ResidualNetwork(nn.Module):
 
         Parameters
         ----------
-        images : tensor, shape (n, 4, 60, 60)
+        images : tensor, shape (n, n_channels, 60, 60)
             Images.
         scalars : tensor, shape (n, n_scalars)
             Numbers.
@@ -97,9 +125,16 @@ class ResidualNetwork(nn.Module):
         LumosShapeError
             If the images are of another size.
         """
-        if images.shape[1:] != (N_CHANNELS, _SIDE, _SIDE):
-            raise LumosShapeError("images of the residual network", tuple(images.shape), f"(n, {N_CHANNELS}, 60, 60)")
-        features = self.trunk(images.contiguous(memory_format=torch.channels_last)).float()
+        if images.shape[1:] != (self.n_channels, _SIDE, _SIDE):
+            allowed = f"(n, {self.n_channels}, {_SIDE}, {_SIDE})"
+            raise LumosShapeError("images of the residual network", tuple(images.shape), allowed)
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self.fovea:
+            low = (_SIDE - _FOVEA) // 2
+            middle = images[:, :, low : low + _FOVEA, low : low + _FOVEA]
+            features = (self.trunk(middle) + self.surroundings(avg_pool2d(images, _BLOCK))).float()
+        else:
+            features = self.trunk(images).float()
         with torch.autocast(images.device.type, enabled=False):
             numbers = [scalars.float()]
             for column, table in enumerate((self.bands, self.states)):

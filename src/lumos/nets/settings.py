@@ -30,6 +30,10 @@ class ResidualSettings(StageSettings):
     """Whether the place on the CCD is an input."""
     reference: bool = False
     """Whether the catalogue's reference flux is an input."""
+    scene: bool = False
+    """Whether the light of the neighbours, what the joint fit says of them, and the errors of the shapes are inputs."""
+    fovea: bool = False
+    """Whether only the middle of the stamps is seen pixel by pixel, and the whole in blocks of 3 x 3."""
 
 
 class PaperSettings(StageSettings):

@@ -1,6 +1,4 @@
-"""Objects of an exposure in batches of stamps, as the estimators take them."""
-
-from collections.abc import Iterator
+"""Batches of stamps of an exposure's objects, as the estimators take them."""
 
 import numpy as np
 import torch
@@ -9,17 +7,16 @@ from torch import Tensor
 from lumos.background.annulus import own_light_per_pixel
 from lumos.background.noise import Cutout, cut_out, stamp_variance
 from lumos.conventions import AnyArray, FloatArray
-from lumos.estimators import Ellipses, StampBatch, StampContext
+from lumos.estimators import Ellipses, SceneFit, StampBatch, StampContext
 from lumos.estimators.light import masked_light_flags
 from lumos.flags import Flag, MaskPlane, good_pixels
+from lumos.images.stamps import cut_stamps
 from lumos.photometry.ccd import Ccd
+from lumos.photometry.scene import draw_profiles
 from lumos.photometry.settings import MeasureSettings
-from lumos.profiles.sersic import render
 
-__all__ = ["object_batches", "stamp_batch"]
+__all__ = ["stamp_batch"]
 
-#: Pixels of the large stamps that are held at once; sets the memory of a batch (about 50 bytes each).
-_BATCH_PIXELS = 2_000_000
 #: Pixels brighter than this share of the profile's peak are the object's footprint.
 _FOOTPRINT = 0.01
 
@@ -27,27 +24,6 @@ _FOOTPRINT = 0.01
 def _annulus(size: int, settings: MeasureSettings) -> tuple[float, float]:
     """Return the annulus radii for a stamp size: they grow with the stamp."""
     return settings.geometry.grown(size).annulus
-
-
-def object_batches(ccd: Ccd) -> Iterator[AnyArray]:
-    """Share the objects of a CCD out into batches of one stamp size, few enough to hold in memory.
-
-    Parameters
-    ----------
-    ccd : Ccd
-        The CCD.
-
-    Yields
-    ------
-    int array
-        Row numbers; objects without shape or PSF are in none.
-    """
-    objects, settings = ccd.objects, ccd.settings
-    for size in np.unique(objects.stamp_size[objects.usable]):
-        rows = np.flatnonzero(objects.usable & (objects.stamp_size == size))
-        step = max(1, int(_BATCH_PIXELS / (2 * _annulus(int(size), settings)[1]) ** 2))
-        for start in range(0, len(rows), step):
-            yield rows[start : start + step]
 
 
 def stamp_batch(ccd: Ccd, rows: AnyArray) -> tuple[StampBatch, Cutout, AnyArray]:
@@ -58,7 +34,7 @@ def stamp_batch(ccd: Ccd, rows: AnyArray) -> tuple[StampBatch, Cutout, AnyArray]
     ccd : Ccd
         With a PSF.
     rows : int array, shape (n,)
-        Which of its objects, as :func:`object_batches` yields them.
+        Which of its objects, as :func:`lumos.photometry.ccd.object_batches` yields them.
 
     Returns
     -------
@@ -72,20 +48,27 @@ def stamp_batch(ccd: Ccd, rows: AnyArray) -> tuple[StampBatch, Cutout, AnyArray]
     exposure, objects, noise, settings = ccd.exposure, ccd.objects, ccd.noise, ccd.settings
     assert exposure.psf is not None
     size = int(objects.stamp_size[rows[0]])
-    cutout = cut_out(exposure, objects.x[rows], objects.y[rows], size, _annulus(size, settings))
+    bare = ccd.bare
+    cutout = cut_out(bare, objects.x[rows], objects.y[rows], size, _annulus(size, settings))
     inner, stamps = cutout.inner, cutout.stamps
     x, y = stamps.x - inner.start, stamps.y - inner.start
-    psf = exposure.psf.at(objects.x[rows], objects.y[rows])
-    profile = render(objects.take(rows).at(x, y), psf, size=size)
+    profile = None if ccd.scene is None else ccd.scene.profiles.get(int(rows[0]))
+    if profile is None or len(profile) != len(rows):
+        profile = draw_profiles(exposure, objects, rows, size).stamps
+    flux, others = _scene_light(ccd, rows, profile)
+    own = flux if ccd.cleans else None
     mask = stamps.mask[:, inner, inner]
     good = torch.from_numpy(good_pixels(mask))
     sky_variance, variance = stamp_variance(exposure, noise.source, cutout, objects.x[rows], objects.y[rows])
+    if own is not None and np.isfinite(exposure.gain):
+        sky_variance = sky_variance + others.clamp(min=0) / exposure.gain
     sky_variance, good, bad_noise = _clean_variance(sky_variance, variance, good)
     flags = _pixel_flags(profile, mask, x, y)
     flags |= np.where(bad_noise, int(Flag.BAD_NOISE), 0)
     gain = exposure.gain if np.isfinite(exposure.gain) else np.inf
+    data = torch.from_numpy(np.ascontiguousarray(stamps.data[:, inner, inner]))
     batch = StampBatch(
-        data=torch.from_numpy(np.ascontiguousarray(stamps.data[:, inner, inner])),
+        data=data if own is None else data + own[:, None, None] * profile,
         good=good,
         sky_variance=sky_variance.float(),
         gain=torch.full((len(rows),), gain, dtype=torch.float32),
@@ -99,13 +82,11 @@ def stamp_batch(ccd: Ccd, rows: AnyArray) -> tuple[StampBatch, Cutout, AnyArray]
         ),
         background=cutout.background.level.float(),
         background_err=cutout.background.level_err.float(),
-        own_light=own_light_per_pixel(
-            torch.from_numpy(objects.half_light_radius[rows] * np.sqrt(objects.axis_ratio[rows])),
-            torch.from_numpy(objects.sersic_n[rows]),
-            *_annulus(size, settings),
-        ).float(),
+        own_light=_own_light(ccd, rows, size) if own is None else torch.zeros(len(rows)),
         variance=None if variance is None else torch.where(good, variance, 1.0),
         context=_context(ccd, rows, size),
+        scene=_scene_fit(ccd, rows, others),
+        shape_errors=objects.shape_errors.take(rows),
     )
     # What is lost of the light does not depend on who measures it: these count for every estimator and network.
     lost = torch.zeros(len(rows))
@@ -113,6 +94,40 @@ def stamp_batch(ccd: Ccd, rows: AnyArray) -> tuple[StampBatch, Cutout, AnyArray]
     lost[some] = 1 - (profile[some] * good[some]).sum((1, 2)) / profile[some].sum((1, 2))
     flags |= masked_light_flags(batch, lost, settings.masked_limit).numpy()
     return batch, cutout, flags | cutout.background.flags.numpy()
+
+
+def _own_light(ccd: Ccd, rows: AnyArray, size: int) -> Tensor:
+    """Return the share of each object's light per pixel of its annulus."""
+    objects = ccd.objects
+    radius = objects.half_light_radius[rows] * np.sqrt(objects.axis_ratio[rows])
+    edges = _annulus(size, ccd.settings)
+    return own_light_per_pixel(torch.from_numpy(radius), torch.from_numpy(objects.sersic_n[rows]), *edges).float()
+
+
+def _scene_light(ccd: Ccd, rows: AnyArray, profile: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the joint flux of each object, shape (n,), and the light of all others on its stamp; 0 without a scene."""
+    scene = ccd.scene
+    if scene is None:
+        return torch.zeros(len(rows)), torch.zeros_like(profile)
+    own = torch.from_numpy(np.nan_to_num(scene.fluxes.flux[scene.rows[rows]])).float()
+    light = cut_stamps(scene.light, ccd.objects.x[rows], ccd.objects.y[rows], profile.shape[1]).data
+    return own, torch.from_numpy(light) - own[:, None, None] * profile
+
+
+def _scene_fit(ccd: Ccd, rows: AnyArray, others: Tensor) -> SceneFit | None:
+    """Return what the joint fit tells of objects."""
+    scene = ccd.scene
+    if scene is None:
+        return None
+    some = scene.fluxes.take(scene.rows[rows])
+    names = ("flux", "flux_err", "alone_err", "neighbour_light")
+    explained = cut_stamps(scene.explained, ccd.objects.x[rows], ccd.objects.y[rows], others.shape[1]).data
+    return SceneFit(
+        **{name: torch.from_numpy(getattr(some, name)).float() for name in names},
+        others=others,
+        explained=torch.from_numpy(explained) > 0,
+        is_cleaned=ccd.cleans,
+    )
 
 
 def _context(ccd: Ccd, rows: AnyArray, size: int) -> StampContext:

@@ -1,20 +1,24 @@
 """One CCD of one exposure, with all that measuring its objects takes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lumos.background.noise import ExposureNoise, exposure_noise
-from lumos.conventions import Float32Array
+from lumos.background.noise import ExposureNoise, PixelNoise, exposure_noise, pixel_noise
+from lumos.conventions import AnyArray, Float32Array, IntArray
 from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.photometry.objects import PlacedObjects
+from lumos.photometry.scene import CcdScene, fit_ccd_scene
 from lumos.photometry.settings import MeasureSettings
 
-__all__ = ["Ccd", "in_handy_units", "prepare_ccd"]
+__all__ = ["Ccd", "in_handy_units", "object_batches", "prepare_ccd", "with_objects", "without_light"]
 
 #: Pixel scatters that need no other unit.
 _HANDY = (1e-4, 1e6)
+#: Pixels of the large stamps that are held at once; sets the memory of a batch (about 50 bytes each).
+_BATCH_PIXELS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -27,23 +31,41 @@ class Ccd:
         In units of ``unit`` image units; its zero point stays that of the image unit.
     unit : float
         Image units.
+    pixels : PixelNoise
+        Noise of its pixels.
     noise : ExposureNoise
         Of the exposure, with its correlation for the stamps of the objects.
     objects : PlacedObjects
         On it.
     settings : MeasureSettings
         What to measure and how.
+    scene : CcdScene or None
+        The joint fit of its objects; None: stamps are as they are.
     """
 
     exposure: Exposure
     unit: float
+    pixels: PixelNoise
     noise: ExposureNoise
     objects: PlacedObjects
     settings: MeasureSettings
+    scene: CcdScene | None
+
+    @property
+    def cleans(self) -> bool:
+        """Return whether neighbours are subtracted from stamps."""
+        return self.scene is not None and self.settings.scene == "joint"
+
+    @property
+    def bare(self) -> Exposure:
+        """Return the exposure without the light of the catalogue's objects, where neighbours are subtracted."""
+        return without_light(self.exposure, self.scene) if self.scene is not None and self.cleans else self.exposure
 
 
-def prepare_ccd(exposure: Exposure, unit: float, objects: PlacedObjects, settings: MeasureSettings) -> Ccd:
-    """Choose the noise of a CCD for its objects.
+def prepare_ccd(
+    exposure: Exposure, unit: float, around: PlacedObjects, rows: IntArray, settings: MeasureSettings
+) -> Ccd:
+    """Fit the scene of a CCD and choose the noise for its objects.
 
     Parameters
     ----------
@@ -51,20 +73,92 @@ def prepare_ccd(exposure: Exposure, unit: float, objects: PlacedObjects, setting
         In handy units, see :func:`in_handy_units`.
     unit : float
         These units, in image units.
-    objects : PlacedObjects
-        On the exposure.
+    around : PlacedObjects
+        On the exposure, and up to ``SCENE_REACH`` off it.
+    rows : int array, shape (n,)
+        Which of them are to be measured.
     settings : MeasureSettings
         Noise, stamps and annulus.
 
     Returns
     -------
     Ccd
-        With the noise as :func:`lumos.background.noise.exposure_noise` measures it.
+        With the noise as :func:`lumos.background.noise.exposure_noise` measures it, where neighbours are subtracted
+        on the image without the objects.
     """
+    pixels, objects = pixel_noise(exposure, settings.noise), around.take(rows)
+    scene = fit_ccd_scene(exposure, around, rows, object_batches(objects, settings), pixels)
     sizes = np.unique(objects.stamp_size[objects.usable]).tolist()
     larger = {size: size / settings.stamp_size for size in sizes if size != settings.stamp_size}
-    noise = exposure_noise(exposure, settings.noise, settings.geometry.annulus, larger)
-    return Ccd(exposure, unit, noise, objects, settings)
+    bare = without_light(exposure, scene) if settings.scene == "joint" else exposure
+    noise = exposure_noise(bare, pixels, settings.noise, settings.geometry.annulus, larger)
+    return Ccd(exposure, unit, pixels, noise, objects, settings, scene)
+
+
+def with_objects(ccd: Ccd, exposure: Exposure, added: PlacedObjects) -> Ccd:
+    """Add objects to a CCD, which are then the ones to be measured.
+
+    Parameters
+    ----------
+    ccd : Ccd
+        With a scene.
+    exposure : Exposure
+        Its exposure, with their light.
+    added : PlacedObjects
+        The objects.
+
+    Returns
+    -------
+    Ccd
+        With the scene of all objects and the noise that it had.
+    """
+    assert ccd.scene is not None
+    before = ccd.scene.around
+    nameless = replace(before.catalog, object_name=None, flags=None, made_from=added.catalog.made_from)
+    around = PlacedObjects.concatenate([replace(before, catalog=nameless), added])
+    rows = np.arange(len(before), len(around))
+    scene = fit_ccd_scene(exposure, around, rows, object_batches(added, ccd.settings), ccd.pixels)
+    return replace(ccd, exposure=exposure, objects=added, scene=scene)
+
+
+def without_light(exposure: Exposure, scene: CcdScene) -> Exposure:
+    """Return an exposure without the light of its scene.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With the sky.
+    scene : CcdScene
+        Its joint fit.
+
+    Returns
+    -------
+    Exposure
+        With the sky alone, and what the catalogue does not explain.
+    """
+    return replace(exposure, data=exposure.data - scene.light)
+
+
+def object_batches(objects: PlacedObjects, settings: MeasureSettings) -> Iterator[AnyArray]:
+    """Share the objects of a CCD out into batches of one stamp size, few enough to hold in memory.
+
+    Parameters
+    ----------
+    objects : PlacedObjects
+        On the CCD.
+    settings : MeasureSettings
+        Stamps and annulus.
+
+    Yields
+    ------
+    int array
+        Row numbers; objects without shape or PSF are in none.
+    """
+    for size in np.unique(objects.stamp_size[objects.usable]):
+        rows = np.flatnonzero(objects.usable & (objects.stamp_size == size))
+        step = max(1, int(_BATCH_PIXELS / (2 * settings.geometry.grown(int(size)).annulus[1]) ** 2))
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]
 
 
 def in_handy_units(exposure: Exposure) -> tuple[Exposure, float]:

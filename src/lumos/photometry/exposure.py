@@ -7,24 +7,26 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from lumos.background.correlation import apply_correlation
 from lumos.catalogs.parent import ParentCatalog
 from lumos.config import validated
-from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray
+from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, FloatArray
 from lumos.errors import LumosConfigError, LumosDataError
-from lumos.estimators import ESTIMATORS, Estimator
+from lumos.estimators import ESTIMATORS, Estimator, StampBatch
 from lumos.flags import NAN_FLUX, Flag, flag_names
 from lumos.images.exposure import Exposure
 from lumos.images.zeropoint import known_zeropoint
 from lumos.nets.domain import exposure_verdict
 from lumos.nets.estimator import network_estimator
-from lumos.photometry.batches import object_batches, stamp_batch
-from lumos.photometry.ccd import Ccd, in_handy_units, prepare_ccd
+from lumos.photometry.batches import stamp_batch
+from lumos.photometry.ccd import Ccd, in_handy_units, object_batches, prepare_ccd
 from lumos.photometry.columns import Columns, columns_of, empty_columns, in_flux_units, settle, to_table
-from lumos.photometry.neighbours import NEIGHBOUR_REACH, has_neighbour
+from lumos.photometry.neighbours import scene_columns, scene_flags, widen
 from lumos.photometry.network import model_of
-from lumos.photometry.objects import PlacedObjects, place_objects
+from lumos.photometry.objects import on_image, place_objects
+from lumos.photometry.scene import SCENE_REACH
 from lumos.photometry.settings import NETWORK, MeasureSettings
 
 __all__ = ["estimators_of", "measure_exposure"]
@@ -65,12 +67,11 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     if exposure.psf is None:
         reason = str(exposure.provenance.get("psf", "none: not given")).removeprefix("none: ")
         raise LumosDataError(f"{exposure.path}: no PSF is known: {reason}; `lumos psf` makes one, --psf reads it")
-    around = place_objects(exposure, catalog, settings, margin=NEIGHBOUR_REACH)
-    inside = np.flatnonzero(_on_image(around, exposure))
-    ccd = prepare_ccd(exposure, unit, around.take(inside), settings)
-    columns = empty_columns(len(inside), estimators.values())
+    around = place_objects(exposure, catalog, settings, margin=SCENE_REACH)
+    ccd = prepare_ccd(exposure, unit, around, on_image(around, exposure), settings)
+    columns = empty_columns(len(ccd.objects), estimators.values())
     columns["flags"][:] = ccd.objects.flags
-    for rows in object_batches(ccd):
+    for rows in object_batches(ccd.objects, settings):
         for name, values in _measure_batch(ccd, rows, estimators).items():
             if name == "flags":
                 columns["flags"][rows] |= values
@@ -83,9 +84,8 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     judged = any(one.judges_exposures for one in estimators.values())
     verdict = _judge(exposure, columns["ood_score"]) if judged else None
     settle(columns, estimators.values(), settings.default_estimator)
-    psf = exposure.psf.at(*(np.full(1, (length - 1) / 2) for length in exposure.shape[::-1]))
-    crowded = has_neighbour(around, inside, columns["flux"], columns["flux_err"], psf, in_njy=calibrated)
-    columns["flags"] |= np.where(crowded, int(Flag.NEIGHBOUR), 0)
+    columns |= scene_columns(ccd)
+    columns["flags"] |= scene_flags(ccd)
     _warn_of_nan(exposure, columns)
     _warn_of_units_and_catalog(exposure, catalog)
     return to_table(ccd, columns, estimators, verdict)
@@ -137,6 +137,7 @@ def _measure_batch(ccd: Ccd, rows: AnyArray, estimators: Mapping[str, Estimator]
         "background_err": cutout.background.level_err.numpy(),
     }
     correlation = ccd.noise.correlation_at(batch.data.shape[1])
+    factor = 1.0 if correlation is None else torch.from_numpy(correlation.factor_at(_noise_area(batch)))
     for name, estimator in estimators.items():
         try:
             measured = estimator(batch)
@@ -144,6 +145,8 @@ def _measure_batch(ccd: Ccd, rows: AnyArray, estimators: Mapping[str, Estimator]
             raise LumosDataError(f"{ccd.exposure.path}: {error}") from error
         if correlation is not None:
             measured = apply_correlation(measured, correlation)
+        if batch.scene is not None and measured.pdf is None:
+            measured = widen(measured, batch.scene.widening * factor)
         columns |= columns_of(name, measured, settings.noise.relative_floor)
         told = measured.flags.numpy()
         flags |= told if name == settings.default_estimator else told & int(estimator.notes)
@@ -151,10 +154,10 @@ def _measure_batch(ccd: Ccd, rows: AnyArray, estimators: Mapping[str, Estimator]
     return columns
 
 
-def _on_image(objects: PlacedObjects, exposure: Exposure) -> AnyArray:
-    """Return which objects have their centre on a pixel of the image, bool array of shape (n,)."""
-    height, width = exposure.shape
-    return (objects.x >= -0.5) & (objects.x < width - 0.5) & (objects.y >= -0.5) & (objects.y < height - 0.5)
+def _noise_area(batch: StampBatch) -> FloatArray:
+    """Return the noise-equivalent area of the profiles in pixels, shape (n,)."""
+    profile = batch.profile.flatten(1)
+    return np.asarray((profile.sum(1).square() / torch.linalg.vecdot(profile, profile)).double().numpy())
 
 
 def _judge(exposure: Exposure, scores: AnyArray) -> float:

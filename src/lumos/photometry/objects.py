@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from lumos.catalogs.parent import ParentCatalog
-from lumos.conventions import AXIS_RATIO_RANGE, AnyArray, BoolArray, FloatArray
+from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, BoolArray, FloatArray, IntArray
+from lumos.estimators import ShapeErrors
 from lumos.flags import DOUBTFUL, Flag
 from lumos.images.exposure import Exposure
 from lumos.images.wcs import pixel_jacobian, pixel_to_sky, sky_to_pixel, unit_vectors
-from lumos.photometry.settings import MeasureSettings
+from lumos.photometry.settings import CatalogErrors, MeasureSettings
 from lumos.profiles.shapes import Shapes
 from lumos.psfs import PSF_HALF_LIGHT
 
-__all__ = ["PlacedObjects", "catalog_near", "place_objects"]
+__all__ = ["PlacedObjects", "catalog_near", "on_image", "place_objects", "stamp_sizes"]
 
 #: A stamp reaches this many half-light radii of the convolved profile from the centre, at least.
 _STAMP_RADII = 2.0
@@ -21,6 +23,8 @@ _STAMP_RADII = 2.0
 _WIDEST_PSF = 60.0
 #: Objects off the exposure, but within so many pixels of it, may still matter to those on it.
 _AROUND = 1000
+#: Errors beyond this say no more.
+_LARGEST_ERROR = 10.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class PlacedObjects(Shapes):
         Side of the stamp that the object needs.
     flags : int array, shape (n,)
         Bits of :class:`lumos.flags.Flag` known before the pixels are looked at.
+    shape_errors : ShapeErrors
+        How well positions and shapes are known.
     """
 
     catalog: ParentCatalog
@@ -53,6 +59,7 @@ class PlacedObjects(Shapes):
     semi_minor: FloatArray
     stamp_size: AnyArray
     flags: AnyArray
+    shape_errors: ShapeErrors
 
     @property
     def usable(self) -> BoolArray:
@@ -85,6 +92,26 @@ def catalog_near(exposure: Exposure, catalog: ParentCatalog) -> ParentCatalog:
     around = np.sqrt(2) * _AROUND * exposure.pixel_scale / 3600
     radius = 1.02 * np.degrees(2 * np.arcsin(min(chord / 2, 1.0))) + around
     return catalog.near(float(centre_ra[0]), float(centre_dec[0]), float(radius))
+
+
+def on_image(objects: Shapes, exposure: Exposure) -> IntArray:
+    """Find the objects whose centre lies on a pixel of an image.
+
+    Parameters
+    ----------
+    objects : Shapes
+        n objects.
+    exposure : Exposure
+        The image.
+
+    Returns
+    -------
+    int array
+        Their numbers, ascending.
+    """
+    height, width = exposure.shape
+    inside = (objects.x >= -0.5) & (objects.x < width - 0.5) & (objects.y >= -0.5) & (objects.y < height - 0.5)
+    return np.flatnonzero(inside)
 
 
 def place_objects(
@@ -129,7 +156,7 @@ def place_objects(
     psf_radius = PSF_HALF_LIGHT * np.where(has_psf, psf_fwhm, 1.0)
     semi_major = np.hypot(radius, psf_radius)
     flags: AnyArray = np.where(ok, 0, int(Flag.BAD_SHAPE)) | np.where(has_psf, 0, int(Flag.NO_PSF))
-    stamp_size = _stamp_sizes(semi_major, settings)
+    stamp_size = stamp_sizes(semi_major, settings)
     flags |= np.where(2 * _STAMP_RADII * semi_major > stamp_size, int(Flag.TRUNCATED_PROFILE), 0)
     if here.flags is not None:
         flags |= np.where(here.flags & int(DOUBTFUL), int(Flag.DOUBTFUL_SHAPE), 0)
@@ -148,7 +175,29 @@ def place_objects(
         semi_minor=np.hypot(radius * axis_ratio, psf_radius),
         stamp_size=stamp_size,
         flags=flags,
+        shape_errors=_shape_errors(here, radius, semi_major, exposure.pixel_scale, settings.catalog.errors),
     )
+
+
+def _shape_errors(
+    catalog: ParentCatalog, radius: FloatArray, semi_major: FloatArray, pixel_scale: float, settings: CatalogErrors
+) -> ShapeErrors:
+    """Return the errors of shapes as far as they matter after the PSF; of the run where the catalogue states none."""
+
+    def known(stated: FloatArray | None, otherwise: FloatArray) -> FloatArray:
+        return otherwise if stated is None else np.where(np.isfinite(stated), stated, otherwise)
+
+    own_radius, index = (np.where(catalog.shape_ok, v, 1.0) for v in (catalog.half_light_radius, catalog.sersic_n))
+    share = (radius / semi_major) ** 2
+    size = known(catalog.half_light_radius_err, settings.half_light_radius * own_radius)
+    relative = np.divide(size, own_radius, out=np.zeros_like(size), where=own_radius > 0)
+    values = {
+        "size": relative * share,
+        "index": known(catalog.sersic_n_err, settings.sersic_n * index) / np.maximum(index, SERSIC_N_RANGE[0]) * share,
+        "ratio": known(catalog.axis_ratio_err, np.full(len(catalog), settings.axis_ratio)) * share,
+        "position": known(catalog.position_err, np.full(len(catalog), settings.position)) / pixel_scale / semi_major,
+    }
+    return ShapeErrors(**{name: torch.from_numpy(np.minimum(v, _LARGEST_ERROR)).float() for name, v in values.items()})
 
 
 def _ellipses(
@@ -170,8 +219,21 @@ def _ellipses(
     return semi_major, ratio, np.arctan2(vectors[:, 1, 0], vectors[:, 0, 0])
 
 
-def _stamp_sizes(semi_major: FloatArray, settings: MeasureSettings) -> AnyArray:
-    """Return the side of each object's stamp: the standard one, doubled until the object fits."""
+def stamp_sizes(semi_major: FloatArray, settings: MeasureSettings) -> AnyArray:
+    """Return the side of each object's stamp: the standard one, doubled until the object fits.
+
+    Parameters
+    ----------
+    semi_major : float array, shape (n,)
+        Half-light radii of the convolved profiles along the major axis, pixels.
+    settings : MeasureSettings
+        Standard and largest side.
+
+    Returns
+    -------
+    int array, shape (n,)
+        Pixels.
+    """
     doublings = np.ceil(np.log2(np.maximum(2 * _STAMP_RADII * semi_major / settings.stamp_size, 1)))
     most = np.floor(np.log2(max(settings.max_stamp_size / settings.stamp_size, 1)))
     return (settings.stamp_size * 2 ** np.minimum(doublings, most)).astype(np.int64)

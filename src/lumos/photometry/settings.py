@@ -6,14 +6,30 @@ from pydantic import Field, model_validator
 
 from lumos.background.geometry import StampGeometry
 from lumos.background.settings import NoiseSettings
-from lumos.config import Positive, StageSettings
+from lumos.config import NotNegative, Positive, StageSettings
 from lumos.conventions import DEFAULT_MAX_MASKED
 
-__all__ = ["CatalogColumns", "MeasureSettings"]
+__all__ = ["CatalogColumns", "CatalogErrors", "MeasureSettings"]
 
 
 #: Name of the network among the estimators.
 NETWORK = "lumos"
+
+
+class CatalogErrors(StageSettings):
+    """Errors of the parent catalogue's positions and shapes, for objects of which it states none.
+
+    Models that were trained on scenes take them into account; other estimators do not.
+    """
+
+    position: NotNegative = 0.02
+    """Along each axis, arcsec."""
+    half_light_radius: NotNegative = 0.05
+    """Over the radius."""
+    sersic_n: NotNegative = 0.1
+    """Over the index."""
+    axis_ratio: NotNegative = 0.03
+    """Of the axis ratio."""
 
 
 class CatalogColumns(StageSettings):
@@ -23,6 +39,8 @@ class CatalogColumns(StageSettings):
     """Name in the file, or a number for a constant, of each column that differs from the standard."""
     radius: Literal["major", "circularised"] = "major"
     """Whether the half-light radius runs along the major axis or is sqrt(a b)."""
+    errors: CatalogErrors = CatalogErrors()
+    """What the catalogue does not say of its own errors."""
     made_from: tuple[str, ...] = ()
     """Identifiers of the exposures in whose pixels the objects were found, beside those that the file names; their
     rows are flagged CATALOG_EXPOSURE."""
@@ -31,7 +49,7 @@ class CatalogColumns(StageSettings):
 class MeasureSettings(StageSettings):
     """Settings of ``lumos measure``."""
 
-    estimators: tuple[str, ...] = ("aperture", "profile_fit", "optimal", "optimal_free")
+    estimators: tuple[str, ...] = ("aperture", "profile_fit", "optimal", "optimal_free", "scene")
     """Classical estimators to run."""
     model: str | None = None
     """Shipped model, or model folder, that runs beside them under the name ``lumos``."""
@@ -40,6 +58,9 @@ class MeasureSettings(StageSettings):
     default: str | None = None
     """The estimator whose result becomes ``flux``, ``flux_err`` and the PDF; null: ``lumos`` if there is a model,
     else ``optimal``, else the first."""
+    scene: Literal["joint", "off"] = "joint"
+    """``joint``: neighbours in the catalogue are fitted together with each object and subtracted before it is measured.
+    ``off``: stamps as they are; what neighbours add is only told and flagged."""
     stamp_size: Annotated[int, Field(ge=20, le=200, multiple_of=2)] = 60
     """Side of a stamp in pixels."""
     max_stamp_size: Annotated[int, Field(ge=20, le=1000)] = 240

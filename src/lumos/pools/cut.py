@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lumos import __version__
-from lumos.background.noise import exposure_noise
+from lumos.background.noise import exposure_noise, pixel_noise
 from lumos.conventions import AB_ZEROPOINT_NJY
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError, one_line
 from lumos.files import file_stamp, read_json
@@ -219,7 +219,8 @@ def _cut_ccd(exposure: Exposure, survey: Survey, settings: BackgroundSettings) -
         low, high = np.quantile(exposure.data[good_pixels(exposure.mask)][::_STRIDE], LEVELS_68)
         if low == high:
             raise RefusedError(f"the pixels have no scatter (most are {low:g})")
-        noise = exposure_noise(exposure, settings.noise, settings.geometry.annulus)
+        pixels = pixel_noise(exposure, settings.noise)
+        noise = exposure_noise(exposure, pixels, settings.noise, settings.geometry.annulus)
         facts["noise_source"] = noise.source
         stamps, facts["scatter"] = _cut(exposure, noise.source, settings)
     except LumosError as error:

@@ -9,7 +9,7 @@ from lumos.conventions import AnyArray, Float32Array, FloatArray, IntArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
-from lumos.psfs import MoffatPsf, Psf
+from lumos.psfs import MoffatPsf, PixelPsf, Psf
 
 __all__ = ["add_stamps", "draw_light", "draw_stamps", "rows_by_size"]
 
@@ -21,7 +21,7 @@ _INVISIBLE = 0.02
 _BATCH_PIXELS = 4_000_000
 
 
-def draw_light(shapes: Shapes, flux: FloatArray, psf: MoffatPsf, shape: tuple[int, int], noise: float) -> FloatArray:
+def draw_light(shapes: Shapes, flux: FloatArray, psf: Psf, shape: tuple[int, int], noise: float) -> FloatArray:
     """Draw objects into an image, each on a stamp large enough for its visible light.
 
     Parameters
@@ -30,8 +30,8 @@ def draw_light(shapes: Shapes, flux: FloatArray, psf: MoffatPsf, shape: tuple[in
         Shapes of n objects, in pixels.
     flux : float array, shape (n,)
         Total flux of each, electrons.
-    psf : MoffatPsf
-        Of n objects, or one for all.
+    psf : MoffatPsf or PixelPsf
+        Moffats of n objects or one for all; one image for all.
     shape : tuple of int
         Shape of the image, (ny, nx).
     noise : float
@@ -58,7 +58,9 @@ def draw_light(shapes: Shapes, flux: FloatArray, psf: MoffatPsf, shape: tuple[in
     sizes = _visible_sizes(shapes, flux, psf, noise)
     for size, members in rows_by_size(sizes):
         for rows in np.array_split(members, -(-len(members) * size**2 // _BATCH_PIXELS)):
-            own_psf = psf if len(psf.fwhm) == 1 else MoffatPsf(psf.fwhm[rows], psf.beta[rows])
+            own_psf = psf
+            if isinstance(psf, MoffatPsf) and len(psf.fwhm) > 1:
+                own_psf = MoffatPsf(psf.fwhm[rows], psf.beta[rows])
             stamps, corners = draw_stamps(shapes.take(rows), own_psf, size)
             add_stamps(image, stamps * flux[rows, None, None], corners)
     return image
@@ -128,10 +130,10 @@ def add_stamps(image: FloatArray, stamps: FloatArray, corners: IntArray) -> None
         image[top:bottom, left:right] += stamp[y0:y1, x0:x1]
 
 
-def _visible_sizes(shapes: Shapes, flux: FloatArray, psf: MoffatPsf, noise: float) -> AnyArray:
+def _visible_sizes(shapes: Shapes, flux: FloatArray, psf: Psf, noise: float) -> AnyArray:
     """Return the side of each object's stamp: beyond it galaxy and PSF are fainter than what is visible."""
     edge = np.array(_SIZES[:-1]) / 2.0
-    brightness = flux[:, None] * (_sersic_brightness(shapes, edge) + _moffat_brightness(psf, edge))
+    brightness = flux[:, None] * (_sersic_brightness(shapes, edge) + _psf_brightness(psf, edge))
     return np.asarray(np.array(_SIZES)[(brightness > _INVISIBLE * noise).sum(axis=1)])
 
 
@@ -143,8 +145,13 @@ def _sersic_brightness(shapes: Shapes, distance: FloatArray) -> FloatArray:
     return np.asarray(np.exp(log_norm - b * (distance / radius) ** (1 / n)))
 
 
-def _moffat_brightness(psf: MoffatPsf, distance: FloatArray) -> FloatArray:
-    """Return the brightness of a PSF of unit flux, shape (n or 1, n_distances)."""
+def _psf_brightness(psf: Psf, distance: FloatArray) -> FloatArray:
+    """Return the brightness of a PSF of unit flux at distances or beyond, shape (n or 1, n_distances)."""
+    if isinstance(psf, PixelPsf):
+        image = psf.images[0] / psf.sampling**2
+        y, x = (psf.sampling * (np.arange(n) - n // 2) for n in image.shape)
+        radius = np.maximum(np.abs(x), np.abs(y)[:, None])
+        return np.array([[np.max(image[radius >= one], initial=0.0) for one in distance]])
     beta = psf.beta[:, None]
     alpha2 = (psf.fwhm[:, None] / 2) ** 2 / (2 ** (1 / beta) - 1)
     return np.asarray((beta - 1) / (np.pi * alpha2) * (1 + distance**2 / alpha2) ** -beta)

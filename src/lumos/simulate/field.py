@@ -15,7 +15,7 @@ from lumos.simulate.population import Galaxies, load_population
 from lumos.simulate.settings import SurveySimulation
 from lumos.spectra.passbands import REFERENCE_PASSBAND, Passband
 
-__all__ = ["Field", "draw_field", "field_light"]
+__all__ = ["Field", "clustered_positions", "draw_field", "field_light"]
 
 #: Pixels around the detectors on which there are galaxies too: they dither in, and their wings reach in.
 _MARGIN = 60
@@ -136,7 +136,9 @@ def draw_field(settings: SurveySimulation, exposure: PlannedExposure) -> Field:
     density = float(np.exp(rng.uniform(*np.log(sky.galaxies))))
     n = round(density * megapixels / _share_in_catalog(sky.mag_range, sky.catalog_limit, population.count_slope))
     galaxies = population.draw(n, rng, sky.mag_range)
-    positions = _positions(n, half, sky.clustered, sky.group_size, sky.group_radius / exposure.pixel_scale, rng)
+    positions = clustered_positions(
+        n, half, sky.clustered, sky.group_size, sky.group_radius / exposure.pixel_scale, rng
+    )
     n_stars = round(rng.uniform(*sky.stars) * megapixels)
     wcs = _field_wcs(settings, exposure)
     ra, dec = wcs.wcs_pix2world(positions, 0).T
@@ -170,10 +172,31 @@ def _field_wcs(settings: SurveySimulation, exposure: PlannedExposure) -> WCS:
     return wcs
 
 
-def _positions(
+def clustered_positions(
     n: int, half: FloatArray, clustered: float, group_size: float, group_radius: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Return positions in pixels around the field's centre, shape (n, 2), a share of them in groups."""
+    """Draw positions, a share of them in groups.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    half : float array, shape (2,)
+        Half the sides of the field along x and y, pixels.
+    clustered : float
+        Share of the objects in groups.
+    group_size : float
+        Mean number of objects of a group.
+    group_radius : float
+        Mean distance from the centre of the group, pixels.
+    rng : numpy.random.Generator
+        The same state gives the same positions.
+
+    Returns
+    -------
+    float array, shape (n, 2)
+        x and y in pixels around the field's centre.
+    """
     positions = rng.uniform(-half, half, (n, 2))
     member = rng.uniform(size=n) < clustered
     n_groups = max(1, round(member.sum() / group_size))

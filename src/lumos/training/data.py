@@ -15,9 +15,10 @@ from lumos.rows import Rowwise
 from lumos.simulate.population import load_population
 from lumos.teahupoo.simulated import SimulatedStamps
 from lumos.teahupoo.simulator import StampSimulator
+from lumos.training.frames import draw_frame, frame_inputs
 from lumos.training.settings import TrainSettings
 
-__all__ = ["LabelledInputs", "TrainingStream", "describe_inputs", "model_config", "split_pool"]
+__all__ = ["LabelledInputs", "TrainingStream", "describe_inputs", "model_config", "split_pool", "turn_stamps"]
 
 #: One exposure of this many goes to validation.
 _VALIDATION_SHARE = 12
@@ -41,15 +42,15 @@ class LabelledInputs(Rowwise):
     ref_mag: Tensor
 
 
-def model_config(settings: TrainSettings, pool: BackgroundPool) -> ModelConfig:
+def model_config(settings: TrainSettings, pool: BackgroundPool | None) -> ModelConfig:
     """Return the description of the model that a run makes.
 
     Parameters
     ----------
     settings : TrainSettings
         Settings of the training run.
-    pool : BackgroundPool
-        Its backgrounds, which name the bands and camera states.
+    pool : BackgroundPool or None
+        Its backgrounds, which name the bands and camera states; None: frames of any band.
 
     Returns
     -------
@@ -62,8 +63,8 @@ def model_config(settings: TrainSettings, pool: BackgroundPool) -> ModelConfig:
         architecture=settings.architecture,
         kind=settings.kind,
         network=settings.network,
-        bands=pool.bands if by_band else (),
-        states=pool.states if by_band else (),
+        bands=pool.bands if pool is not None and by_band else (),
+        states=pool.states if pool is not None and by_band else (),
         stamp_size=settings.stamps.stamp_size,
         annulus_inner=settings.stamps.annulus_inner,
         annulus_outer=settings.stamps.annulus_outer,
@@ -153,50 +154,71 @@ class TrainingStream(torch.utils.data.Dataset[LabelledInputs]):
     ----------
     settings : TrainSettings
         Settings of the training run.
-    pool : BackgroundPool
-        Background stamps of the training exposures.
+    pool : BackgroundPool or None
+        Background stamps of the training exposures; None: frames.
     config : ModelConfig
         The model that the inputs are for.
-    rows : int array
+    rows : int array or None
         Stamps of the pool to draw from.
     seed : int
         Of the stamps.
     device : str
-        Where to simulate.
+        Where to simulate; frames come from the CPU.
     """
 
     def __init__(
-        self, settings: TrainSettings, pool: BackgroundPool, config: ModelConfig, rows: IntArray, seed: int, device: str
+        self,
+        settings: TrainSettings,
+        pool: BackgroundPool | None,
+        config: ModelConfig,
+        rows: IntArray | None,
+        seed: int,
+        device: str,
     ) -> None:
-        population = load_population()
-        self._simulator = StampSimulator(pool, population, settings.stamps, seed, rows=rows, device=device)
+        self._population = load_population()
+        self._settings, self._seed = settings.stamps, seed
+        self._simulator = None
+        if pool is not None:
+            self._simulator = StampSimulator(pool, self._population, settings.stamps, seed, rows=rows, device=device)
         self._model = FluxModel.create(config)
-        self._seed, self._flips = seed, settings.flips
         size = settings.stamps.batch_size
         self._period = -(-settings.n_distinct // size) if settings.n_distinct else 0
 
-    def simulate(self, index: int) -> SimulatedStamps:
-        """Return the stamps of one batch.
-
-        Parameters
-        ----------
-        index : int
-            Number of the batch, from 0; it seeds the draws.
-
-        Returns
-        -------
-        SimulatedStamps
-            Stamps of the batch, with their truth.
-        """
-        return self._simulator.batch(index % self._period if self._period else index)
-
     def __getitem__(self, index: int) -> LabelledInputs:
-        labelled = describe_inputs(self.simulate(index), self._model, self._simulator.pool)
-        if self._flips:
-            rng = np.random.default_rng([self._seed, index, 1])
-            turned = _turned(labelled.inputs.images, rng)
-            labelled = replace(labelled, inputs=replace(labelled.inputs, images=turned))
-        return labelled
+        number = index % self._period if self._period else index
+        if self._simulator is not None:
+            return describe_inputs(self._simulator.batch(number), self._model, self._simulator.pool)
+        return self._from_frames(np.random.default_rng([self._seed, number]))
+
+    def _from_frames(self, rng: np.random.Generator) -> LabelledInputs:
+        """Return a batch of the stamps of several frames, mixed."""
+        parts: list[LabelledInputs] = []
+        while sum(map(len, parts)) < self._settings.batch_size:
+            frame = draw_frame(self._population, self._settings, rng)
+            inputs, rows = frame_inputs(frame, self._model)
+            if inputs is not None:
+                flux, scale = (torch.from_numpy(values[rows]).float() for values in (frame.flux, frame.flux_scale))
+                parts.append(LabelledInputs(inputs, flux, scale, torch.full_like(flux, torch.nan)))
+        whole = LabelledInputs.concatenate(parts)
+        return whole.take(rng.permutation(len(whole))[: self._settings.batch_size])
+
+
+def turn_stamps(batch: LabelledInputs, rng: np.random.Generator) -> LabelledInputs:
+    """Mirror and transpose each stamp at random.
+
+    Parameters
+    ----------
+    batch : LabelledInputs
+        n objects.
+    rng : numpy.random.Generator
+        Draws three numbers per object.
+
+    Returns
+    -------
+    LabelledInputs
+        With other images.
+    """
+    return replace(batch, inputs=replace(batch.inputs, images=_turned(batch.inputs.images.clone(), rng)))
 
 
 def _turned(images: Tensor, rng: np.random.Generator) -> Tensor:

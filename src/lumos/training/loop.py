@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from lumos.nets.model import FluxModel
 from lumos.pools.pool import BackgroundPool
 from lumos.runs.outputs import settle_settings
 from lumos.teahupoo.draws import FluxProposal
-from lumos.training.data import LabelledInputs, TrainingStream, model_config, split_pool
+from lumos.training.data import LabelledInputs, TrainingStream, model_config, split_pool, turn_stamps
 from lumos.training.schedule import learning_rate
 from lumos.training.score import ValidationScore, batch_loss, score_model
 from lumos.training.settings import TrainSettings
@@ -68,7 +69,7 @@ class TrainReport:
 class _Trainer:
     """Network, moving average and optimiser, with their state on disk."""
 
-    def __init__(self, settings: TrainSettings, pool: BackgroundPool, out: Path) -> None:
+    def __init__(self, settings: TrainSettings, pool: BackgroundPool | None, out: Path) -> None:
         self.settings, self.out = settings, out
         cuda = torch.cuda.is_available()
         if settings.device == "cuda" and not cuda:
@@ -93,15 +94,17 @@ class _Trainer:
         network = self.model.network.train()
         losses = []
         torch.manual_seed(settings.seed * 1_000_003 + self.batches)  # dropout, and the order below
+        rng = np.random.default_rng([settings.seed, self.batches, 1])
         usable = torch.nonzero(batch.inputs.usable)[:, 0]
-        order = usable[torch.randperm(len(usable)).to(self.device)]
+        order = torch.cat([usable[torch.randperm(len(usable)).to(self.device)] for _ in range(optimizer.passes)])
         for start in range(0, len(order), optimizer.batch_size):
-            rows = order[start : start + optimizer.batch_size]
-            progress = (self.n_seen + start) / settings.n_stamps
+            some = batch.take(order[start : start + optimizer.batch_size])
+            some = turn_stamps(some, rng) if settings.flips else some
+            progress = (self.n_seen + start / optimizer.passes) / settings.n_stamps
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(optimizer, progress)
             with torch.autocast(self.device, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-                loss = batch_loss(self.model, batch.take(rows), self.proposal)
+                loss = batch_loss(self.model, some, self.proposal)
             self.optimizer.zero_grad()
             torch.autograd.backward(loss.mean())
             if optimizer.clip:
@@ -115,8 +118,9 @@ class _Trainer:
     @torch.no_grad()
     def _follow(self) -> None:
         """Move the average a little towards the weights; quickly at first, when the weights are far from good."""
-        step = self.batches * self.settings.stamps.batch_size / self.settings.optimizer.batch_size
-        share = 1 - min(self.settings.optimizer.average, (1 + step) / (10 + step))
+        optimizer = self.settings.optimizer
+        step = self.batches * self.settings.stamps.batch_size * optimizer.passes / optimizer.batch_size
+        share = 1 - min(optimizer.average, (1 + step) / (10 + step))
         mean, now = self.average.network.state_dict(), self.model.network.state_dict()
         floating = [name for name, value in mean.items() if value.is_floating_point()]
         torch._foreach_lerp_([mean[name] for name in floating], [now[name] for name in floating], share)
@@ -166,7 +170,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def train_network(
-    settings: TrainSettings, pool: BackgroundPool, out: Path, *, progress: Progress | None = None
+    settings: TrainSettings, pool: BackgroundPool | None, out: Path, *, progress: Progress | None = None
 ) -> TrainReport:
     """Train a network on stamps that are simulated as it goes.
 
@@ -174,8 +178,8 @@ def train_network(
     ----------
     settings : TrainSettings
         Settings of the training run.
-    pool : BackgroundPool
-        Background stamps for training and validation.
+    pool : BackgroundPool or None
+        Background stamps for training and validation; None: frames.
     out : Path
         Folder; gets ``checkpoint.safetensors`` and a line of ``log.jsonl`` at each validation. A run of the same
         settings is continued.
@@ -200,11 +204,11 @@ def train_network(
     trainer = _Trainer(settings, pool, out)
     trainer.load()
     history = _read_history(out / "log.jsonl", trainer.n_seen)
-    training_rows, validation_rows = split_pool(pool)
+    training_rows, validation_rows = (None, None) if pool is None else split_pool(pool)
     config = trainer.model.config
     stream = TrainingStream(settings, pool, config, training_rows, settings.seed, trainer.device)
     held = TrainingStream(
-        settings.model_copy(update={"flips": False, "n_distinct": 0}),
+        settings.model_copy(update={"n_distinct": 0}),
         pool,
         config,
         validation_rows,

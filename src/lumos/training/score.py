@@ -81,7 +81,7 @@ def batch_loss(model: FluxModel, batch: LabelledInputs, proposal: FluxProposal) 
 
 def _loss(model: FluxModel, batch: LabelledInputs, proposal: FluxProposal) -> tuple[Tensor, MixtureOutput]:
     inputs = batch.inputs
-    mixture = model.network(inputs.images, inputs.scalars, inputs.index)
+    mixture = model.network(inputs.images, inputs.scalars, inputs.index).widened(inputs.widening / inputs.unit)
     target = (batch.flux - inputs.centre) / inputs.unit
     if model.config.kind == "likelihood":
         scale, origin = batch.flux_scale / inputs.unit, inputs.centre / inputs.unit

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lumos.config import Count, NotNegative, Positive, Seed, StageSettings, read_shipped_yaml, shipped_yaml
-from lumos.nets.settings import NetworkOwner
+from lumos.nets.settings import NetworkOwner, ResidualSettings
 from lumos.teahupoo.settings import StampSettings
 
 __all__ = ["OptimizerSettings", "PoolSettings", "TrainSettings", "read_training", "shipped_runs"]
@@ -40,6 +40,8 @@ class OptimizerSettings(StageSettings):
 
     batch_size: Count = 256
     """Number of stamps in a training step."""
+    passes: Count = 1
+    """How often the stamps of a simulated batch are learnt from, each time in another order and turned anew."""
     learning_rate: Positive = 1e-3
     """Largest learning rate."""
     schedule: Literal["cosine", "step"] = "cosine"
@@ -71,8 +73,8 @@ class TrainSettings(NetworkOwner):
     """Whether the network sees the image of the profile."""
     cut_from: float | None = None
     """Reference magnitude from which components are cut at flux 0 (eq. 10 of the paper)."""
-    pool: PoolSettings
-    """Where the background stamps come from."""
+    pool: PoolSettings | None = None
+    """Where the background stamps come from; null: frames full of galaxies, for networks on scenes."""
     stamps: StampSettings = StampSettings()
     """How stamps are simulated."""
     n_stamps: Count = 1_000_000
@@ -104,6 +106,11 @@ class TrainSettings(NetworkOwner):
         if proposed != (self.kind == "likelihood"):
             wanted = "proposal" if self.kind == "likelihood" else "population"
             raise ValueError(f"kind={self.kind} needs stamps.flux_from={wanted}")
+        on_scenes = isinstance(self.network, ResidualSettings) and self.network.scene
+        if on_scenes != (self.pool is None):
+            raise ValueError("network.scene must be true where there is no pool, and false where there is one")
+        if self.pool is None and (self.kind != "likelihood" or self.per_band):
+            raise ValueError("frames, which a run without a pool has, are for likelihoods of any band")
         if self.flips and self.network.position:
             raise ValueError("flips must be false where the place on the CCD is an input")
         return self

@@ -53,7 +53,7 @@ def train_model(
     LumosError
         If the settings, the pool or an earlier start in ``out`` do not fit.
     """
-    pool = _open_pool(settings.pool, out, workers, progress)
+    pool = None if settings.pool is None else _open_pool(settings.pool, out, workers, progress)
     report = train_network(settings, pool, out / "training", progress=progress)
     figures = {name: round(value, 5) for name, value in report.validation.as_dict().items()}
     facts = {
@@ -63,7 +63,7 @@ def train_model(
         "version": __version__,
         "settings": settings.model_dump(mode="json", exclude={"workers", "device"}),
     }
-    model = fit_domain(report.model, pool, settings.stamps, seed=settings.seed)
+    model = report.model if pool is None else fit_domain(report.model, pool, settings.stamps, seed=settings.seed)
     config = model.config.model_copy(update={"metrics": figures, "training": facts})
     card = model_card(config, settings.text, report.curve)
     draw_learning(out / "learning.png", {settings.name: report.curve})

@@ -1,0 +1,1 @@
+"""Scenes: all objects of an image fitted together."""
