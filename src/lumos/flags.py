@@ -97,7 +97,7 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.BAD_NOISE: "the noise of the stamp is not positive and finite; fluxes are NaN",
     Flag.TRUNCATED_PROFILE: "the object is larger than the largest stamp",
     Flag.FIT_FAILED: "the default estimator has no finite solution, and no other flag says why; its fluxes are NaN",
-    Flag.NEIGHBOUR: "other catalogue objects add more than half an error to the flux; a joint scene takes it away",
+    Flag.NEIGHBOUR: "neighbours add over half an error to the flux, or their own errors a fifth to its error",
     Flag.NO_ZEROPOINT: "no zero point is known: fluxes are in image units",
     Flag.OUT_OF_DOMAIN: "the stamp is unlike those that the model was trained on (ood_score above 1)",
     Flag.NO_EXPOSURE: "coadd: every exposure is flagged, unmeasured or without a zero point; fluxes are NaN",

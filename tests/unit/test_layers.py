@@ -11,7 +11,7 @@ PACKAGE = Path(lumos.__file__).parent
 ROOMS = [
     *("conventions", "errors", "flags", "files", "psfs", "threads", "config", "statistics", "rows"),
     *("pdf", "spectra", "catalogs", "profiles", "surveys", "images", "runs", "estimators"),
-    *("background", "pools", "sources", "simulate", "teahupoo", "nets"),
+    *("background", "scenes", "pools", "sources", "simulate", "teahupoo", "nets"),
     *("photometry", "training", "coadds", "adaptation"),
     *("validate", "report"),
     *("settings", "workflows", "api", "console", "cli", "__main__"),
@@ -25,6 +25,7 @@ ONLY_IN = {
         "profiles",
         "estimators",
         "background",
+        "scenes",
         "pools",
         "sources",
         "simulate",

@@ -5,7 +5,6 @@ from dataclasses import replace
 import torch
 
 from lumos.conventions import DEFAULT_MAX_MASKED
-from lumos.errors import LumosValueError
 from lumos.estimators.base import Estimator, Measurement, StampBatch
 from lumos.estimators.optimal import optimal
 
@@ -22,7 +21,7 @@ def scene(batch: StampBatch, *, max_masked: float = DEFAULT_MAX_MASKED) -> Measu
     Parameters
     ----------
     batch : StampBatch
-        Cleaned stamps, n objects, with a ``scene``; see :func:`lumos.scenes.fit.fit_scene`.
+        Cleaned stamps, n objects; for their ``scene`` see :func:`lumos.scenes.fit.fit_scene`.
     max_masked : float
         Largest share of the light that may be masked; above it the flux is NaN. Where it is more only with the pixels
         that the scene does not explain, these are used after all.
@@ -30,16 +29,9 @@ def scene(batch: StampBatch, *, max_masked: float = DEFAULT_MAX_MASKED) -> Measu
     Returns
     -------
     Measurement
-        Fluxes.
-
-    Raises
-    ------
-    LumosValueError
-        If the batch has no scene.
+        Fluxes; those of ``optimal`` where there is no scene.
     """
-    if batch.scene is None:
-        raise LumosValueError("scene of the stamps", None, "the joint fit, which `lumos measure` makes")
-    good = batch.good & batch.scene.explained
+    good = batch.good if batch.scene is None else batch.good & batch.scene.explained
     lost = 1 - (batch.profile * good).sum((1, 2)) / batch.profile.sum((1, 2))
     good = torch.where((lost > max_masked)[:, None, None], batch.good, good)
     return optimal(replace(batch, good=good), max_masked=max_masked)

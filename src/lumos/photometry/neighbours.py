@@ -13,9 +13,9 @@ from lumos.photometry.ccd import Ccd
 
 __all__ = ["scene_columns", "scene_flags", "widen"]
 
-#: Neighbours count if their light would add more than this many errors of the flux; errors count as at least this
-#: share of the flux, since shapes and PSFs are not known better.
-_THRESHOLD, _RELATIVE_FLOOR = 0.5, 0.02
+#: Neighbours count if their light would add more than this many errors of the flux, where errors count as at least
+#: this share of the flux, since shapes and PSFs are not known better; or if their own errors raise the error so much.
+_THRESHOLD, _RELATIVE_FLOOR, _GROWTH = 0.5, 0.02, 1.2
 #: Two fluxes whose errors are correlated more than this are one.
 _INSEPARABLE = 0.99
 
@@ -84,5 +84,6 @@ def scene_flags(ccd: Ccd) -> AnyArray:
     assert scene is not None
     own = scene.fluxes.take(scene.rows)
     limit = _THRESHOLD * np.hypot(own.alone_err, _RELATIVE_FLOOR * own.flux)
-    flags = np.where(np.abs(own.neighbour_light) > limit, int(Flag.NEIGHBOUR), 0)
+    matters = (np.abs(own.neighbour_light) > limit) | (own.flux_err > _GROWTH * own.alone_err)
+    flags = np.where(matters, int(Flag.NEIGHBOUR), 0)
     return flags | np.where(np.abs(own.correlation) > _INSEPARABLE, int(Flag.INSEPARABLE), 0)

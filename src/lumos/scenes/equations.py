@@ -230,7 +230,8 @@ def normal_equations(groups: Iterator[TileGroup], weights: Tensor, data: Tensor,
     Scaled
         The equations.
     """
-    rows, columns, products = [], [], []
+    rows, columns = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
+    products = [torch.zeros(0)]
     right = np.zeros(n_unknowns + 1)
     for group in groups:
         weighted = group.values * weights[group.tiles][:, None]

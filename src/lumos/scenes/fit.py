@@ -25,10 +25,14 @@ __all__ = ["Profiles", "Scene", "SceneFluxes", "SceneImage", "fit_scene"]
 _FAINT, _FAINT_EDGE = 0.01, 0.02
 #: An object counts as at least so many errors bright.
 _LEAST_SNR = 3.0
+#: An object has a part in the scene if usable pixels hold this share of the information on its flux, or if they show it
+#: by so many errors.
+_LEAST_SEEN, _BRIGHT = 0.01, 20.0
 #: Largest stamps that are drawn, pixels.
 _LARGEST = 768
-#: A pixel is left out if it departs from the model by so many errors, to which this share of the model's light counts.
-_OUTLIER, _TOLERANCE = 5.0, 0.1
+#: A pixel is left out if it departs from the model by so many errors, to which a share of the model's light counts: a
+#: large one first, since what strikes an object raises its light too.
+_OUTLIER, _TOLERANCES = 5.0, (0.5, 0.3, 0.1)
 #: Pixels of profiles that are handled at once.
 _DRAWN_AT_ONCE = 4_000_000
 
@@ -166,22 +170,23 @@ def fit_scene(
     equations = normal_equations(tile_groups(pieces, n_objects, tiling, with_sky=True), weights, data, n_unknowns)
     fluxes = equations.solve(np.concatenate([start, np.zeros(n_unknowns - n_objects)]))
     light = _light(pieces, fluxes, tiling.n_tiles)
-    photons = light.clamp(min=0) / (image.gain if full is None else _gain(full - sky_variance, light, weights))
-    weights = _reweighted(data - light - sky_light(fluxes[n_objects:], tiling), light, sky_variance + photons, weights)
-    data = tiling.split(_without_sky(tiling.join(data), tiling.join(light), tiling.join(weights) > 0))
-    equations = normal_equations(tile_groups(pieces, n_objects, tiling), weights, data, n_objects)
-    fluxes = equations.solve(fluxes[:n_objects])
-    light = _light(pieces, fluxes, tiling.n_tiles)
+    sky = sky_light(fluxes[n_objects:], tiling)
+    fluxes, seen = fluxes[:n_objects], weights > 0
+    for tolerance in _TOLERANCES:
+        gain = image.gain if full is None else _gain(full - sky_variance, light, weights)
+        weights = _reweighted(data - light - sky, light, sky_variance + light.clamp(min=0) / gain, seen, tolerance)
+        sky = tiling.split(_seen_sky(tiling.join(data - light), tiling.join(weights) > 0))
+        equations = normal_equations(tile_groups(pieces, n_objects, tiling), weights, data - sky, n_objects)
+        fluxes = equations.solve(fluxes)
+        light = _light(pieces, fluxes, tiling.n_tiles)
     return Scene(_describe(equations, fluxes), tiling.join(light), (tiling.join(weights) > 0) | ~good)
 
 
-def _without_sky(data: Float32Array, light: Float32Array, used: BoolArray) -> Float32Array:
-    """Return an image without the sky that is seen where the light of its objects is taken away."""
+def _seen_sky(rest: Float32Array, used: BoolArray) -> Float32Array:
+    """Return the sky of an image without its objects."""
     if not used.any():
-        return np.zeros_like(data)
-    rest = np.ascontiguousarray(np.where(used, data - light, 0), dtype=np.float32)
-    sky = sep.Background(rest, mask=~used, bw=CELL, bh=CELL).back()
-    return np.where(used, data - sky, np.float32(0))
+        return np.zeros_like(rest)
+    return np.asarray(sep.Background(np.where(used, rest, 0), mask=~used, bw=CELL, bh=CELL).back())
 
 
 def _median(image: AnyArray, good: BoolArray) -> float:
@@ -231,10 +236,13 @@ def _draw_pieces(
         used = (some.stamps * torch.from_numpy(cut.variance)).flatten(1)
         information = torch.linalg.vecdot(used, used).double().numpy()
         matched = torch.linalg.vecdot(used, torch.from_numpy(cut.data).flatten(1)).double().numpy()
-        known = information > 0
-        flux[some.rows[known]] = matched[known] / information[known]
-        error = noise / np.sqrt(information[known])
-        brightness[some.rows[known]] = np.maximum(flux[some.rows[known]], _LEAST_SNR * error)
+        error = noise * np.where(information > 0, information, np.inf) ** -0.5
+        alone = matched * (error / noise) ** 2
+        whole = torch.linalg.vecdot(some.stamps.flatten(1), some.stamps.flatten(1)).double().numpy()
+        known = (information > _LEAST_SEEN * whole) | (alone > _BRIGHT * error)
+        known &= information > 0
+        flux[some.rows[known]] = alone[known]
+        brightness[some.rows[known]] = np.maximum(alone, _LEAST_SNR * error)[known]
         draw(some)
     while wanting:
         size = min(size for size, _ in wanting)
@@ -256,10 +264,10 @@ def _gain(excess: Tensor, light: Tensor, weights: Tensor) -> float:
     return float(shining.square().sum(dtype=torch.float64)) / share if share > 0 else np.inf
 
 
-def _reweighted(residual: Tensor, light: Tensor, variance: Tensor, weights: Tensor) -> Tensor:
-    """Return 1 / variance, 0 where it was 0 or a pixel departs from the light of the objects."""
-    off = residual.square() > _OUTLIER**2 * (variance + (_TOLERANCE * light).square())
-    return torch.where((weights > 0) & ~off, 1 / variance, 0.0)
+def _reweighted(residual: Tensor, light: Tensor, variance: Tensor, seen: Tensor, tolerance: float) -> Tensor:
+    """Return 1 / variance, 0 on pixels that are not seen or that depart from the light of the objects."""
+    off = residual.square() > _OUTLIER**2 * (variance + (tolerance * light).square())
+    return torch.where(seen & ~off, 1 / variance, 0.0)
 
 
 def _light(pieces: Pieces, fluxes: FloatArray, n_tiles: int) -> Tensor:
