@@ -16,7 +16,7 @@ import torch
 
 from lumos.conventions import FloatArray
 from lumos.nets.checkpoint import load_model
-from lumos.nets.domain import exposure_verdict
+from lumos.nets.domain_box import exposure_verdict
 from lumos.nets.model import FluxModel
 from lumos.pools.pool import BackgroundPool
 from lumos.teahupoo.faults import simulate_faulty

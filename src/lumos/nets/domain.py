@@ -2,32 +2,20 @@ r"""How far a stamp lies from those that a model was trained on.
 
 Training stamps hold neighbours, gradients and cosmic rays, so that no plain distance tells a fault from a blend.
 A small network does: it sees the residual of the measured flux in the frame of the object, where every galaxy has the
-same size, and was fitted to tell good stamps from faulty ones. Its answer is turned into the share p of
-good stamps of that signal-to-noise ratio which look as bad; the score is :math:`\log p / \log 0.01`, so that one good
+same size, and was fitted to tell good stamps from faulty ones. Its answer is turned into the share p of good stamps of
+that signal-to-noise ratio, size and blend which look as bad; the score is :math:`\log p / \log 0.01`, so that one good
 stamp of a hundred has a score above 1. A box of simple properties catches what lies beyond the training stamps.
 """
 
 import math
-from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lumos.conventions import FloatArray
-from lumos.nets.inputs import PAPER_SCALARS, SCALARS, NetworkInputs, named_scalar
+from lumos.nets.inputs import SCALARS, NetworkInputs, named_scalar
 from lumos.nets.mdn import MixtureOutput
 
-__all__ = [
-    "NUMBERS",
-    "TAIL",
-    "DomainNetwork",
-    "box_score",
-    "domain_properties",
-    "exposure_verdict",
-    "object_frames",
-    "psf_score",
-]
+__all__ = ["NUMBERS", "TAIL", "DomainNetwork", "object_frames", "object_places"]
 
 #: Shares of good stamps with a higher answer, for the table that turns answers into scores.
 TAIL = (0.999, 0.9, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01, 0.004)
@@ -38,10 +26,8 @@ _SIDE, _CELLS_PER_RADIUS = 24, 4
 #: Numbers of the frames: those of every residual network, and what the network's answer adds.
 NUMBERS = (*SCALARS, "asinh_found_ratio", "asinh_shift", "log_width", "log_step")
 _LARGEST = 10.0
-#: Factor by which a PSF may leave the range of the training.
-_PSF_FACTOR = 1.2
-#: By how much the mean of -ln p of an exposure may exceed 1: its errors, and what surveys differ by.
-_EXPOSURE_SIGMAS, _EXPOSURE_SLACK = 4.0, 1.25
+#: Beyond this growth of the error by neighbours, of its natural logarithm, blends are alike.
+_WIDEST = 2.0
 
 
 def object_frames(inputs: NetworkInputs, output: MixtureOutput) -> tuple[Tensor, Tensor]:
@@ -101,6 +87,26 @@ def object_frames(inputs: NetworkInputs, output: MixtureOutput) -> tuple[Tensor,
     return frames.nan_to_num(0.0, 0.0, 0.0), numbers.nan_to_num(0.0, 0.0, 0.0)
 
 
+def object_places(inputs: NetworkInputs, numbers: Tensor) -> Tensor:
+    """Return what answers are compared at: among good stamps of like places.
+
+    Parameters
+    ----------
+    inputs : NetworkInputs
+        n objects.
+    numbers : tensor, shape (n, 18)
+        Of :func:`object_frames`.
+
+    Returns
+    -------
+    tensor, shape (n, 3)
+        Asinh of the signal-to-noise ratio, logarithm of the noise-equivalent area, growth of the error by neighbours.
+    """
+    growth = 0.5 * torch.log1p((inputs.widening / inputs.unit).square()).nan_to_num(0.0)
+    ratio, area = (numbers[:, NUMBERS.index(name)] for name in ("asinh_found_ratio", "log_noise_area"))
+    return torch.stack([ratio, area, growth.clamp(max=_WIDEST)], dim=1)
+
+
 def _cells(shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return weights of the pixels' rows and columns for the cells' about each profile, and the cells' sides."""
     side = shape.shape[1]
@@ -154,6 +160,10 @@ class DomainNetwork(nn.Module):
             nn.SiLU(),
         )
         self.dense = nn.Sequential(nn.Linear(32 + len(NUMBERS), 32), nn.SiLU(), nn.Linear(32, 1))
+        # Mean and logarithm of the scatter of the answers of good stamps, by place; 0 until they are fitted.
+        self.norm = nn.Sequential(nn.Linear(3, 24), nn.SiLU(), nn.Linear(24, 2))
+        for parameter in self.norm[2].parameters():
+            nn.init.zeros_(parameter)
         self.register_buffer("mean", torch.zeros(len(NUMBERS)))
         self.register_buffer("std", torch.ones(len(NUMBERS)))
         self.register_buffer("knots", torch.arange(n_knots, dtype=torch.float32))
@@ -201,8 +211,28 @@ class DomainNetwork(nn.Module):
             rows = slice(start, start + batch_size)
             some = MixtureOutput(*(value[rows] for value in output.parameters))
             frames, numbers = object_frames(inputs.take(rows), some)
-            parts.append(self.calibrated(self(frames, numbers), numbers[:, NUMBERS.index("asinh_found_ratio")]))
+            places = object_places(inputs.take(rows), numbers)
+            parts.append(self.calibrated(self.normalised(self(frames, numbers), places), places[:, 0]))
         return torch.cat(parts)
+
+    def normalised(self, answer: Tensor, places: Tensor) -> Tensor:
+        """Compare answers with those of good stamps of the same place.
+
+        Parameters
+        ----------
+        answer : tensor, shape (n,)
+            Of the network.
+        places : tensor, shape (n, 3)
+            As of :func:`object_places`.
+
+        Returns
+        -------
+        tensor, shape (n,)
+            In units of the scatter of good stamps, about their mean.
+        """
+        mean, log_scatter = self.norm(places).unbind(1)
+        scaled: Tensor = (answer - mean) * torch.exp(-log_scatter)
+        return scaled
 
     def calibrated(self, answer: Tensor, asinh_ratio: Tensor) -> Tensor:
         """Turn answers into scores.
@@ -210,7 +240,7 @@ class DomainNetwork(nn.Module):
         Parameters
         ----------
         answer : tensor, shape (n,)
-            Of the network.
+            Normalised answers.
         asinh_ratio : tensor, shape (n,)
             Asinh of the signal-to-noise ratio.
 
@@ -231,111 +261,3 @@ class DomainNetwork(nn.Module):
         score = before + (after - before) * (answer - start) / (end - start).clamp(min=1e-6)
         limited: Tensor = score.clamp(0, _LARGEST)
         return limited
-
-
-def domain_properties(inputs: NetworkInputs, architecture: str) -> dict[str, Tensor]:
-    """Return simple properties of stamps, for the box of a model's domain.
-
-    Parameters
-    ----------
-    inputs : NetworkInputs
-        n objects.
-    architecture : str
-        ``residual`` or ``paper``: whose inputs these are.
-
-    Returns
-    -------
-    dict of tensor, shape (n,)
-        For ``residual`` the signal-to-noise ratio of the optimal flux, the radius of the area of its weights in
-        pixels, the largest pixel of the profile, the noise factor, the masked share of the light. For ``paper`` the
-        reference magnitude, the scatter and the mean of the stamp in electrons per second, the profile's peak.
-    """
-    if architecture == "paper":
-        stamps = inputs.images[:, 0]
-        return {
-            "ref_mag": named_scalar(inputs, "ref_mag", PAPER_SCALARS),
-            "stamp_scatter": stamps.std((1, 2)),
-            "stamp_mean": stamps.mean((1, 2)),
-            "profile_peak": inputs.images[:, 1].amax((1, 2)),
-        }
-    return {
-        "signal_to_noise": torch.sinh(named_scalar(inputs, "asinh_ratio")),
-        "profile_radius": (named_scalar(inputs, "log_noise_area").exp() / torch.pi).sqrt(),
-        "profile_peak": named_scalar(inputs, "log_peak").exp(),
-        "noise_factor": named_scalar(inputs, "log_noise_factor").exp(),
-        "masked_share": named_scalar(inputs, "masked_share"),
-    }
-
-
-def box_score(inputs: NetworkInputs, architecture: str, domain: Mapping[str, tuple[float, float]]) -> Tensor:
-    """Return how far stamps lie outside a box.
-
-    Parameters
-    ----------
-    inputs : NetworkInputs
-        n objects.
-    architecture : str
-        As of :func:`domain_properties`.
-    domain : mapping
-        Range of each property; those that are not named are free.
-
-    Returns
-    -------
-    tensor, shape (n,)
-        The largest distance from the middle of a range, in half widths; 0 to 10.
-    """
-    score = torch.zeros(len(inputs), device=inputs.unit.device)
-    for name, values in domain_properties(inputs, architecture).items():
-        if name in domain:
-            low, high = domain[name]
-            score = torch.maximum(score, (values - (low + high) / 2).abs() / ((high - low) / 2))
-    return score.nan_to_num(_LARGEST).clamp(max=_LARGEST)
-
-
-def psf_score(fwhm: FloatArray, step: int, domain: Mapping[str, tuple[float, float]]) -> FloatArray:
-    """Return how far PSFs lie outside those of the training.
-
-    Stamps of large galaxies are binned: a wide PSF is less wide to the network, but a sharp one is not sharper.
-
-    Parameters
-    ----------
-    fwhm : float array, shape (n,)
-        Full widths at half maximum in pixels of the image.
-    step : int
-        Pixels of the image along the side of one of the network's.
-    domain : mapping
-        Of a model; its ``psf_fwhm`` is the range of the training.
-
-    Returns
-    -------
-    float array, shape (n,)
-        0 inside the range, 1 where it is left by a fifth, 10 at most.
-    """
-    low, high = domain.get("psf_fwhm", (0.0, np.inf))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        beyond = np.log(np.maximum(fwhm / step / high, low / fwhm)) / math.log(_PSF_FACTOR)
-    return np.asarray(np.clip(beyond, 0, _LARGEST))
-
-
-def exposure_verdict(scores: FloatArray) -> float:
-    r"""Say whether the objects of an exposure share a fault.
-
-    Scores of good stamps are :math:`-\ln p / \ln 100` with p uniform, so that :math:`-\ln p` has mean 1 and standard
-    deviation 1 (Fisher's combined test); the verdict is the mean over what it may be,
-    :math:`2.25 + 4 / \sqrt n`, of which 1.25 is for surveys that differ from the training one.
-
-    Parameters
-    ----------
-    scores : float array, shape (n,)
-        Scores of :class:`DomainNetwork` for the objects of one exposure; those that are not finite are left out.
-
-    Returns
-    -------
-    float
-        Above 1: the image is distorted, or its PSF, pixel scale or positions are wrong. NaN without a score.
-    """
-    finite = scores[np.isfinite(scores)]
-    if len(finite) == 0:
-        return float("nan")
-    mean = -math.log(_FLAGGED) * float(finite.mean())
-    return mean / (1 + _EXPOSURE_SLACK + _EXPOSURE_SIGMAS / math.sqrt(len(finite)))

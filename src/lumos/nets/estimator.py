@@ -13,7 +13,7 @@ from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.estimators import Ellipses, Estimator, Measurement, Mixture, StampBatch, StampContext
 from lumos.estimators.base import NoiseFactor
 from lumos.flags import Flag
-from lumos.nets.domain import psf_score
+from lumos.nets.domain_box import psf_score
 from lumos.nets.inputs import NetworkInputs, SideInputs
 from lumos.nets.model import FluxModel
 

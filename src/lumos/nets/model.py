@@ -13,7 +13,8 @@ from lumos.conventions import BoolArray, FloatArray
 from lumos.errors import LumosConfigError
 from lumos.estimators import StampBatch
 from lumos.estimators.base import NoiseFactor
-from lumos.nets.domain import DomainNetwork, box_score
+from lumos.nets.domain import DomainNetwork
+from lumos.nets.domain_box import box_score
 from lumos.nets.inputs import NetworkInputs, SideInputs, paper_inputs, residual_inputs
 from lumos.nets.mdn import MixtureHead, MixtureOutput
 from lumos.nets.paper import PaperNetwork

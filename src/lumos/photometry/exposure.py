@@ -18,7 +18,7 @@ from lumos.estimators import ESTIMATORS, Estimator, StampBatch
 from lumos.flags import NAN_FLUX, Flag, flag_names
 from lumos.images.exposure import Exposure
 from lumos.images.zeropoint import known_zeropoint
-from lumos.nets.domain import exposure_verdict
+from lumos.nets.domain_box import exposure_verdict
 from lumos.nets.estimator import network_estimator
 from lumos.photometry.batches import stamp_batch
 from lumos.photometry.ccd import Ccd, in_handy_units, object_batches, prepare_ccd

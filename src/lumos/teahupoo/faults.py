@@ -10,6 +10,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from lumos.conventions import FloatArray, IntArray
 from lumos.errors import LumosValueError
+from lumos.estimators import StampBatch
 from lumos.pools.pool import BackgroundPool, BackgroundStamps
 from lumos.simulate.population import Galaxies, load_population
 from lumos.teahupoo.draws import FluxProposal
@@ -17,7 +18,7 @@ from lumos.teahupoo.settings import StampSettings
 from lumos.teahupoo.simulated import SimulatedStamps, simulate_stamps
 from lumos.teahupoo.simulator import perturb_catalog, place_on_stamps, pool_passbands, population_flux
 
-__all__ = ["FAULTS", "Fault", "simulate_faulty"]
+__all__ = ["FAULTS", "Fault", "simulate_faulty", "spoil_batch"]
 
 #: Images that are added up to a trail.
 _TRAIL_STEPS = 9
@@ -178,8 +179,60 @@ def simulate_faulty(
     if kind.noise:
         variance = variance / _tensor(strengths**2)[:, None, None]
     if kind.star:
-        data = _with_star(data, backgrounds, strengths, rng)
+        noise = _tensor(np.sqrt(backgrounds.sky_variance))
+        data = _with_star(data, noise, _tensor(backgrounds.psf_fwhm), strengths, rng)
     return replace(stamps, data=data, flux=flux, gain=gain, sky_variance=variance)
+
+
+def spoil_batch(
+    batch: StampBatch,
+    fault: str,
+    flux: FloatArray,
+    fwhm: FloatArray,
+    redraw: Callable[[FloatArray, FloatArray], Tensor],
+    rng: np.random.Generator,
+) -> StampBatch:
+    """Give stamps a fault.
+
+    Parameters
+    ----------
+    batch : StampBatch
+        n good stamps.
+    fault : str
+        One of ``FAULTS``; strengths are drawn from its range.
+    flux : float array, shape (n,)
+        True fluxes.
+    fwhm : float array, shape (n,)
+        Of the PSFs, pixels.
+    redraw : callable
+        Takes factors on the catalogue's radii and on the widths of the PSFs, each of shape (n,); draws the profiles.
+    rng : numpy.random.Generator
+        The same state gives the same faults.
+
+    Returns
+    -------
+    StampBatch
+        Faulty stamps.
+    """
+    kind, n = FAULTS[fault], len(batch)
+    strengths = rng.uniform(kind.weak, kind.strong, n)
+    data, profile = batch.data, batch.profile
+    if kind.light is not None:
+        light = profile * _tensor(flux)[:, None, None]
+        moved = kind.light(light, _tensor(strengths), _tensor(rng.uniform(0, 2 * np.pi, n)), _tensor(fwhm))
+        data = data + moved - light
+    if kind.radius or kind.psf:
+        widest = 0.49 * profile.shape[1] / fwhm
+        radius, psf = (strengths if wrong else np.ones(n) for wrong in (kind.radius, kind.psf))
+        profile = redraw(radius, np.minimum(psf, widest))
+    sky_variance, variance = batch.sky_variance, batch.variance
+    if kind.noise:
+        lower = _tensor(strengths**-2)[:, None, None]
+        sky_variance, variance = sky_variance * lower, None if variance is None else variance * lower
+    if kind.star:
+        noise = batch.sky_variance.flatten(1).median(1).values.sqrt()
+        data = _with_star(data, noise, _tensor(fwhm), strengths, rng)
+    return replace(batch, data=data, profile=profile, sky_variance=sky_variance, variance=variance)
 
 
 def _tensor(values: FloatArray) -> Tensor:
@@ -225,14 +278,14 @@ def _with_photon_noise(light: Tensor, gain: Tensor, rng: np.random.Generator) ->
     return light + torch.where(known, noise / electrons, 0.0)
 
 
-def _with_star(data: Tensor, backgrounds: BackgroundStamps, log_peak: FloatArray, rng: np.random.Generator) -> Tensor:
+def _with_star(data: Tensor, noise: Tensor, fwhm: Tensor, log_peak: FloatArray, rng: np.random.Generator) -> Tensor:
     """Add a star with a flat top and a bleed trail along a column, unmasked, near each galaxy."""
     n, side, _ = data.shape
     pixel = torch.arange(side) - side // 2
     x, y = (_tensor(rng.uniform(-5, 5, n))[:, None] for _ in range(2))
-    level = _tensor(np.sqrt(backgrounds.sky_variance) * 10**log_peak)[:, None, None]
+    level = (noise * _tensor(10**log_peak))[:, None, None]
     # A Moffat profile of beta = 3, 3 to 30 times as bright as the level.
-    core = _tensor(backgrounds.psf_fwhm / (2 * np.sqrt(2 ** (1 / 3) - 1)))[:, None, None]
+    core = (fwhm / (2 * np.sqrt(2 ** (1 / 3) - 1)))[:, None, None]
     distance = (pixel - x)[:, None, :].square() + (pixel - y)[:, :, None].square()
     star = level * _tensor(10 ** rng.uniform(0.5, 1.5, n))[:, None, None] * (1 + distance / core.square()) ** -3
     length = _tensor(rng.uniform(5, 25, n))[:, None]

@@ -2,8 +2,8 @@
 
 import copy
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,12 +11,18 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lumos.conventions import IntArray
-from lumos.nets.domain import NUMBERS, TAIL, DomainNetwork, domain_properties, object_frames
+from lumos.nets.domain import TAIL, DomainNetwork, object_frames, object_places
+from lumos.nets.domain_box import domain_properties
+from lumos.nets.inputs import NetworkInputs
 from lumos.nets.model import FluxModel
 from lumos.pools.pool import BackgroundPool
+from lumos.rows import Rowwise
+from lumos.simulate.population import load_population
 from lumos.teahupoo.faults import FAULTS, simulate_faulty
 from lumos.teahupoo.settings import StampSettings
 from lumos.training.data import describe_inputs, split_pool
+from lumos.training.frames import draw_frame, frame_inputs
+from lumos.training.skies import FRAME_FWHM
 
 __all__ = ["fit_domain", "fit_domain_box"]
 
@@ -33,6 +39,10 @@ _BOX_SHARE, _BOX_MARGIN, _LEAST_MARGIN = 0.001, 0.25, 1e-3
 _LEAST_FACTOR = 1.2
 #: Large galaxies are those of the brightest magnitudes.
 _LARGE_MAGNITUDES = 3.5
+#: Good stamps of frames that calibrate the network; steps and rate of the fit of their answers by place.
+_N_FRAME_CALIBRATION, _NORM_STEPS, _NORM_RATE = 16_000, 400, 0.03
+#: A source of stamps: takes their number, a fault and a random stream.
+Stamps = Callable[[int, str | None, np.random.Generator], Iterator[NetworkInputs]]
 
 
 def fit_domain_box(properties: Mapping[str, Tensor]) -> dict[str, tuple[float, float]]:
@@ -41,7 +51,7 @@ def fit_domain_box(properties: Mapping[str, Tensor]) -> dict[str, tuple[float, f
     Parameters
     ----------
     properties : mapping of tensor, shape (n,)
-        As :func:`lumos.nets.domain.domain_properties` returns them for good stamps.
+        As :func:`lumos.nets.domain_box.domain_properties` returns them for good stamps.
 
     Returns
     -------
@@ -64,7 +74,7 @@ def fit_domain_box(properties: Mapping[str, Tensor]) -> dict[str, tuple[float, f
 
 def fit_domain(
     model: FluxModel,
-    pool: BackgroundPool,
+    pool: BackgroundPool | None,
     settings: StampSettings,
     *,
     seed: int,
@@ -76,8 +86,8 @@ def fit_domain(
     ----------
     model : FluxModel
         The trained network.
-    pool : BackgroundPool
-        Backgrounds that it was trained with.
+    pool : BackgroundPool or None
+        Backgrounds that it was trained with; None: frames.
     settings : StampSettings
         Of its stamps.
     seed : int
@@ -91,81 +101,106 @@ def fit_domain(
     FluxModel
         With ``config.domain`` and, for the residual network, ``domain``; on the CPU.
     """
-    fit_rows, calibration_rows = split_pool(pool) if rows is None else rows
     model = FluxModel(model.config, copy.deepcopy(model.network).cpu())
     rng = np.random.default_rng([seed, 2])
+    if pool is None:
+        fit_stamps = calibration_stamps = _of_frames(model, settings)
+        psfs = FRAME_FWHM
+    else:
+        fit_rows, calibration_rows = split_pool(pool) if rows is None else rows
+        fit_stamps, calibration_stamps = (
+            _of_pool(model, pool, settings, part) for part in (fit_rows, calibration_rows)
+        )
+        psfs = float(np.min(pool.psf_fwhm)), float(np.max(pool.psf_fwhm))
     boxed = model.config.architecture == "paper"
-    good = _good(model, pool, settings, fit_rows, rng, _N_CALIBRATION if boxed else _N_FIT)
-    psfs = float(np.min(pool.psf_fwhm)), float(np.max(pool.psf_fwhm))
-    config = model.config.model_copy(update={"domain": fit_domain_box(good[2]) | {"psf_fwhm": psfs}})
+    good, properties = _describe(model, fit_stamps(_N_CALIBRATION if boxed else _N_FIT, None, rng))
+    config = model.config.model_copy(update={"domain": fit_domain_box(properties) | {"psf_fwhm": psfs}})
     if boxed:
         return replace(model, config=config)
     per_fault = -(-_N_FIT // len(FAULTS))
-    faulty = [_describe(model, pool, settings, fit_rows, rng, per_fault, name)[:2] for name in FAULTS]
-    domain = _fit_network(good[:2], _joined(faulty), seed)
-    frames, numbers, _ = _good(model, pool, settings, calibration_rows, rng, _N_CALIBRATION)
-    _calibrate(domain, frames, numbers)
-    logger.info("out-of-training score fitted to %d good and %d faulty stamps", len(good[0]), per_fault * len(FAULTS))
+    faulty = _Described.concatenate([_describe(model, fit_stamps(per_fault, name, rng))[0] for name in FAULTS])
+    domain = _fit_network(good, faulty, seed)
+    number = _N_CALIBRATION if pool is not None else _N_FRAME_CALIBRATION
+    _calibrate(domain, _describe(model, calibration_stamps(number, None, rng))[0], seed)
+    logger.info("out-of-training score fitted to %d good and %d faulty stamps", len(good), len(faulty))
     return replace(model, config=config, domain=domain)
 
 
-def _good(
-    model: FluxModel, pool: BackgroundPool, settings: StampSettings, rows: IntArray, rng: np.random.Generator, n: int
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Describe good stamps: half of them as in training, half of them large galaxies, which overlap with more."""
+@dataclass(frozen=True)
+class _Described(Rowwise):
+    """What the network of the domain sees of n stamps."""
+
+    frames: Tensor
+    numbers: Tensor
+    places: Tensor
+
+
+def _describe(model: FluxModel, stamps: Iterator[NetworkInputs]) -> tuple[_Described, dict[str, Tensor]]:
+    """Return what the network sees of usable stamps, empty for the paper's network, and their properties."""
+    described, properties = [], []
+    for every in stamps:
+        inputs = every.take(every.usable)
+        properties.append(domain_properties(inputs, model.config.architecture))
+        if model.config.architecture == "residual":
+            frames, numbers = object_frames(inputs, model.predict(inputs))
+            described.append(_Described(frames, numbers, object_places(inputs, numbers)))
+    nothing = _Described(torch.empty(0), torch.empty(0), torch.empty(0))
+    joined = _Described.concatenate(described) if described else nothing
+    return joined, {name: torch.cat([part[name] for part in properties]) for name in properties[0]}
+
+
+def _of_pool(model: FluxModel, pool: BackgroundPool, settings: StampSettings, rows: IntArray) -> Stamps:
+    """Return a source of stamps on the backgrounds of a pool.
+
+    Half of the good ones are as in training, half of them large galaxies, which overlap with more.
+    """
     low, high = settings.mag_range
     large = settings.model_copy(update={"mag_range": (low, min(high, low + _LARGE_MAGNITUDES))})
-    parts = [_describe(model, pool, kind, rows, rng, n // 2, None) for kind in (settings, large)]
-    frames, numbers = _joined([part[:2] for part in parts])
-    return frames, numbers, {name: torch.cat([part[2][name] for part in parts]) for name in parts[0][2]}
+
+    def draw(n: int, fault: str | None, rng: np.random.Generator) -> Iterator[NetworkInputs]:
+        kinds = [settings] if fault is not None else [settings, large]
+        for kind in kinds:
+            number = n // len(kinds)
+            for start in range(0, number, _SIMULATED_AT_ONCE):
+                size = min(_SIMULATED_AT_ONCE, number - start)
+                stamps = simulate_faulty(pool, kind, size, rng, rows=rows, fault=fault)
+                yield describe_inputs(stamps, model, pool).inputs
+
+    return draw
 
 
-def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    frames, numbers = zip(*parts, strict=True)
-    return torch.cat(frames), torch.cat(numbers)
+def _of_frames(model: FluxModel, settings: StampSettings) -> Stamps:
+    """Return a source of stamps of frames."""
+    population = load_population()
+
+    def draw(n: int, fault: str | None, rng: np.random.Generator) -> Iterator[NetworkInputs]:
+        drawn = 0
+        while drawn < n:
+            inputs, found = frame_inputs(draw_frame(population, settings, rng), model, fault=fault, rng=rng)
+            if inputs is not None:
+                drawn += len(found)
+                yield inputs
+
+    return draw
 
 
-def _describe(
-    model: FluxModel,
-    pool: BackgroundPool,
-    settings: StampSettings,
-    rows: IntArray,
-    rng: np.random.Generator,
-    n: int,
-    fault: str | None,
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Simulate stamps; return frames, numbers (empty for the paper's network) and properties of the usable ones."""
-    described, properties = [], []
-    architecture = model.config.architecture
-    for start in range(0, n, _SIMULATED_AT_ONCE):
-        size = min(_SIMULATED_AT_ONCE, n - start)
-        stamps = simulate_faulty(pool, settings, size, rng, rows=rows, fault=fault)
-        inputs = describe_inputs(stamps, model, pool).inputs
-        inputs = inputs.take(inputs.usable)
-        properties.append(domain_properties(inputs, architecture))
-        if architecture == "residual":
-            described.append(object_frames(inputs, model.predict(inputs)))
-    frames, numbers = _joined(described) if described else (torch.empty(0), torch.empty(0))
-    return frames, numbers, {name: torch.cat([part[name] for part in properties]) for name in properties[0]}
-
-
-def _fit_network(good: tuple[Tensor, Tensor], faulty: tuple[Tensor, Tensor], seed: int) -> DomainNetwork:
+def _fit_network(good: _Described, faulty: _Described, seed: int) -> DomainNetwork:
     """Fit the network to tell good stamps from faulty ones."""
-    frames, numbers = _joined([good, faulty])
-    is_faulty = torch.cat([torch.zeros(len(good[0])), torch.ones(len(faulty[0]))])
+    both = _Described.concatenate([good, faulty])
+    is_faulty = torch.cat([torch.zeros(len(good)), torch.ones(len(faulty))])
     torch.manual_seed(seed)
     network = DomainNetwork(_N_KNOTS)
-    network.mean.copy_(numbers.mean(0))
-    network.std.copy_(numbers.std(0).clamp(min=1e-3))
-    per_epoch = len(frames) // _BATCH
+    network.mean.copy_(both.numbers.mean(0))
+    network.std.copy_(both.numbers.std(0).clamp(min=1e-3))
+    per_epoch = len(both) // _BATCH
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_EPOCHS * per_epoch)
     for step in range(_EPOCHS * per_epoch):
         if step % per_epoch == 0:
-            order = torch.randperm(len(frames))
+            order = torch.randperm(len(both))
         chosen = order[(step % per_epoch) * _BATCH :][:_BATCH]
-        images = _mirrored(frames[chosen], step)
-        loss = binary_cross_entropy_with_logits(network(images, numbers[chosen]), is_faulty[chosen])
+        images = _mirrored(both.frames[chosen], step)
+        loss = binary_cross_entropy_with_logits(network(images, both.numbers[chosen]), is_faulty[chosen])
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -180,15 +215,25 @@ def _mirrored(images: Tensor, step: int) -> Tensor:
     return images.mT if step & 4 else images
 
 
-@torch.no_grad()
-def _calibrate(network: DomainNetwork, frames: Tensor, numbers: Tensor) -> None:
-    """Fill the table of answers that shares of good stamps exceed, at quantiles of the signal-to-noise ratio."""
-    answers = torch.cat(
-        [network(*part) for part in zip(torch.split(frames, _BATCH), torch.split(numbers, _BATCH), strict=True)]
-    )
-    ratio = numbers[:, NUMBERS.index("asinh_found_ratio")]
-    order = torch.argsort(ratio)
-    levels = 1 - torch.tensor(TAIL)
-    for row, part in enumerate(order.tensor_split(_N_KNOTS)):
-        network.knots[row] = ratio[part].median()
-        network.table[row] = torch.quantile(answers[part], levels)
+def _calibrate(network: DomainNetwork, good: _Described, seed: int) -> None:
+    """Fit mean and scatter of the answers of good stamps by place, then the table of what shares of them exceed."""
+    parts = zip(torch.split(good.frames, _BATCH), torch.split(good.numbers, _BATCH), strict=True)
+    with torch.no_grad():
+        answers = torch.cat([network(*part) for part in parts])
+    torch.manual_seed(seed)
+    optimizer = torch.optim.Adam(network.norm.parameters(), lr=_NORM_RATE)
+    for step in range(_NORM_STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = _NORM_RATE * (1 - step / _NORM_STEPS)
+        mean, log_scatter = network.norm(good.places).unbind(1)
+        loss = (0.5 * ((answers - mean) * torch.exp(-log_scatter)).square() + log_scatter).mean()
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    with torch.no_grad():
+        normalised = network.normalised(answers, good.places)
+        order = torch.argsort(good.places[:, 0])
+        levels = 1 - torch.tensor(TAIL)
+        for row, part in enumerate(order.tensor_split(_N_KNOTS)):
+            network.knots[row] = good.places[part, 0].median()
+            network.table[row] = torch.quantile(normalised[part], levels)

@@ -11,13 +11,14 @@ from typing import Literal
 import numpy as np
 import torch
 from astropy.wcs import WCS
+from torch import Tensor
 
 from lumos.background.correlation import measure_correlation
 from lumos.background.noise import ExposureNoise
 from lumos.background.settings import NoiseSettings
 from lumos.catalogs.parent import ParentCatalog
 from lumos.conventions import FloatArray, IntArray
-from lumos.estimators import ShapeErrors
+from lumos.estimators import ShapeErrors, StampBatch
 from lumos.flags import UNUSABLE, Flag, good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.psf.models import PsfModel
@@ -29,12 +30,14 @@ from lumos.photometry.ccd import Ccd, object_batches, prepare_ccd
 from lumos.photometry.objects import PlacedObjects, stamp_sizes
 from lumos.photometry.settings import MeasureSettings
 from lumos.profiles.scene import draw_light
+from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
-from lumos.psfs import PSF_HALF_LIGHT
+from lumos.psfs import PSF_HALF_LIGHT, MoffatPsf
 from lumos.simulate.artefacts import satellite_trail
 from lumos.simulate.pixels import add_cosmic_rays, add_defects, saturate
 from lumos.simulate.population import Population
 from lumos.teahupoo.draws import FluxProposal
+from lumos.teahupoo.faults import spoil_batch
 from lumos.teahupoo.settings import StampSettings
 from lumos.training.morphology import catalogued, count_fluxes, draw_galaxies, draw_stars
 from lumos.training.skies import SkyLevels, draw_kernel, draw_psfs, draw_sky
@@ -61,6 +64,8 @@ _SATURATION, _RAYS, _HOT, _DEAD, _SATELLITES = (4e4, 2e5), 30.0, 40.0, 0.2, 0.06
 _RADII, _APERTURES = (1.0, 2.0, 3.5, 6.0, 9.0), 300
 #: Stamps that no model is trained on.
 _UNFIT = UNUSABLE | Flag.EDGE | Flag.TRUNCATED_PROFILE
+#: PSFs of wrong width are drawn in such steps, of the natural logarithm.
+_WIDTH_STEP = 0.1
 
 
 NoiseSource = Literal["variance", "gain", "scatter"]
@@ -162,7 +167,9 @@ def draw_frame(population: Population, settings: StampSettings, rng: np.random.G
     return Frame(ccd, flux[targets], scale[targets])
 
 
-def frame_inputs(frame: Frame, model: FluxModel) -> tuple[NetworkInputs | None, IntArray]:
+def frame_inputs(
+    frame: Frame, model: FluxModel, *, fault: str | None = None, rng: np.random.Generator | None = None
+) -> tuple[NetworkInputs | None, IntArray]:
     """Prepare the stamps of a frame for a model.
 
     Parameters
@@ -171,6 +178,10 @@ def frame_inputs(frame: Frame, model: FluxModel) -> tuple[NetworkInputs | None, 
         With n galaxies.
     model : FluxModel
         Model that the inputs are for.
+    fault : str, optional
+        One of :data:`lumos.teahupoo.faults.FAULTS`, which all stamps get.
+    rng : numpy.random.Generator, optional
+        Draws the faults.
 
     Returns
     -------
@@ -183,6 +194,8 @@ def frame_inputs(frame: Frame, model: FluxModel) -> tuple[NetworkInputs | None, 
     ccd = frame.ccd
     for some in object_batches(ccd.objects, ccd.settings):
         batch, _, flags = stamp_batch(ccd, some)
+        if fault is not None:
+            batch = _spoiled(ccd, some, batch, fault, frame.flux[some], np.random.default_rng(rng))
         assert batch.context is not None
         start = 0
         for inputs in prepare_inputs(model, batch, SideInputs(), batch.context.noise_factor):
@@ -193,6 +206,34 @@ def frame_inputs(frame: Frame, model: FluxModel) -> tuple[NetworkInputs | None, 
             start += len(inputs)
     numbers = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
     return (NetworkInputs.concatenate(parts) if len(numbers) else None), numbers
+
+
+def _spoiled(
+    ccd: Ccd, rows: IntArray, batch: StampBatch, fault: str, flux: FloatArray, rng: np.random.Generator
+) -> StampBatch:
+    """Give stamps a fault."""
+    objects = ccd.objects.take(rows)
+
+    def redraw(radius: FloatArray, width: FloatArray) -> Tensor:
+        assert ccd.exposure.psf is not None
+        shapes = replace(
+            objects.at(batch.x.double().numpy(), batch.y.double().numpy()),
+            half_light_radius=objects.half_light_radius * radius,
+        )
+        stamps = torch.empty_like(batch.profile)
+        # An image is one PSF for all: objects of like factors share one.
+        steps = np.exp(np.round(np.log(width) / _WIDTH_STEP) * _WIDTH_STEP)
+        for factor in np.unique(steps):
+            some = np.flatnonzero(steps == factor)
+            psf = ccd.exposure.psf.at(objects.x[some], objects.y[some])
+            if isinstance(psf, MoffatPsf):
+                psf = MoffatPsf(psf.fwhm * factor, psf.beta)
+            else:
+                psf = replace(psf, sampling=psf.sampling * factor)
+            stamps[some] = render(shapes.take(some), psf, size=batch.profile.shape[1])
+        return stamps
+
+    return spoil_batch(batch, fault, flux, objects.psf_fwhm, redraw, rng)
 
 
 def _spoil(image: FloatArray, rng: np.random.Generator) -> IntArray:

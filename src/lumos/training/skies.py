@@ -9,10 +9,11 @@ from lumos.conventions import FloatArray
 from lumos.images.psf.models import MoffatModel, PsfModel, StampModel
 from lumos.simulate.artefacts import scattered_light, sky_shape
 
-__all__ = ["NoiseKernel", "SkyLevels", "draw_kernel", "draw_psfs", "draw_sky"]
+__all__ = ["FRAME_FWHM", "NoiseKernel", "SkyLevels", "draw_kernel", "draw_psfs", "draw_sky"]
 
-#: FWHM of the PSFs, pixels; half of them even in the logarithm, half about the middle with a scatter.
-_FWHM, _MIDDLE, _SCATTER = (1.6, 8.0), 3.6, 0.45
+#: FWHM of the PSFs, pixels: half of them even in the logarithm, half about the middle with a scatter.
+FRAME_FWHM = (1.6, 8.0)
+_MIDDLE, _SCATTER = 3.6, 0.45
 #: Inverse Moffat exponents; ellipticity, and share of the light in wings, of PSFs that are images.
 _INVERSE_BETA, _ELLIPTICITY, _WINGS = (0.2, 0.45), 0.15, 0.12
 #: The PSF that a frame is measured with: as often exact, else with this scatter of FWHM and of ellipticity.
@@ -87,9 +88,9 @@ def draw_psfs(rng: np.random.Generator) -> tuple[PsfModel, PsfModel, float]:
         Of the core of the true one, pixels.
     """
     if rng.uniform() < 0.5:
-        fwhm = float(np.exp(rng.uniform(*np.log(_FWHM))))
+        fwhm = float(np.exp(rng.uniform(*np.log(FRAME_FWHM))))
     else:
-        fwhm = float(np.clip(_MIDDLE * np.exp(_SCATTER * rng.standard_normal()), *_FWHM))
+        fwhm = float(np.clip(_MIDDLE * np.exp(_SCATTER * rng.standard_normal()), *FRAME_FWHM))
     beta = float(1 / rng.uniform(*_INVERSE_BETA))
     factor, shift = np.exp(_WIDTH_SCATTER * rng.standard_normal()), _SHAPE_SCATTER * rng.standard_normal(2)
     if rng.uniform() < _EXACT:

@@ -63,7 +63,7 @@ def train_model(
         "version": __version__,
         "settings": settings.model_dump(mode="json", exclude={"workers", "device"}),
     }
-    model = report.model if pool is None else fit_domain(report.model, pool, settings.stamps, seed=settings.seed)
+    model = fit_domain(report.model, pool, settings.stamps, seed=settings.seed)
     config = model.config.model_copy(update={"metrics": figures, "training": facts})
     card = model_card(config, settings.text, report.curve)
     draw_learning(out / "learning.png", {settings.name: report.curve})

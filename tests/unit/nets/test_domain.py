@@ -10,7 +10,8 @@ from helpers.estimator_batches import gaussian_batch
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.files import file_sha256
 from lumos.nets.checkpoint import load_model, save_model
-from lumos.nets.domain import TAIL, DomainNetwork, box_score, domain_properties, exposure_verdict, object_frames
+from lumos.nets.domain import TAIL, DomainNetwork, object_frames
+from lumos.nets.domain_box import box_score, domain_properties, exposure_verdict
 from lumos.nets.estimator import network_fluxes
 from lumos.nets.inputs import SideInputs, residual_inputs
 from lumos.nets.mdn import MixtureOutput

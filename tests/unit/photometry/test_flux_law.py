@@ -14,7 +14,7 @@ from lumos.flags import FLAG_TEXT, NAN_FLUX, Flag, MaskPlane
 from lumos.images.exposure import Exposure
 from lumos.images.psf.models import MoffatModel
 from lumos.nets.checkpoint import read_config, shipped_models
-from lumos.nets.domain import psf_score
+from lumos.nets.domain_box import psf_score
 from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.settings import MeasureSettings
 from lumos.profiles import Shapes, render

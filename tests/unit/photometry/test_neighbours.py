@@ -120,7 +120,7 @@ def test_two_objects_at_one_place_are_flagged(rng):
 
 
 def test_a_neighbour_without_a_shape_counts_as_a_small_source(rng):
-    exposure, catalog = scene(rng, [90.0, 99.0], [100.0, 100.0], [800.0, 8000.0], radius=np.array([3.0, 0.5]))
+    exposure, catalog = scene(rng, [90.0, 99.0], [100.0, 100.0], [800.0, 2000.0], radius=np.array([3.0, 0.5]))
     catalog.sersic_n[1] = np.nan
     columns = measured(exposure, catalog)
     assert has(columns, Flag.BAD_SHAPE).tolist() == [False, True]
