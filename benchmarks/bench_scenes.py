@@ -9,6 +9,7 @@ Usage: ``python benchmarks/bench_scenes.py OUT [--galaxies 300] [--option KEY=VA
 
 import argparse
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def judge(table: pa.Table, joint: pa.Table, truth: np.ndarray, near: np.ndarray,
     fine = (column["flags"] & int(NAN_FLUX | UNUSABLE)) == 0
     blended = (near < NEAR) | (np.abs(column["contamination"]) > LIGHT)
     kinds = {"isolated": ~blended, "blended": blended}
-    for low, high in zip(DISTANCES[:-1], DISTANCES[1:], strict=True):
+    for low, high in pairwise(DISTANCES):
         kinds[f"{low:g}-{high:g} FWHM"] = (near >= low) & (near < high)
     result: dict = {}
     for name in names:
@@ -125,8 +126,8 @@ def show(title: str, result: dict) -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for kind, by_name in result.items():
         for name, f in by_name.items():
-            figs = f"{f['n']} | {f['bias']:+.3f} | {f['scatter']:.3f} | {f['pull']:.3f} | {f['beyond5']:.2%} | {f['ks']:.3f}"
-            print(f"| {kind} | {name} | {figs} |")
+            errors = f"{f['bias']:+.3f} | {f['scatter']:.3f} | {f['pull']:.3f} | {f['beyond5']:.2%} | {f['ks']:.3f}"
+            print(f"| {kind} | {name} | {f['n']} | {errors} |")
 
 
 def main() -> None:

@@ -54,7 +54,8 @@ def exposure(name, object_id, flux, flux_err, *, band="i", zeropoint=25.0, zerop
         "flags": np.broadcast_to(np.asarray(flags, dtype=np.int64), (n,)),
     }
     rest = ("x", "y", "flux_q16", "flux_q84", "flux_peak", "background", "background_err", "psf_fwhm", "ood_score")
-    return columns | dict.fromkeys(rest, nothing)
+    rest += ("blendedness", "contamination", "neighbour_distance", "neighbour_correlation")
+    return columns | dict.fromkeys(rest, nothing) | {"neighbour_id": np.full(len(nothing), -1)}
 
 
 def write_run(folder: Path, exposures, ref_mag=None, *, model=None, n_objects=1000):

@@ -22,7 +22,6 @@ from lumos.nets.checkpoint import find_model, load_model, save_model
 from lumos.nets.model import FluxModel
 from lumos.photometry.ccd import Ccd
 from lumos.photometry.measured import MeasuredRun, open_run
-from lumos.photometry.objects import PlacedObjects
 from lumos.runs.locks import lock_folder, locked
 from lumos.runs.outputs import check_settings, settle_settings
 from lumos.teahupoo.draws import FluxProposal
@@ -139,7 +138,7 @@ def _samples(
         key = f"{ccd.exposure.exposure_id}/{ccd.exposure.detector}"
         here = np.flatnonzero(keys == key)
         if len(here):
-            some = replace(scaled, ccd=replace(ccd, objects=_objects(ccd, pairs.object_id[here])))
+            some = replace(scaled, ccd=ccd.take(_rows(ccd, pairs.object_id[here])))
             stamps.append(prepare(split.whole, some, split.reduce))
             rows.append(here)
             injected += _inject(split, scaled, settings, -(-settings.n_injected // n_ccds), len(rows))
@@ -152,12 +151,12 @@ def _samples(
     )
 
 
-def _objects(ccd: Ccd, object_id: IntArray) -> PlacedObjects:
-    """Return objects of a CCD by their identifiers, in that order."""
+def _rows(ccd: Ccd, object_id: IntArray) -> IntArray:
+    """Return the numbers of objects of a CCD by their identifiers, in that order."""
     known = ccd.objects.catalog.object_id
     order = np.argsort(known)
     place = np.searchsorted(known, object_id, sorter=order)
-    return ccd.objects.take(order[place])
+    return np.asarray(order[place])
 
 
 def _inject(split: SplitModel, scaled: ScaledCcd, settings: AdaptSettings, n: int, number: int) -> list[InjectedStamps]:

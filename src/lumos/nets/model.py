@@ -1,10 +1,11 @@
 """A network with all that is needed to use it: what it was trained for, its inputs and the unit of its output."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from lumos.background.geometry import StampGeometry
@@ -37,6 +38,8 @@ class ModelConfig(NetworkOwner):
     """Bands that it was trained on, in the order of its embedding; none: any band."""
     states: tuple[str, ...] = ()
     """Camera states, in the order of its embedding; none: any state."""
+    input_version: Literal[1, 2] = 1
+    """What its inputs are: 1: stamps, 2: stamps without their neighbours, and what the joint fit of the scene says."""
     stamp_size: Count = 60
     """Side of its stamps in pixels."""
     annulus_inner: Positive = 30.0
@@ -55,6 +58,13 @@ class ModelConfig(NetworkOwner):
     """What was measured on validation stamps."""
     sha256: str = ""
     """Digest of the weights' file."""
+
+    @model_validator(mode="after")
+    def _inputs_fit(self) -> Self:
+        on_scenes = isinstance(self.network, ResidualSettings) and self.network.scene
+        if on_scenes != (self.input_version == 2):
+            raise ValueError(f"input_version={self.input_version} does not fit network.scene={on_scenes}")
+        return self
 
     @property
     def geometry(self) -> StampGeometry:
@@ -157,16 +167,16 @@ class FluxModel:
             n_states = max(1, len(config.states))
             return paper_inputs(batch, side, n_states=n_states, profile_image=config.profile_image)
         inputs = residual_inputs(
-            batch, side, noise_factor, position=config.position, reference=config.reference, scene=self._on_scenes
+            batch,
+            side,
+            noise_factor,
+            position=config.position,
+            reference=config.reference,
+            scene=config.input_version == 2,
         )
         if not config.profile_image:
             inputs.images[:, 1:3] = 0
         return inputs
-
-    @property
-    def _on_scenes(self) -> bool:
-        network = self.config.network
-        return isinstance(network, ResidualSettings) and network.scene
 
     @torch.no_grad()
     def predict(self, inputs: NetworkInputs, *, batch_size: int = 256, bfloat16: bool = False) -> MixtureOutput:

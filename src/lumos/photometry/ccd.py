@@ -51,6 +51,25 @@ class Ccd:
     settings: MeasureSettings
     scene: CcdScene | None
 
+    def take(self, rows: AnyArray) -> "Ccd":
+        """Return the CCD with some of its objects to be measured; the scene holds all of them.
+
+        Parameters
+        ----------
+        rows : int or bool array
+            Which objects.
+
+        Returns
+        -------
+        Ccd
+            The same exposure.
+        """
+        scene = self.scene
+        if scene is not None:
+            # Profiles are kept by batch, and batches are others now.
+            scene = replace(scene, rows=scene.rows[rows], profiles={})
+        return replace(self, objects=self.objects.take(rows), scene=scene)
+
     @property
     def cleans(self) -> bool:
         """Return whether neighbours are subtracted from stamps."""

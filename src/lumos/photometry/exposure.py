@@ -107,7 +107,7 @@ def estimators_of(settings: MeasureSettings) -> dict[str, Estimator]:
     Raises
     ------
     LumosConfigError
-        If a name or an option is unknown, or the model does not exist or was trained on other stamps.
+        If a name or an option is unknown, or the model does not exist or was trained on other stamps or scenes.
     """
     for name in (*settings.estimators, *settings.options):
         if name not in ESTIMATORS:
@@ -116,6 +116,9 @@ def estimators_of(settings: MeasureSettings) -> dict[str, Estimator]:
     model = model_of(settings.model)
     if model is not None:
         model.config.check_geometry(settings.geometry)
+        if model.config.input_version == 2 and settings.scene == "off":
+            trained = f"model {model.config.name!r} was trained on stamps without their neighbours"
+            raise LumosConfigError(f"{trained}: measure.scene=off is not for it, allowed: joint")
         chosen.append(network_estimator(model, NETWORK, bfloat16=settings.precision == "bfloat16"))
     return {one.name: _with_options(one, settings) for one in chosen}
 

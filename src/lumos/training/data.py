@@ -68,6 +68,7 @@ def model_config(settings: TrainSettings, pool: BackgroundPool | None) -> ModelC
         stamp_size=settings.stamps.stamp_size,
         annulus_inner=settings.stamps.annulus_inner,
         annulus_outer=settings.stamps.annulus_outer,
+        input_version=2 if pool is None else 1,
         profile_image=settings.profile_image,
         cut_from=settings.cut_from,
     )

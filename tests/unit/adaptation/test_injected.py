@@ -17,7 +17,7 @@ from lumos.errors import LumosDataError
 from lumos.images.exposure import Exposure
 from lumos.images.psf.models import MoffatModel
 from lumos.nets.model import FluxModel, ModelConfig
-from lumos.photometry.ccd import Ccd
+from lumos.photometry.ccd import prepare_ccd
 from lumos.photometry.objects import place_objects
 from lumos.photometry.settings import MeasureSettings
 from lumos.teahupoo.draws import FluxProposal
@@ -66,7 +66,8 @@ def new_ccd(rng, scale=1.0, unit=1.0, **changes):
     exposure = replace(exposure, **changes)
     ra, dec = wcs.all_pix2world([200.0, 400.0], [300.0, 350.0], 0)
     objects = place_objects(exposure, catalogue(ra, dec), SETTINGS)
-    return ScaledCcd(Ccd(exposure, unit, ExposureNoise("scatter", None), objects, SETTINGS), scale)
+    ccd = prepare_ccd(exposure, unit, objects, np.arange(len(objects)), SETTINGS)
+    return ScaledCcd(replace(ccd, noise=ExposureNoise("scatter", None)), scale)
 
 
 def rounds(ccd, settings, n_rounds, model=None):
@@ -142,14 +143,14 @@ def test_no_room_and_no_shape(rng):
     scaled = new_ccd(rng)
     objects = scaled.ccd.objects
 
-    def prepared(some):
-        return prepare(model, replace(scaled, ccd=replace(scaled.ccd, objects=some)), lambda inputs: inputs)
+    def prepared(ccd):
+        return prepare(model, replace(scaled, ccd=ccd), lambda inputs: inputs)
 
-    two, one = prepared(objects.take(np.array([1, 0]))), prepared(objects.take(np.array([0])))
+    two, one = (prepared(scaled.ccd.take(np.array(rows))) for rows in ([1, 0], [0]))
     assert torch.equal(two.inputs.centre[1:], one.inputs.centre)
     bad = replace(objects, flags=np.array([128, 0]))
     with pytest.raises(LumosDataError, match="an object has no shape or no PSF"):
-        prepared(bad)
+        prepared(replace(scaled.ccd, objects=bad))
 
 
 def test_stamps_are_those_of_the_training():

@@ -49,7 +49,7 @@ def stamps(n, seed, n_channels=4, n_scalars=14):
 
     index = torch.zeros(n, 2, dtype=torch.int64) if n_channels == 4 else torch.zeros(n, dtype=torch.int64)
     inputs = (normal(n, n_channels, 60, 60), normal(n, n_scalars), index, 30 * normal(n), 1 + torch.rand(n))
-    return NetworkInputs(*inputs, torch.ones(n, dtype=torch.bool))
+    return NetworkInputs(*inputs, torch.zeros(n), torch.ones(n, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("layers", ["head", "dense", "all"])

@@ -15,7 +15,7 @@ from astropy.table import MaskedColumn, Table
 from astropy.time import Time
 
 from lumos.catalogs import identifiers
-from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS
+from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS, ERROR_COLUMNS
 from lumos.catalogs.formats import open_table, read_columns
 from lumos.catalogs.parent import read_parent, write_parent
 from lumos.errors import LumosConfigError, LumosDataError
@@ -252,6 +252,23 @@ def test_texts_that_are_no_identifiers(tmp_path, monkeypatch):
         read_parent(write(tmp_path / "a.ecsv", content))
 
 
+def test_errors_of_shapes(tmp_path, caplog):
+    content = table()
+    content["half_light_radius_err"] = [0.1, -1.0, np.nan]
+    content["wobble"] = [0.05, 0.06, 1e9]
+    path = write(tmp_path / "a.parquet", content)
+    catalog = read_parent(path, {"position_err": "wobble", "axis_ratio_err": 0.02})
+    np.testing.assert_array_equal(catalog.half_light_radius_err, [0.1, np.nan, np.nan])
+    np.testing.assert_array_equal(catalog.position_err, [0.05, 0.06, 1e9])
+    assert (catalog.axis_ratio_err == 0.02).all()
+    assert catalog.sersic_n_err is None
+    assert "half_light_radius_err are negative and count as unknown" in caplog.text
+    write_parent(catalog, tmp_path / "b.parquet")
+    np.testing.assert_array_equal(read_parent(tmp_path / "b.parquet").position_err, [0.05, 0.06, 1e9])
+    with pytest.raises(LumosDataError, match="no column 'no' for 'sersic_n_err'"):
+        read_parent(path, {"sersic_n_err": "no"})
+
+
 def test_bare_positions_are_point_sources_with_row_numbers(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         catalog = read_parent(write(tmp_path / "a.csv", table()[["ra", "dec"]]))
@@ -397,4 +414,4 @@ def test_missing_numbers_of_any_table_are_nan(tmp_path):
 
 
 def test_every_column_has_a_rule():
-    assert set(COLUMN_TEXT) == set(COLUMNS)
+    assert set(COLUMN_TEXT) == {*COLUMNS, *ERROR_COLUMNS}

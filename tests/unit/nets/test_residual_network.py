@@ -8,8 +8,16 @@ import torch
 
 from helpers.estimator_batches import gaussian_batch
 from lumos.errors import LumosShapeError, LumosValueError
-from lumos.estimators import optimal
-from lumos.nets.inputs import N_CHANNELS, REFERENCE_SCALARS, SCALARS, SideInputs, named_scalar, residual_inputs
+from lumos.estimators import SceneFit, ShapeErrors, optimal
+from lumos.nets.inputs import (
+    N_CHANNELS,
+    REFERENCE_SCALARS,
+    SCALARS,
+    SCENE_SCALARS,
+    SideInputs,
+    named_scalar,
+    residual_inputs,
+)
 from lumos.nets.residual import ResidualNetwork
 from lumos.nets.settings import ResidualSettings
 
@@ -164,3 +172,61 @@ def test_gradient_reaches_every_parameter():
 def test_sizes_are_checked(network):
     with pytest.raises(LumosShapeError, match=r"\(1, 4, 48, 48\)"):
         network(torch.zeros(1, 4, 48, 48), torch.zeros(1, len(SCALARS)), torch.zeros(1, 2, dtype=torch.int64))
+
+
+def on_scene(batch, *, cleaned=True):
+    """Return a batch with a scene: neighbours of ten times the sky's noise on the left half."""
+    n = len(batch)
+    others = torch.zeros_like(batch.data)
+    others[:, :, :30] = 100.0
+    number = torch.full((n,), 50.0)
+    fit = SceneFit(
+        flux=torch.full((n,), 1000.0),
+        flux_err=5 * number,
+        alone_err=3 * number,
+        neighbour_light=2 * number,
+        others=others,
+        explained=torch.ones_like(batch.good),
+        is_cleaned=cleaned,
+    )
+    errors = ShapeErrors(*(torch.full((n,), value) for value in (0.05, 0.1, 0.03, 1e9)))
+    return replace(batch, scene=fit, shape_errors=errors)
+
+
+def test_scenes_give_the_neighbours_their_errors_and_those_of_the_shapes():
+    batch, _ = gaussian_batch(gain=np.inf)
+    inputs = residual_inputs(on_scene(batch), SideInputs(), lambda area: 0 * area + 2.0, scene=True)
+    names = SCALARS + SCENE_SCALARS
+    assert inputs.images.shape == (16, N_CHANNELS + 1, 60, 60)
+    assert inputs.scalars.shape == (16, len(names))
+    torch.testing.assert_close(inputs.images[:, 4, :, :30], torch.full((16, 60, 30), float(np.arcsinh(10.0))))
+    assert (inputs.images[:, 4, :, 30:] == 0).all()
+    # A joint error of 5 and one alone of 3 make 4; the correlation doubles it.
+    torch.testing.assert_close(inputs.widening, torch.full((16,), 400.0))
+    torch.testing.assert_close(
+        named_scalar(inputs, "log_widening", names), 0.5 * torch.log1p((400 / inputs.unit).square())
+    )
+    torch.testing.assert_close(named_scalar(inputs, "asinh_neighbour_light", names), torch.asinh(100 / inputs.unit))
+    np.testing.assert_allclose(named_scalar(inputs, "log_size_err", names), np.log(0.051), rtol=1e-5)
+    # An error that is huge counts as a large one.
+    np.testing.assert_allclose(named_scalar(inputs, "log_position_err", names), np.log(10.001), rtol=1e-5)
+    raw = residual_inputs(on_scene(batch, cleaned=False), SideInputs(), scene=True)
+    assert (raw.widening == 0).all()
+    none = residual_inputs(batch, SideInputs(), scene=True)
+    assert (none.images[:, 4] == 0).all()
+    assert (none.widening == 0).all()
+
+
+def test_a_fovea_sees_the_middle_sharply_and_the_rest_in_blocks():
+    torch.manual_seed(3)
+    network = ResidualNetwork(ResidualSettings(channels=(4, 6, 8), hidden=16, fovea=True, scene=True)).eval()
+    images = torch.randn(2, 5, 60, 60)
+    scalars, index = torch.zeros(2, network.n_scalars), torch.zeros(2, 2, dtype=torch.int64)
+    before = network(images, scalars, index).means
+    moved = images.clone()
+    moved[:, :, 0:3, 0:3] = moved[:, :, 0:3, 0:3].flip(3)  # within a block outside the fovea
+    torch.testing.assert_close(network(moved, scalars, index).means, before)
+    moved[:, :, 30, 30:32] = moved[:, :, 30, 30:32].flip(2)
+    assert not torch.allclose(network(moved, scalars, index).means, before)
+    with pytest.raises(LumosShapeError):
+        network(images[:, :4], scalars, index)

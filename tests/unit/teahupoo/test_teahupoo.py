@@ -196,7 +196,11 @@ def test_estimators_see_what_measure_shows_them(tmp_path, rng):
             psf=MoffatModel(4.0, 3.5),
         )
         settings = MeasureSettings(
-            noise=NoiseSettings(correlation="none"), scene="off", stamp_size=60, max_stamp_size=60, estimators=tuple(results)
+            noise=NoiseSettings(correlation="none"),
+            scene="off",
+            stamp_size=60,
+            max_stamp_size=60,
+            estimators=tuple(results),
         )
         row = measure_exposure(exposure, catalog, settings)
         for name, result in results.items():
