@@ -7,8 +7,6 @@ from lumos.estimators.base import (
     Measurement,
     Mixture,
     NoiseShare,
-    SceneFit,
-    ShapeErrors,
     StampBatch,
     StampContext,
 )
@@ -16,6 +14,7 @@ from lumos.estimators.optimal import OPTIMAL, OPTIMAL_FREE, optimal, optimal_flu
 from lumos.estimators.overlap import elliptical_overlap
 from lumos.estimators.profile_fit import PROFILE_FIT, profile_fit
 from lumos.estimators.scene import SCENE, scene
+from lumos.estimators.scene_fit import SceneFit, ShapeErrors
 
 __all__ = [
     "ESTIMATORS",

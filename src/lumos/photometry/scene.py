@@ -14,7 +14,8 @@ from lumos.images.exposure import Exposure
 from lumos.photometry.objects import PlacedObjects
 from lumos.profiles.sersic import render
 from lumos.psfs import MoffatPsf
-from lumos.scenes.fit import Profiles, SceneFluxes, SceneImage, fit_scene
+from lumos.scenes.draw import Profiles, SceneImage
+from lumos.scenes.fit import SceneFluxes, fit_scene
 
 __all__ = ["SCENE_REACH", "CcdScene", "draw_profiles", "fit_ccd_scene"]
 

@@ -220,7 +220,9 @@ def train_network(
     n_batches, every = -(-settings.n_stamps // size), max(1, settings.validate_every // size)
     score = score_model(trainer.average, validation, trainer.proposal)
     began, before, losses = monotonic(), trainer.seconds, []
-    for batch in _batches(stream, range(trainer.batches, n_batches), settings.workers, trainer.device):
+    # Frames come from processors even where a GPU learns.
+    workers = settings.workers if pool is None or trainer.device == "cpu" else 0
+    for batch in _batches(stream, range(trainer.batches, n_batches), workers):
         losses.append(trainer.learn(batch.to(trainer.device)))
         trainer.seconds = before + monotonic() - began
         if trainer.batches % every == 0 or trainer.batches == n_batches:
@@ -239,9 +241,9 @@ def train_network(
     return TrainReport(trainer.average, score, trainer.n_seen, trainer.seconds / 60, tuple(history))
 
 
-def _batches(stream: TrainingStream, numbers: range, workers: int, device: str) -> Iterator[LabelledInputs]:
+def _batches(stream: TrainingStream, numbers: range, workers: int) -> Iterator[LabelledInputs]:
     """Yield batches in order, made here or by worker processes."""
-    if workers == 0 or device != "cpu":
+    if workers == 0:
         yield from (stream[number] for number in numbers)
         return
     loader = DataLoader(

@@ -7,8 +7,10 @@ import torch
 from lumos.profiles import Shapes, render
 from lumos.profiles.scene import draw_stamps
 from lumos.psfs import MoffatPsf
-from lumos.scenes.equations import local_errors, normal_equations, tile_groups
-from lumos.scenes.fit import Profiles, SceneImage, fit_scene
+from lumos.scenes.draw import Profiles, SceneImage
+from lumos.scenes.equations import local_errors, normal_equations
+from lumos.scenes.fit import fit_scene
+from lumos.scenes.groups import tile_groups
 from lumos.scenes.tiles import Tiling, cut_pieces
 from lumos.statistics import sigma68
 

@@ -38,7 +38,8 @@ def small(monkeypatch):
     monkeypatch.setattr(frames, "_SIDE", 320)
 
 
-def test_frames_follow_their_seed_and_hold_the_fluxes_they_state(small, model):
+@pytest.mark.usefixtures("small")
+def test_frames_follow_their_seed_and_hold_the_fluxes_they_state(model):
     population, pulls, ratios = load_population(), [], []
     for seed in range(6):
         frame, again = (draw_frame(population, STAMPS, np.random.default_rng(seed)) for _ in range(2))
@@ -58,8 +59,9 @@ def test_frames_follow_their_seed_and_hold_the_fluxes_they_state(small, model):
     assert abs(np.median(ratios)) < 0.01
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("fault", sorted(FAULTS))
-def test_faults_change_the_stamps(small, model, fault):
+def test_faults_change_the_stamps(model, fault):
     frame = draw_frame(load_population(), STAMPS, np.random.default_rng(3))
     good, rows = frame_inputs(frame, model)
     bad, others = frame_inputs(frame, model, fault=fault, rng=np.random.default_rng(1))
@@ -90,7 +92,8 @@ def test_kernels_lower_the_variance_as_they_say():
         assert kernel.smooth(np.ones((9, 9))) == pytest.approx(1)
 
 
-def test_a_network_on_scenes_learns_from_frames(small, tmp_path):
+@pytest.mark.usefixtures("small")
+def test_a_network_on_scenes_learns_from_frames(tmp_path):
     run = TrainSettings.model_validate(
         {
             "name": "small",
