@@ -40,7 +40,8 @@ def twins_of(path: Path, survey: Survey, catalog: ParentCatalog, out: Path, psf_
     pool_path = out / f"pool_{path.name.split('.')[0]}"
     make_backgrounds([path], pool_path, survey, settings, psf_dir=psf_dir)
     exposure = next(read_exposure(path, survey, psf_dir=psf_dir))
-    table = measure_exposure(exposure, catalog, MeasureSettings(estimators=("optimal",)))
+    # Stamps of real galaxies hold what little light their neighbours add; so do the fluxes of their twins.
+    table = measure_exposure(exposure, catalog, MeasureSettings(estimators=("optimal",), scene="off"))
     flux, error = (table[name].to_numpy().astype(np.float64) for name in ("flux", "flux_err"))
     clean = ((table["flags"].to_numpy() & CLEAN) == 0) & (flux > SNR[0] * error) & (flux < SNR[1] * error)
     scale = 10 ** (0.4 * (31.4 - exposure.zeropoint)) if np.isfinite(exposure.zeropoint) else 1.0

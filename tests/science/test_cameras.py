@@ -133,7 +133,7 @@ def detections(data):
 
 
 def measured(exposure, catalog):
-    table = measure_exposure(exposure, catalog, MeasureSettings(estimators=("aperture",)))
+    table = measure_exposure(exposure, catalog, MeasureSettings(estimators=("aperture",), scene="off"))
     names = ("object_id", "x", "y", "aperture_flux", "background", "flags")
     return {name: table[name].to_numpy() for name in names}
 

@@ -139,7 +139,7 @@ def optimal(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFAULT_M
     flux = torch.zeros_like(batch.background)
     for step in range(n_iter + 1):
         if step:
-            variance = torch.addcmul(sky, (flux.clamp(min=0) / batch.gain)[:, None], profile)
+            variance = torch.addcmul(sky, (flux.clamp(min=0) / batch.gain)[:, None], profile.clamp(min=0))
         weights = seen / variance
         response = torch.linalg.vecdot(weights, profile) - weights.sum(1) * batch.own_light
         flux = torch.linalg.vecdot(weights, residual) / response
@@ -184,7 +184,7 @@ def optimal_free(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFA
     flux = torch.zeros_like(level)
     for step in range(n_iter + 1):
         if step:
-            variance = torch.addcmul(sky, (flux.clamp(min=0) / batch.gain)[:, None], profile)
+            variance = torch.addcmul(sky, (flux.clamp(min=0) / batch.gain)[:, None], profile.clamp(min=0))
         inverse = good / variance
         weights, _, _, response = _free_weights(profile, inverse)
         flux = torch.linalg.vecdot(weights, residual) / response

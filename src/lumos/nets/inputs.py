@@ -265,7 +265,7 @@ def _neighbour_image(batch: StampBatch, flux: Tensor) -> Tensor:
     """Return asinh of the light of the neighbours in units of the noise, 0 on unusable pixels."""
     if batch.scene is None:
         return torch.zeros_like(batch.data)
-    variance = batch.sky_variance + (flux.clamp(min=0) / batch.gain)[:, None, None] * batch.profile
+    variance = batch.sky_variance + (flux.clamp(min=0) / batch.gain)[:, None, None] * batch.profile.clamp(min=0)
     return _asinh(batch.scene.others * variance.rsqrt() * batch.good)
 
 
@@ -303,7 +303,9 @@ def _describe(batch: StampBatch, flux: Tensor, unit: Tensor, factor: Tensor) -> 
     """Return the images and the numbers, by name, that describe stamps relative to fluxes and their errors."""
     profile = batch.profile.flatten(1)
     good = batch.good.flatten(1)
-    variance = torch.addcmul(batch.sky_variance.flatten(1), (flux.clamp(min=0) / batch.gain)[:, None], profile)
+    variance = torch.addcmul(
+        batch.sky_variance.flatten(1), (flux.clamp(min=0) / batch.gain)[:, None], profile.clamp(min=0)
+    )
     inverse = variance.rsqrt_() * good
     level = batch.background - flux * batch.own_light
     chi = (batch.data.flatten(1) - level[:, None] - flux[:, None] * profile) * inverse

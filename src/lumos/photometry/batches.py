@@ -19,6 +19,8 @@ __all__ = ["stamp_batch"]
 
 #: Pixels brighter than this share of the profile's peak are the object's footprint.
 _FOOTPRINT = 0.01
+#: Light of neighbours below this share of the object's own light on a pixel is none.
+_ROUNDING = 1e-4
 
 
 def _annulus(size: int, settings: MeasureSettings) -> tuple[float, float]:
@@ -111,7 +113,10 @@ def _scene_light(ccd: Ccd, rows: AnyArray, profile: Tensor) -> tuple[Tensor, Ten
         return torch.zeros(len(rows)), torch.zeros_like(profile)
     own = torch.from_numpy(np.nan_to_num(scene.fluxes.flux[scene.rows[rows]])).float()
     light = cut_stamps(scene.light, ccd.objects.x[rows], ccd.objects.y[rows], profile.shape[1]).data
-    return own, torch.from_numpy(light) - own[:, None, None] * profile
+    own_light = own[:, None, None] * profile
+    others = torch.from_numpy(light) - own_light
+    # Below this it is rounding.
+    return own, torch.where(others.abs() > _ROUNDING * own_light.abs(), others, 0.0)
 
 
 def _scene_fit(ccd: Ccd, rows: AnyArray, others: Tensor) -> SceneFit | None:

@@ -187,12 +187,14 @@ def _shape_errors(
     def known(stated: FloatArray | None, otherwise: FloatArray) -> FloatArray:
         return otherwise if stated is None else np.where(np.isfinite(stated), stated, otherwise)
 
-    own_radius, index = (np.where(catalog.shape_ok, v, 1.0) for v in (catalog.half_light_radius, catalog.sersic_n))
+    extended = radius > 0
+    own_radius, index = (
+        np.where(extended & catalog.shape_ok, v, 1.0) for v in (catalog.half_light_radius, catalog.sersic_n)
+    )
     share = (radius / semi_major) ** 2
     size = known(catalog.half_light_radius_err, settings.half_light_radius * own_radius)
-    relative = np.divide(size, own_radius, out=np.zeros_like(size), where=own_radius > 0)
     values = {
-        "size": relative * share,
+        "size": size / own_radius * share,
         "index": known(catalog.sersic_n_err, settings.sersic_n * index) / np.maximum(index, SERSIC_N_RANGE[0]) * share,
         "ratio": known(catalog.axis_ratio_err, np.full(len(catalog), settings.axis_ratio)) * share,
         "position": known(catalog.position_err, np.full(len(catalog), settings.position)) / pixel_scale / semi_major,

@@ -10,6 +10,7 @@ from torch import Tensor
 from lumos.conventions import AnyArray, IntArray
 from lumos.nets.inputs import NetworkInputs, SideInputs
 from lumos.nets.model import FluxModel, ModelConfig
+from lumos.nets.settings import ResidualSettings
 from lumos.pools.pool import BackgroundPool
 from lumos.rows import Rowwise
 from lumos.simulate.population import load_population
@@ -68,7 +69,7 @@ def model_config(settings: TrainSettings, pool: BackgroundPool | None) -> ModelC
         stamp_size=settings.stamps.stamp_size,
         annulus_inner=settings.stamps.annulus_inner,
         annulus_outer=settings.stamps.annulus_outer,
-        input_version=2 if pool is None else 1,
+        input_version=2 if isinstance(settings.network, ResidualSettings) and settings.network.scene else 1,
         profile_image=settings.profile_image,
         cut_from=settings.cut_from,
     )

@@ -20,7 +20,7 @@ from lumos.background.correlation import (
     measure_correlation,
     source_free,
 )
-from lumos.background.noise import exposure_noise
+from lumos.background.noise import exposure_noise, pixel_noise
 from lumos.background.settings import NoiseSettings
 from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosShapeError, LumosValueError
@@ -153,7 +153,8 @@ def test_the_runs_annulus_is_that_of_the_blank_apertures():
         variance=np.full(image.shape, (kernel**2).sum(), np.float32),
     )  # fmt: skip
     # The largest apertures, of 20 px, reach beyond this annulus.
-    measured = exposure_noise(exposure, NoiseSettings(), (9.0, 16.0)).correlation
+    settings = NoiseSettings()
+    measured = exposure_noise(exposure, pixel_noise(exposure, settings), settings, (9.0, 16.0)).correlation
     expected = [expected_factor(kernel, radius, (9, 16)) for radius in (3.0, 5.0, 8.0)]
     np.testing.assert_allclose(measured.factors[[3, 5, 7]], expected, rtol=0.08)
 

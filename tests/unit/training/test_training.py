@@ -204,7 +204,7 @@ def test_shipped_runs_can_be_read(name):
     ("override", "message"),
     [
         ("kind=posterior", "flux_from=population"),
-        ("pool.paths=[a]", "either paths or simulate"),
+        ("pool.paths=[a]", "network.scene must be true where there is no pool"),
         ("network.position=true", "flips must be false"),
         ("device=tpu", "device"),
         ("epochs=3", "allowed: architecture"),
@@ -213,6 +213,11 @@ def test_shipped_runs_can_be_read(name):
 def test_contradictions_are_refused(override, message):
     with pytest.raises(LumosConfigError, match=message):
         load_training("generic", [override])
+
+
+def test_a_pool_has_one_source():
+    with pytest.raises(LumosConfigError, match="either paths or simulate"):
+        load_training("paucam-mock", ["pool.paths=[a]"])
 
 
 def test_unknown_runs_are_refused():
