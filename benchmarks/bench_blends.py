@@ -146,7 +146,7 @@ def gallery(settings: MeasureSettings, out: Path) -> None:
     rows = np.arange(n)
     batch, _, _ = stamp_batch(ccd, rows)
     assert batch.scene is not None
-    off = measure_exposure(exposure, catalog, settings.model_copy(update={"scene": "off"}))
+    off = measure_exposure(exposure, catalog, settings.model_copy(update={"scene": "off", "model": None}))
     joint = measure_exposure(exposure, catalog, settings)
     truth = FLUX_22 * 10 ** (0.4 * (31.4 - ZEROPOINT))
     figure, axes = plt.subplots(n, 5, figsize=(13, 2.6 * n), constrained_layout=True)
@@ -164,7 +164,7 @@ def gallery(settings: MeasureSettings, out: Path) -> None:
             axis.set_title(name if i == 0 else "")
             axis.set_axis_off()
         flux = np.linspace(-1, 6, 400) * truth
-        for table, label, style in ((off, "scene off", "--"), (joint, "scene joint", "-")):
+        for table, label, style in ((off, "optimal, neighbours left in", "--"), (joint, "lumos, joint scene", "-")):
             pdf = GaussianMixture(
                 *(list_column(table, f"pdf_{part}")[i : i + 1] for part in ("weights", "means", "stds"))
             )
@@ -188,7 +188,8 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     joint = MeasureSettings(estimators=("aperture", "optimal", "scene"), model=args.model)
-    runs = {"neighbours left in": joint.model_copy(update={"scene": "off"}), "joint scene": joint}
+    # Models on scenes are for cleaned stamps alone.
+    runs = {"neighbours left in": joint.model_copy(update={"scene": "off", "model": None}), "joint scene": joint}
     results = {title: fig8(settings, args.repeats) for title, settings in runs.items()}
     radius = np.hypot(*np.tile(grid(), (args.repeats, 1)).T)
     print("Fig. 8: median (f - f0) / f0 with its error, sigma68 of the pulls, PIT-KS, by distance of the neighbour\n")
@@ -196,7 +197,6 @@ def main() -> None:
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), constrained_layout=True)
     chosen = (
         ("neighbours left in", "aperture"),
-        ("neighbours left in", "lumos"),
         ("joint scene", "aperture"),
         ("joint scene", "lumos"),
     )
@@ -219,7 +219,7 @@ def main() -> None:
                 distance, magnitude = (5.0, value) if panel == 0 else (value, 22.0)
                 offsets = distance * np.column_stack([np.cos(angle), np.sin(angle)])
                 found = measured(offsets, 21.0, np.full(n, magnitude), settings, 9)
-                for name in ("aperture", "lumos"):
+                for name in (one for one in ("aperture", "lumos") if one in found):
                     curves.setdefault((title, name), [[], []])[panel].append(float(np.median(found[name][0])))
         for title, name in chosen:
             curve = curves[title, name][panel]
