@@ -30,10 +30,10 @@ from lumos.surveys import load_survey
 
 #: What is measured, by name: settings of `lumos measure`.
 KINDS = {
-    "four estimators": {},
+    "classical": {},
     "network": {"estimators": (), "model": "generic"},
     "network, bfloat16": {"estimators": (), "model": "generic", "precision": "bfloat16"},
-    "four and network": {"model": "generic"},
+    "classical and network": {"model": "generic"},
 }
 
 
