@@ -4,6 +4,8 @@ Exposures are simulated with clustered galaxies, stars, a catalogue limit, scatt
 measured with `lumos measure`. Errors are in units of the error of the joint fit with all neighbours free ("joint
 Cramér-Rao error"), pulls in units of each estimator's own.
 
+A model that was trained on scenes measures the joint run only.
+
 Usage: ``python benchmarks/bench_scenes.py OUT [--galaxies 300] [--option KEY=VALUE ...]``.
 """
 
@@ -21,6 +23,7 @@ from scipy.stats import kstest
 from lumos.catalogs.parent import read_parent
 from lumos.catalogs.schema import list_column
 from lumos.flags import NAN_FLUX, UNUSABLE
+from lumos.nets.checkpoint import read_config
 from lumos.pdf import GaussianMixture
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
@@ -134,18 +137,19 @@ def main() -> None:
     """Simulate, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--galaxies", type=float, default=300.0, help="per 1000 x 1000 px to the faintest magnitude")
+    parser.add_argument("--galaxies", type=float, default=300.0, help="of the catalogue per million pixels")
     parser.add_argument("--model", default="generic", help="shipped model or folder, or none")
-    parser.add_argument("--scene", default="off,joint", help="the last one tells which rows are blended")
     parser.add_argument("--option", action="append", default=[])
     args = parser.parse_args()
     simulate(args.out, args.galaxies, args.option)
     model = None if args.model == "none" else args.model
-    tables = {scene: measure(args.out, scene, model) for scene in args.scene.split(",")}
-    last = list(tables.values())[-1]
+    on_scenes = model is not None and read_config(model).input_version == 2
+    models = {"off": None if on_scenes else model, "joint": model}
+    tables = {scene: measure(args.out, scene, one) for scene, one in models.items()}
+    last = tables["joint"]
     truth, near = true_fluxes(args.out, last), distances(args.out, last)
-    names = [*MeasureSettings(model=model).all_estimators]
     for scene, table in tables.items():
+        names = list(MeasureSettings(model=models[scene]).all_estimators)
         result = judge(table, last, truth, near, names)
         (args.out / f"{scene}.json").write_text(json.dumps(result, indent=1))
         show(f"scene: {scene}", result)

@@ -63,7 +63,7 @@ def test_ctrl_c_ends_everything_with_one_line(survey, tmp_path, moment):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     lines = [line for line in err.splitlines() if not line.startswith(("INFO", "WARNING"))]
-    assert lines == ["lumos: interrupted; the same command continues"]
+    assert lines == ["lumos: interrupted; the same command continues"], err
     wait_for(lambda: not session(process), 10)
     assert not list((tmp_path / "run").rglob(".lumos-*"))
 

@@ -1,12 +1,20 @@
 """`measure` on real exposures: SDSS against the deep coadd, VISTA and DECam against themselves."""
 
 import runpy
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
+from lumos.adaptation.injected import inject_round, training_stamps
+from lumos.adaptation.inputs import iterate_ccds
 from lumos.flags import Flag
+from lumos.nets.checkpoint import load_model
+from lumos.pdf.mixture import GaussianMixture
+from lumos.photometry.measured import open_run
+from lumos.statistics import sigma68
 
 pytestmark = pytest.mark.science
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -59,7 +67,11 @@ def test_vista_repeats_agree_with_their_errors(data_dir, tmp_path):
         for name, repeats in side.quarters.items():
             found = repeats.difference
             assert (np.abs(found.median) < 4 * found.median_err).all(), name
-            assert (np.abs(found.sigma68 - 1) < 0.2).all(), name
+            assert (found.sigma68 < 1.2).all(), name
+            if name != "generic":
+                assert (found.sigma68 > 0.8).all(), name
+            # The network's errors also hold what exposures share, which no repeat sees: the wrong shapes of the
+            # catalogue and light of the neighbours. Injected galaxies, below, tell whether they are true.
         assert 0.005 < side.floor < 0.025
         # Errors for independent pixels are wrong by a factor.
         faint = (edges[:-1] >= 19) & (edges[1:] <= 22)
@@ -67,6 +79,31 @@ def test_vista_repeats_agree_with_their_errors(data_dir, tmp_path):
         # The zero points are known to differ by up to 2 %.
         assert np.abs(side.full.scales - 1).max() < 0.03
         assert side.full.scales_err.max() < 0.01
+
+    pull, pit, signal_to_noise = injected_pulls(tmp_path / "east_network")
+    assert len(pull) > 1500
+    assert kstest(pit, "uniform").statistic < 0.06
+    for low, high in pairwise((-np.inf, 2, 8, np.inf)):
+        inside = (signal_to_noise >= low) & (signal_to_noise < high)
+        assert abs(sigma68(pull[inside]) - 1) < 0.15, (low, high)
+        assert abs(np.median(pull[inside])) < 0.15, (low, high)
+
+
+def injected_pulls(folder):
+    """Return pulls, PIT and true S/N of galaxies of the network's training, injected into the exposures of a run."""
+    model, run, rng = load_model("generic"), open_run(folder), np.random.default_rng(3)
+    settings, found = training_stamps(model.config.training), []
+    for scaled in iterate_ccds(run, model):
+        for _ in range(3):
+            one = inject_round(model, scaled, settings, 250, 60.0, rng, lambda inputs: inputs)
+            good = one.stamps.inputs.usable
+            output = model.predict(one.stamps.inputs.take(good))
+            log_weights, means, stds = (value.double().numpy() for value in output.parameters)
+            pdf, truth = GaussianMixture(np.exp(log_weights), means, stds), one.flux[good].double().numpy()
+            low, median, high = pdf.quantile(np.tile([0.16, 0.5, 0.84], (len(truth), 1))).T
+            error = one.stamps.flux_scale[good].double().numpy()
+            found.append(np.stack([(median - truth) / (high - low) * 2, pdf.cdf(truth), truth / error]))
+    return np.concatenate(found, axis=1)
 
 
 def test_a_folder_without_the_images_is_named(tmp_path):

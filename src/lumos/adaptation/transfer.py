@@ -202,8 +202,8 @@ def pair_loss(model: FluxModel, pairs: PairedInputs, proposal: FluxProposal) -> 
     a, b = pairs.inputs.take(pairs.first), pairs.inputs.take(pairs.second)
     # Fluxes are counted from the first exposure's centre in its unit: bright ones would lose their digits otherwise.
     offset = ((b.centre.double() - a.centre.double()) / a.unit).float()
-    first = model.network(a.images, a.scalars, a.index)
-    second = model.network(b.images, b.scalars, b.index).scaled(b.unit / a.unit, offset)
+    first = model.network(a.images, a.scalars, a.index).widened(a.widening / a.unit)
+    second = model.network(b.images, b.scalars, b.index).scaled(b.unit / a.unit, offset).widened(b.widening / a.unit)
     origin = a.centre / a.unit
     if model.config.kind == "likelihood":
         # One density for both exposures, between those that the training had for each.

@@ -1,15 +1,7 @@
 """Flux estimators: functions of a batch of stamps, all behind the interface of :mod:`lumos.estimators.base`."""
 
 from lumos.estimators.aperture import APERTURE, aperture
-from lumos.estimators.base import (
-    Ellipses,
-    Estimator,
-    Measurement,
-    Mixture,
-    NoiseShare,
-    StampBatch,
-    StampContext,
-)
+from lumos.estimators.base import Ellipses, Estimator, Measurement, Mixture, NoiseShare, StampBatch, StampContext
 from lumos.estimators.optimal import OPTIMAL, OPTIMAL_FREE, optimal, optimal_flux, optimal_flux_free, optimal_free
 from lumos.estimators.overlap import elliptical_overlap
 from lumos.estimators.profile_fit import PROFILE_FIT, profile_fit

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lumos.nets.domain_box import FLAGGED, LARGEST
 from lumos.nets.inputs import SCALARS, NetworkInputs, named_scalar
 from lumos.nets.mdn import MixtureOutput
 
@@ -19,13 +20,10 @@ __all__ = ["NUMBERS", "TAIL", "DomainNetwork", "object_frames", "object_places"]
 
 #: Shares of good stamps with a higher answer, for the table that turns answers into scores.
 TAIL = (0.999, 0.9, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01, 0.004)
-#: Share of good stamps with a score above 1.
-_FLAGGED = 0.01
 #: Cells along a side of the object's frame; its cells are this share of the profile's radius.
 _SIDE, _CELLS_PER_RADIUS = 24, 4
 #: Numbers of the frames: those of every residual network, and what the network's answer adds.
 NUMBERS = (*SCALARS, "asinh_found_ratio", "asinh_shift", "log_width", "log_step")
-_LARGEST = 10.0
 #: Beyond this growth of the error by neighbours, of its natural logarithm, blends are alike.
 _WIDEST = 2.0
 
@@ -254,10 +252,10 @@ class DomainNetwork(nn.Module):
         low, high = self.knots[above - 1], self.knots[above]
         share = ((place - low) / (high - low))[:, None]
         levels = (1 - share) * self.table[above - 1] + share * self.table[above]
-        scores = torch.log(torch.tensor(TAIL, device=answer.device)) / math.log(_FLAGGED)
+        scores = torch.log(torch.tensor(TAIL, device=answer.device)) / math.log(FLAGGED)
         cell = torch.searchsorted(levels.contiguous(), answer[:, None].contiguous()).clamp(1, len(TAIL) - 1)
         start, end = levels.gather(1, cell - 1)[:, 0], levels.gather(1, cell)[:, 0]
         before, after = scores[cell[:, 0] - 1], scores[cell[:, 0]]
         score = before + (after - before) * (answer - start) / (end - start).clamp(min=1e-6)
-        limited: Tensor = score.clamp(0, _LARGEST)
+        limited: Tensor = score.clamp(0, LARGEST)
         return limited

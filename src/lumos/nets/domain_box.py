@@ -10,12 +10,12 @@ from torch import Tensor
 from lumos.conventions import FloatArray
 from lumos.nets.inputs import PAPER_SCALARS, NetworkInputs, named_scalar
 
-__all__ = ["box_score", "domain_properties", "exposure_verdict", "psf_score"]
+__all__ = ["FLAGGED", "LARGEST", "box_score", "domain_properties", "exposure_verdict", "psf_score"]
 
 #: Largest score.
-_LARGEST = 10.0
+LARGEST = 10.0
 #: Share of good stamps with a score above 1.
-_FLAGGED = 0.01
+FLAGGED = 0.01
 #: Factor by which a PSF may leave the range of the training.
 _PSF_FACTOR = 1.2
 #: By how much the mean of -ln p of an exposure may exceed 1: its errors, and what surveys differ by.
@@ -78,7 +78,7 @@ def box_score(inputs: NetworkInputs, architecture: str, domain: Mapping[str, tup
         if name in domain:
             low, high = domain[name]
             score = torch.maximum(score, (values - (low + high) / 2).abs() / ((high - low) / 2))
-    return score.nan_to_num(_LARGEST).clamp(max=_LARGEST)
+    return score.nan_to_num(LARGEST).clamp(max=LARGEST)
 
 
 def psf_score(fwhm: FloatArray, step: int, domain: Mapping[str, tuple[float, float]]) -> FloatArray:
@@ -103,7 +103,7 @@ def psf_score(fwhm: FloatArray, step: int, domain: Mapping[str, tuple[float, flo
     low, high = domain.get("psf_fwhm", (0.0, np.inf))
     with np.errstate(invalid="ignore", divide="ignore"):
         beyond = np.log(np.maximum(fwhm / step / high, low / fwhm)) / math.log(_PSF_FACTOR)
-    return np.asarray(np.clip(beyond, 0, _LARGEST))
+    return np.asarray(np.clip(beyond, 0, LARGEST))
 
 
 def exposure_verdict(scores: FloatArray) -> float:
@@ -127,5 +127,5 @@ def exposure_verdict(scores: FloatArray) -> float:
     finite = scores[np.isfinite(scores)]
     if len(finite) == 0:
         return float("nan")
-    mean = -math.log(_FLAGGED) * float(finite.mean())
+    mean = -math.log(FLAGGED) * float(finite.mean())
     return mean / (1 + _EXPOSURE_SLACK + _EXPOSURE_SIGMAS / math.sqrt(len(finite)))

@@ -143,7 +143,7 @@ class FluxModel:
         """Return the number of Gaussians of its PDFs."""
         head = self.network.get_submodule("head")
         assert isinstance(head, MixtureHead)
-        return head.linear.out_features // 3
+        return head.n_components
 
     def inputs(self, batch: StampBatch, side: SideInputs, noise_factor: NoiseFactor | None = None) -> NetworkInputs:
         """Prepare stamps for the network.

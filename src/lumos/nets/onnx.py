@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lumos.errors import LumosConfigError
+from lumos.nets.mdn import MixtureOutput
 from lumos.nets.model import FluxModel
 from lumos.nets.residual import ResidualNetwork
 
@@ -19,9 +20,9 @@ class _Tables(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor, scalars: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        log_weights, means, stds = self.network(images, scalars, index).parameters
-        return log_weights, means, stds
+    def forward(self, images: Tensor, scalars: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+        mixture: MixtureOutput = self.network(images, scalars, index)
+        return mixture.parameters if mixture.share is None else (*mixture.parameters, mixture.share)
 
 
 def export_onnx(model: FluxModel, path: Path) -> None:
@@ -34,7 +35,8 @@ def export_onnx(model: FluxModel, path: Path) -> None:
     path : Path
         File to write. Inputs ``images``, ``scalars`` and ``index`` are those of
         :class:`lumos.nets.inputs.NetworkInputs`, for any number of objects; outputs ``log_weights``, ``means``
-        and ``stds`` are in units of the network: the flux is ``centre + unit * t``.
+        and ``stds`` are in units of the network: the flux is ``centre + unit * t``. A network on scenes has a fourth,
+        ``share``: the PDF is to be convolved with a Gaussian of standard deviation ``share * widening``.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def export_onnx(model: FluxModel, path: Path) -> None:
             example,
             path,
             input_names=["images", "scalars", "index"],
-            output_names=["log_weights", "means", "stds"],
+            output_names=["log_weights", "means", "stds"] + ["share"] * (model.config.input_version == 2),
             dynamic_shapes=({0: objects}, {0: objects}, {0: objects}),
             dynamo=True,
             external_data=False,

@@ -95,13 +95,15 @@ class ResidualNetwork(nn.Module):
         self.dense = nn.Sequential(
             nn.Linear(hidden + n_numbers, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
         )
-        self.head = MixtureHead(hidden, settings.n_components)
+        self.head = MixtureHead(hidden, settings.n_components, shares=settings.scene)
         with torch.no_grad():
             self.head.linear.weight.mul_(_HEAD_GAIN)
             # Components start with widths from 1 to 50 errors of the optimal flux: neighbours can do that to it.
-            bias = torch.zeros(3, settings.n_components)
-            bias[2] = torch.linspace(0.0, 4.0, settings.n_components)
-            self.head.linear.bias.copy_(bias.flatten())
+            # All of the neighbours' errors counts.
+            n = settings.n_components
+            self.head.linear.weight[3 * n :] = 0.0
+            self.head.linear.bias.zero_()
+            self.head.linear.bias[2 * n : 3 * n] = torch.linspace(0.0, 4.0, n)
 
     def forward(self, images: Tensor, scalars: Tensor, index: Tensor) -> MixtureOutput:
         """Return the mixtures.
@@ -118,7 +120,8 @@ class ResidualNetwork(nn.Module):
         Returns
         -------
         MixtureOutput
-            Of (flux - optimal flux) / error.
+            Of (flux - optimal flux) / error; on scenes, where it is to be widened by the neighbours' errors, with
+            the share of these that counts.
 
         Raises
         ------

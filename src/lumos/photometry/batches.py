@@ -54,8 +54,8 @@ def stamp_batch(ccd: Ccd, rows: AnyArray) -> tuple[StampBatch, Cutout, AnyArray]
     cutout = cut_out(bare, objects.x[rows], objects.y[rows], size, _annulus(size, settings))
     inner, stamps = cutout.inner, cutout.stamps
     x, y = stamps.x - inner.start, stamps.y - inner.start
-    profile = None if ccd.scene is None else ccd.scene.profiles.get(int(rows[0]))
-    if profile is None or len(profile) != len(rows):
+    profile = None if ccd.scene is None else ccd.scene.profiles.get(rows.tobytes())
+    if profile is None:
         profile = draw_profiles(exposure, objects, rows, size).stamps
     flux, others = _scene_light(ccd, rows, profile)
     own = flux if ccd.cleans else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -75,7 +76,7 @@ class Ccd:
         """Return whether neighbours are subtracted from stamps."""
         return self.scene is not None and self.settings.scene == "joint"
 
-    @property
+    @cached_property
     def bare(self) -> Exposure:
         """Return the exposure without the light of the catalogue's objects, where neighbours are subtracted."""
         return without_light(self.exposure, self.scene) if self.scene is not None and self.cleans else self.exposure

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -12,6 +13,7 @@ from lumos.conventions import AnyArray, BoolArray, Float32Array, IntArray
 from lumos.flags import Flag, good_pixels
 from lumos.images.exposure import Exposure
 from lumos.photometry.objects import PlacedObjects
+from lumos.profiles.scene import draw_stamps, stamp_corners
 from lumos.profiles.sersic import render
 from lumos.psfs import MoffatPsf
 from lumos.scenes.draw import Profiles, SceneImage
@@ -44,7 +46,7 @@ class CcdScene:
     explained : bool array, shape (ny, nx)
         False on pixels that depart from the scene.
     profiles : dict
-        Profiles of batches of the CCD's objects that were drawn for the fit, by the number of each one's first object.
+        Profiles of batches of the CCD's objects that were drawn for the fit, by the bytes of the objects' numbers.
     """
 
     around: PlacedObjects
@@ -52,7 +54,7 @@ class CcdScene:
     fluxes: SceneFluxes
     light: Float32Array
     explained: BoolArray
-    profiles: dict[int, Tensor]
+    profiles: dict[bytes, Tensor]
 
 
 def draw_profiles(exposure: Exposure, objects: PlacedObjects, rows: AnyArray, size: int) -> Profiles:
@@ -76,21 +78,15 @@ def draw_profiles(exposure: Exposure, objects: PlacedObjects, rows: AnyArray, si
     """
     assert exposure.psf is not None
     some = objects.take(rows)
-    corners = _corners(some, size)
-    shapes = some.at(some.x - corners[:, 1], some.y - corners[:, 0])
-    return Profiles(rows, render(shapes, exposure.psf.at(some.x, some.y), size=size), corners)
-
-
-def _corners(objects: PlacedObjects, size: int) -> IntArray:
-    """Return row and column of the first pixel of each stamp, shape (n, 2)."""
-    return np.stack([np.floor(v + 0.5).astype(np.int64) - size // 2 for v in (objects.y, objects.x)], axis=1)
+    stamps, corners = draw_stamps(some, exposure.psf.at(some.x, some.y), size)
+    return Profiles(rows, torch.from_numpy(stamps), corners)
 
 
 def _draw_surroundings(exposure: Exposure, objects: PlacedObjects, rows: AnyArray, size: int) -> Profiles:
     """Draw objects on stamps with 0 in the middle; wings need no small pixels."""
     assert exposure.psf is not None
     some = objects.take(rows)
-    corners, psf = _corners(some, size), exposure.psf.at(some.x, some.y)
+    corners, psf = stamp_corners(some, size), exposure.psf.at(some.x, some.y)
     sharpest = float(np.nanmin(some.psf_fwhm))
     step = max(1, min(size // _COARSE_SIDE, int(sharpest / _SHARPEST)))
     while size % step:
@@ -132,7 +128,7 @@ def fit_ccd_scene(
     CcdScene
         The fit.
     """
-    kept: dict[int, Tensor] = {}
+    kept: dict[bytes, Tensor] = {}
 
     def every() -> Iterator[Profiles]:
         rest = (around.flags & int(Flag.NO_PSF)) == 0
@@ -141,7 +137,7 @@ def fit_ccd_scene(
             drawn = draw_profiles(exposure, around, rows[batch], int(around.stamp_size[rows[batch[0]]]))
             n_kept += drawn.stamps.numel()
             if n_kept <= _KEPT:
-                kept[int(batch[0])] = drawn.stamps
+                kept[batch.tobytes()] = drawn.stamps
             rest[drawn.rows] = False
             yield drawn
         for size in np.unique(around.stamp_size[rest]).tolist():

@@ -11,7 +11,7 @@ from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
 from lumos.psfs import MoffatPsf, PixelPsf, Psf
 
-__all__ = ["add_stamps", "draw_light", "draw_stamps", "rows_by_size"]
+__all__ = ["add_stamps", "draw_light", "draw_stamps", "rows_by_size", "stamp_corners"]
 
 #: Sides of the stamps that objects are drawn on; each gets the smallest that holds its visible light.
 _SIZES = (48, 96, 192, 384, 768)
@@ -104,9 +104,27 @@ def draw_stamps(shapes: Shapes, psf: Psf, size: int) -> tuple[Float32Array, IntA
     corners : int array, shape (n, 2)
         Row and column in the image of the first pixel of each stamp.
     """
-    corners = np.rint(np.column_stack([shapes.y, shapes.x])).astype(np.int64) - size // 2
+    corners = stamp_corners(shapes, size)
     stamps = render(shapes.at(shapes.x - corners[:, 1], shapes.y - corners[:, 0]), psf, size=size)
     return np.asarray(stamps.numpy()), corners
+
+
+def stamp_corners(shapes: Shapes, size: int) -> IntArray:
+    """Return where stamps around objects begin, as :func:`lumos.images.stamps.cut_stamps` cuts them.
+
+    Parameters
+    ----------
+    shapes : Shapes
+        n objects, in the pixels of the image.
+    size : int
+        Side of the stamps.
+
+    Returns
+    -------
+    int array, shape (n, 2)
+        Row and column in the image of the first pixel of each stamp.
+    """
+    return np.floor(np.column_stack([shapes.y, shapes.x]) + 0.5).astype(np.int64) - size // 2
 
 
 def add_stamps(image: FloatArray, stamps: FloatArray, corners: IntArray) -> None:

@@ -75,12 +75,25 @@ class Workers:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Start processes in which ctrl-C does nothing, not even while they import; here it only waits a moment."""
+    """Start processes in which ctrl-C does nothing, not even while they import; here it only waits a moment.
+
+    The processes inherit the mask of the thread that starts them. In this process another thread may still take the
+    signal, and Python would then interrupt the start in its midst: a handler holds it back until all have started.
+    """
+    held: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    here = threading.current_thread() is threading.main_thread() and handler is not None
+    if here:
+        signal.signal(signal.SIGINT, lambda number, _: held.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if here:
+            signal.signal(signal.SIGINT, handler)
+    if held:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _start(log: LogSetup | None, start: Callable[..., object], arguments: tuple[object, ...]) -> None:

@@ -15,7 +15,14 @@ from lumos.teahupoo.draws import FluxProposal
 from lumos.teahupoo.settings import CatalogScatter, StampSettings
 from lumos.teahupoo.simulated import SimulatedStamps, simulate_stamps
 
-__all__ = ["StampSimulator", "perturb_catalog", "place_on_stamps", "pool_passbands", "population_flux"]
+__all__ = [
+    "StampSimulator",
+    "deviating_shapes",
+    "perturb_catalog",
+    "place_on_stamps",
+    "pool_passbands",
+    "population_flux",
+]
 
 
 def place_on_stamps(galaxies: Galaxies, backgrounds: BackgroundStamps, size: int, rng: np.random.Generator) -> Shapes:
@@ -70,15 +77,34 @@ def perturb_catalog(truth: Shapes, scatter: CatalogScatter, rng: np.random.Gener
     deviates = rng.standard_normal((7, len(truth)))
     # Within three widths, or a galaxy in a million would have an absurd size.
     deviates *= np.exp(scatter.spread * rng.standard_normal(len(truth)).clip(-3, 3))
-    catalog = Shapes(
-        half_light_radius=truth.half_light_radius * np.exp(scatter.half_light_radius * deviates[0]),
-        sersic_n=np.clip(truth.sersic_n * np.exp(scatter.sersic_n * deviates[1]), *SERSIC_N_RANGE),
-        axis_ratio=np.clip(truth.axis_ratio + scatter.axis_ratio * deviates[2], *AXIS_RATIO_RANGE),
-        theta=truth.theta + np.deg2rad(scatter.angle) * deviates[3],
-        x=truth.x + scatter.centre * deviates[4],
-        y=truth.y + scatter.centre * deviates[5],
-    )
+    widths = np.array([scatter.half_light_radius, scatter.sersic_n, scatter.axis_ratio, np.deg2rad(scatter.angle)])
+    catalog = deviating_shapes(truth, np.append(widths, [scatter.centre] * 2)[:, None] * deviates[:6])
     return catalog, np.exp(scatter.psf_fwhm * deviates[6])
+
+
+def deviating_shapes(truth: Shapes, deviations: FloatArray) -> Shapes:
+    """Return shapes that deviate from true ones.
+
+    Parameters
+    ----------
+    truth : Shapes
+        n galaxies.
+    deviations : float array, shape (6, n)
+        Of the natural logarithms of half-light radius and Sérsic index, of axis ratio, angle (radians), x and y.
+
+    Returns
+    -------
+    Shapes
+        Index and axis ratio stay inside the renderer's range.
+    """
+    return Shapes(
+        half_light_radius=truth.half_light_radius * np.exp(deviations[0]),
+        sersic_n=np.clip(truth.sersic_n * np.exp(deviations[1]), *SERSIC_N_RANGE),
+        axis_ratio=np.clip(truth.axis_ratio + deviations[2], *AXIS_RATIO_RANGE),
+        theta=truth.theta + deviations[3],
+        x=truth.x + deviations[4],
+        y=truth.y + deviations[5],
+    )
 
 
 class StampSimulator:

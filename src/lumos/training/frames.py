@@ -1,8 +1,9 @@
 """Frames: small simulated exposures full of galaxies of known flux, measured as `lumos measure` measures exposures.
 
-A frame holds galaxies of the population in groups, stars, what no catalogue has, and a catalogue with errors. Half of
-the catalogued galaxies are for training, with fluxes of the broad density that training divides out; the others are
-their neighbours, many faint and few bright ones. Joint fit, cleaned stamps and noise are those of `lumos measure`.
+A frame holds galaxies of the population in groups, stars, what no catalogue has, and a catalogue with errors. Two
+thirds of the galaxies, up to 400, are for training, with fluxes of the broad density that training divides out; the
+others are their neighbours, many faint and few bright ones. Joint fit, cleaned stamps and noise are those of
+`lumos measure`.
 """
 
 from dataclasses import dataclass, replace

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.files import whole_file, write_atomic
+from lumos.nets.checkpoint import load_model
 from lumos.nets.model import FluxModel
 from lumos.pools.pool import BackgroundPool
 from lumos.runs.outputs import settle_settings
@@ -77,6 +78,8 @@ class _Trainer:
         self.device = "cuda" if cuda and settings.device != "cpu" else "cpu"
         torch.manual_seed(settings.seed)
         self.model = FluxModel.create(model_config(settings, pool))
+        if settings.start is not None:
+            _start_from(self.model, settings.start)
         network = self.model.network.to(self.device)
         self.average = FluxModel(self.model.config, copy.deepcopy(network))
         optimizer = settings.optimizer
@@ -158,6 +161,16 @@ class _Trainer:
         return True
 
 
+def _start_from(model: FluxModel, name: str) -> None:
+    """Give a new network the weights of another model."""
+    other = load_model(name)
+    for what in ("architecture", "network", "bands", "states", "stamp_size"):
+        wanted, found = getattr(model.config, what), getattr(other.config, what)
+        if wanted != found:
+            raise LumosConfigError(f"start={name!r}: its {what} is {found}, allowed: that of the run, {wanted}")
+    model.network.load_state_dict(other.network.state_dict())
+
+
 def _read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
@@ -194,7 +207,8 @@ def train_network(
     Raises
     ------
     LumosConfigError
-        If ``out`` holds a run of other settings, or there is no GPU where one is asked for.
+        If ``out`` holds a run of other settings, the model to start from has another network, or there is no GPU where
+        one is asked for.
     LumosDataError
         If the checkpoint is damaged or the pool does not hold what the settings need.
     """

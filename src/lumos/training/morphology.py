@@ -13,6 +13,7 @@ from lumos.rows import Rowwise
 from lumos.simulate.field import clustered_positions
 from lumos.simulate.population import Population
 from lumos.teahupoo.settings import CatalogScatter, StampSettings
+from lumos.teahupoo.simulator import deviating_shapes
 
 __all__ = ["FrameGalaxies", "catalogued", "count_fluxes", "draw_galaxies", "draw_stars"]
 
@@ -272,23 +273,17 @@ def catalogued(
     errors : float array, shape (4, n)
         Stated errors: of radius and index over these, of axis ratio, of the position in pixels.
     """
-    truth, n = galaxies.shapes, len(galaxies)
+    n = len(galaxies)
     level = 0.0 if rng.uniform() < _EXACT else float(np.exp(rng.normal(0, 0.6)))
     widths = level * np.array(
         [scatter.half_light_radius, scatter.sersic_n, scatter.axis_ratio, scatter.centre * fwhm / 4]
     )
     factor = np.exp(scatter.spread * rng.standard_normal(n).clip(-3, 3))
     errors = widths[:, None] * factor
-    deviates = rng.standard_normal((6, n))
-    angle = level * np.deg2rad(scatter.angle) * factor
-    shapes = Shapes(
-        x=truth.x + errors[3] * deviates[0],
-        y=truth.y + errors[3] * deviates[1],
-        half_light_radius=truth.half_light_radius * np.exp(errors[0] * deviates[2]),
-        sersic_n=np.clip(truth.sersic_n * np.exp(errors[1] * deviates[3]), *SERSIC_N_RANGE),
-        axis_ratio=np.clip(truth.axis_ratio + errors[2] * deviates[4], *AXIS_RATIO_RANGE),
-        theta=truth.theta + angle * deviates[5],
-    )
+    x, y, radius, index, ratio, angle = rng.standard_normal((6, n))
+    turn = level * np.deg2rad(scatter.angle) * factor
+    deviations = (errors[0] * radius, errors[1] * index, errors[2] * ratio, turn * angle, errors[3] * x, errors[3] * y)
+    shapes = deviating_shapes(galaxies.shapes, np.stack(deviations))
     if rng.uniform() < _ONE_ERROR:
         errors = np.broadcast_to(widths[:, None] * np.exp(rng.normal(0, 0.3)), errors.shape)
     return shapes, errors

@@ -8,16 +8,18 @@ import pytest
 import torch
 
 from helpers.estimator_batches import gaussian_batch
-from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
+from lumos.errors import LumosConfigError, LumosDataError, LumosShapeError, LumosValueError
 from lumos.estimators import StampContext, optimal
 from lumos.flags import Flag
-from lumos.nets.checkpoint import save_model
+from lumos.nets.checkpoint import load_model, save_model
 from lumos.nets.estimator import bin_stamps, network_estimator, network_fluxes, side_inputs
 from lumos.nets.inputs import SideInputs
 from lumos.nets.model import FluxModel, ModelConfig
 from lumos.pdf import GaussianMixture, TruncatedMixture
 from lumos.photometry.columns import summarise
+from lumos.photometry.exposure import estimators_of
 from lumos.photometry.network import model_facts
+from lumos.photometry.settings import MeasureSettings
 from lumos.statistics import LEVELS_68
 
 SMALL = {"channels": [4, 6, 8], "hidden": 16}
@@ -123,3 +125,20 @@ def test_saved_model_knows_its_facts(tmp_path):
     stored = json.loads((tmp_path / "small" / "config.json").read_text())
     assert facts == {"name": "small", "kind": "likelihood", "sha256": stored["sha256"], "cut_from": 20.5}
     assert model_facts(None) is None
+
+
+def test_a_model_on_scenes_is_for_cleaned_stamps(tmp_path):
+    model = new_model(network={**SMALL, "scene": True}, input_version=2)
+    save_model(model, tmp_path / "m", "card")
+    assert "lumos" in estimators_of(MeasureSettings(model=str(tmp_path / "m")))
+    with pytest.raises(LumosConfigError, match=r"model 'small' .*measure\.scene=off is not for it, allowed: joint"):
+        estimators_of(MeasureSettings(model=str(tmp_path / "m"), scene="off"))
+
+
+def test_a_model_of_another_input_version_is_refused_by_name(tmp_path):
+    save_model(new_model(), tmp_path, "card")
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text()) | {"input_version": 7}
+    path.write_text(json.dumps(content))
+    with pytest.raises(LumosDataError, match=r"config\.json.*input_version.*7"):
+        load_model(str(tmp_path))

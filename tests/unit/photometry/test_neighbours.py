@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from astropy.io.fits import Header
 from astropy.wcs import WCS
 
@@ -12,7 +13,10 @@ from lumos.catalogs.parent import ParentCatalog
 from lumos.flags import Flag, MaskPlane
 from lumos.images.exposure import Exposure
 from lumos.images.psf.models import MoffatModel
+from lumos.photometry.batches import stamp_batch
+from lumos.photometry.ccd import prepare_ccd
 from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.objects import place_objects
 from lumos.photometry.settings import MeasureSettings
 from lumos.profiles import Shapes, render
 from lumos.statistics import sigma68
@@ -141,3 +145,13 @@ def test_a_saturated_star_is_known_by_its_wings(rng):
     true = 1500 / UNIT
     assert abs(joint["flux"][0] - true) < 0.05 * abs(off["flux"][0] - true)
     assert abs(joint["flux"][0] - true) < 5 * joint["flux_err"][0]
+
+
+def test_stamps_of_any_rows_have_their_own_profiles(rng):
+    exposure, catalog = scene(rng, [50.0, 100.0, 150.0], [100.0] * 3, [800.0] * 3, radius=np.array([1.0, 4.0, 8.0]))
+    around = place_objects(exposure, catalog, SETTINGS)
+    ccd = prepare_ccd(exposure, 1.0, around, np.arange(3), SETTINGS)
+    whole = stamp_batch(ccd, np.arange(3))[0]
+    for rows in ([0, 2], [2, 0, 1], [0, 2, 1]):
+        assert torch.equal(stamp_batch(ccd, np.array(rows))[0].profile, whole.profile[rows])
+    assert torch.equal(stamp_batch(ccd.take(np.array([2, 0])), np.arange(2))[0].data, whole.data[[2, 0]])

@@ -6,6 +6,7 @@ import torch
 
 from helpers.background_pools import flat_pool, new_stamps, write_pool
 from lumos.errors import LumosConfigError, LumosDataError
+from lumos.nets.checkpoint import save_model
 from lumos.pools.pool import BackgroundPool
 from lumos.settings import load_training
 from lumos.training import loop
@@ -85,6 +86,18 @@ def test_worker_processes_change_nothing(pool, tmp_path):
     here = train_network(run, pool, tmp_path / "here")
     there = train_network(run.model_copy(update={"workers": 1}), pool, tmp_path / "there")
     assert torch.equal(weights(here)["head.linear.bias"], weights(there)["head.linear.bias"])
+
+
+def test_training_goes_on_from_another_models_weights(pool, tmp_path):
+    first = train_network(settings(tmp_path), pool, tmp_path / "run")
+    save_model(first.model, tmp_path / "first", "")
+    changes = {"start": str(tmp_path / "first"), "optimizer": {"batch_size": 64, "learning_rate": 1e-12}}
+    second = train_network(settings(tmp_path, **changes), pool, tmp_path / "second")
+    for name, value in weights(first).items():
+        torch.testing.assert_close(weights(second)[name], value, atol=1e-6, rtol=0)
+    wider = {"channels": [4, 6, 8], "blocks": [0, 0, 0], "hidden": 32}
+    with pytest.raises(LumosConfigError, match=r"first': its network is .*hidden=16.*, allowed: that of the run"):
+        train_network(settings(tmp_path, network=wider, **changes), pool, tmp_path / "third")
 
 
 def test_another_run_in_the_same_folder_is_refused(pool, tmp_path):
