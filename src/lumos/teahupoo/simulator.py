@@ -7,6 +7,7 @@ import torch
 
 from lumos.conventions import AB_ZEROPOINT_NJY, AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosValueError
+from lumos.pools.part import PoolExposure
 from lumos.pools.pool import BackgroundPool, BackgroundStamps
 from lumos.profiles.shapes import Shapes
 from lumos.simulate.population import Galaxies, Population
@@ -18,6 +19,8 @@ from lumos.teahupoo.simulated import SimulatedStamps, simulate_stamps
 __all__ = [
     "StampSimulator",
     "deviating_shapes",
+    "exposure_passband",
+    "image_flux",
     "perturb_catalog",
     "place_on_stamps",
     "pool_passbands",
@@ -236,12 +239,32 @@ def pool_passbands(pool: BackgroundPool, settings: StampSettings) -> list[Passba
     LumosConfigError
         If no passband of a band is known.
     """
-    found = []
-    for exposure in pool.exposures:
-        own = exposure.wavelength, exposure.width
-        known = ({exposure.band: own} if np.isfinite(own).all() else {}) | settings.passbands
-        found.append(find_passbands((exposure.band,), known)[exposure.band])
-    return found
+    return [exposure_passband(exposure, settings) for exposure in pool.exposures]
+
+
+def exposure_passband(exposure: PoolExposure, settings: StampSettings) -> Passband:
+    """Return the passband of an exposure of a pool: the given one, else its survey's, else the common one.
+
+    Parameters
+    ----------
+    exposure : PoolExposure
+        One CCD.
+    settings : StampSettings
+        Passbands that come first.
+
+    Returns
+    -------
+    Passband
+        Of its band.
+
+    Raises
+    ------
+    LumosConfigError
+        If no passband of the band is known.
+    """
+    own = exposure.wavelength, exposure.width
+    known = ({exposure.band: own} if np.isfinite(own).all() else {}) | settings.passbands
+    return find_passbands((exposure.band,), known)[exposure.band]
 
 
 def population_flux(
@@ -270,8 +293,39 @@ def population_flux(
     for passband in set(own):
         here = np.flatnonzero([other == passband for other in own])
         flux[here] = galaxies.take(here).band_flux([passband])[:, 0]
-    flux *= 10 ** (0.4 * (backgrounds.zeropoint - AB_ZEROPOINT_NJY))
-    if settings.flux_clip is not None:
-        units = backgrounds.exposure_time / backgrounds.gain
-        flux = np.clip(flux, *(limit * units for limit in settings.flux_clip))
-    return flux
+    return image_flux(flux, backgrounds.zeropoint, backgrounds.exposure_time / backgrounds.gain, settings)
+
+
+def image_flux(
+    flux: FloatArray, zeropoint: FloatArray | float, unit: FloatArray | float, settings: StampSettings
+) -> FloatArray:
+    """Bring fluxes to image units and inside their limits.
+
+    Parameters
+    ----------
+    flux : float array, shape (n,)
+        Fluxes, nJy.
+    zeropoint : float or float array, shape (n,)
+        AB magnitude of one image unit.
+    unit : float or float array, shape (n,)
+        Image units of one electron per second.
+    settings : StampSettings
+        Limits, electrons per second.
+
+    Returns
+    -------
+    float array, shape (n,)
+        Image units.
+
+    Raises
+    ------
+    LumosDataError
+        If a zero point, or what the limits need, is unknown.
+    """
+    if not np.isfinite(zeropoint).all() or (settings.flux_clip is not None and not np.isfinite(unit).all()):
+        raise LumosDataError("an exposure without zero point, gain or exposure time, which flux_from=population needs")
+    flux = flux * 10 ** (0.4 * (zeropoint - AB_ZEROPOINT_NJY))
+    if settings.flux_clip is None:
+        return flux
+    low, high = settings.flux_clip
+    return np.asarray(np.clip(flux, low * unit, high * unit))

@@ -179,8 +179,8 @@ class TrainingStream(torch.utils.data.Dataset[LabelledInputs]):
     ) -> None:
         self._population = load_population()
         self._settings, self._seed = settings.stamps, seed
-        self._simulator = None
-        if pool is not None:
+        self._simulator, self._pool, self._rows = None, pool, rows
+        if pool is not None and config.input_version == 1:
             self._simulator = StampSimulator(pool, self._population, settings.stamps, seed, rows=rows, device=device)
         self._model = FluxModel.create(config)
         size = settings.stamps.batch_size
@@ -196,11 +196,11 @@ class TrainingStream(torch.utils.data.Dataset[LabelledInputs]):
         """Return a batch of the stamps of several frames, mixed."""
         parts: list[LabelledInputs] = []
         while sum(map(len, parts)) < self._settings.batch_size:
-            frame = draw_frame(self._population, self._settings, rng)
+            frame = draw_frame(self._population, self._settings, rng, self._pool, self._rows)
             inputs, rows = frame_inputs(frame, self._model)
             if inputs is not None:
-                flux, scale = (torch.from_numpy(values[rows]).float() for values in (frame.flux, frame.flux_scale))
-                parts.append(LabelledInputs(inputs, flux, scale, torch.full_like(flux, torch.nan)))
+                truth = frame.flux, frame.flux_scale, frame.ccd.objects.catalog.ref_mag
+                parts.append(LabelledInputs(inputs, *(torch.from_numpy(values[rows]).float() for values in truth)))
         whole = LabelledInputs.concatenate(parts)
         return whole.take(rng.permutation(len(whole))[: self._settings.batch_size])
 

@@ -103,15 +103,11 @@ def fit_domain(
     """
     model = FluxModel(model.config, copy.deepcopy(model.network).cpu())
     rng = np.random.default_rng([seed, 2])
-    if pool is None:
-        fit_stamps = calibration_stamps = _of_frames(model, settings)
-        psfs = FRAME_FWHM
-    else:
+    fit_rows, calibration_rows, psfs = None, None, FRAME_FWHM
+    if pool is not None:
         fit_rows, calibration_rows = split_pool(pool) if rows is None else rows
-        fit_stamps, calibration_stamps = (
-            _of_pool(model, pool, settings, part) for part in (fit_rows, calibration_rows)
-        )
         psfs = float(np.min(pool.psf_fwhm)), float(np.max(pool.psf_fwhm))
+    fit_stamps, calibration_stamps = (_source(model, pool, settings, part) for part in (fit_rows, calibration_rows))
     boxed = model.config.architecture == "paper"
     good, properties = _describe(model, fit_stamps(_N_CALIBRATION if boxed else _N_FIT, None, rng))
     config = model.config.model_copy(update={"domain": fit_domain_box(properties) | {"psf_fwhm": psfs}})
@@ -120,7 +116,7 @@ def fit_domain(
     per_fault = -(-_N_FIT // len(FAULTS))
     faulty = _Described.concatenate([_describe(model, fit_stamps(per_fault, name, rng))[0] for name in FAULTS])
     domain = _fit_network(good, faulty, seed)
-    number = _N_CALIBRATION if pool is not None else _N_FRAME_CALIBRATION
+    number = _N_CALIBRATION if model.config.input_version == 1 else _N_FRAME_CALIBRATION
     _calibrate(domain, _describe(model, calibration_stamps(number, None, rng))[0], seed)
     logger.info("out-of-training score fitted to %d good and %d faulty stamps", len(good), len(faulty))
     return replace(model, config=config, domain=domain)
@@ -149,6 +145,13 @@ def _describe(model: FluxModel, stamps: Iterator[NetworkInputs]) -> tuple[_Descr
     return joined, {name: torch.cat([part[name] for part in properties]) for name in properties[0]}
 
 
+def _source(model: FluxModel, pool: BackgroundPool | None, settings: StampSettings, rows: IntArray | None) -> Stamps:
+    """Return a source of stamps as the model's training has them."""
+    if pool is None or rows is None or model.config.input_version == 2:
+        return _of_frames(model, pool, settings, rows)
+    return _of_pool(model, pool, settings, rows)
+
+
 def _of_pool(model: FluxModel, pool: BackgroundPool, settings: StampSettings, rows: IntArray) -> Stamps:
     """Return a source of stamps on the backgrounds of a pool.
 
@@ -169,14 +172,15 @@ def _of_pool(model: FluxModel, pool: BackgroundPool, settings: StampSettings, ro
     return draw
 
 
-def _of_frames(model: FluxModel, settings: StampSettings) -> Stamps:
+def _of_frames(model: FluxModel, pool: BackgroundPool | None, settings: StampSettings, rows: IntArray | None) -> Stamps:
     """Return a source of stamps of frames."""
     population = load_population()
 
     def draw(n: int, fault: str | None, rng: np.random.Generator) -> Iterator[NetworkInputs]:
         drawn = 0
         while drawn < n:
-            inputs, found = frame_inputs(draw_frame(population, settings, rng), model, fault=fault, rng=rng)
+            frame = draw_frame(population, settings, rng, pool, rows)
+            inputs, found = frame_inputs(frame, model, fault=fault, rng=rng)
             if inputs is not None:
                 drawn += len(found)
                 yield inputs

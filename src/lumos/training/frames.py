@@ -7,11 +7,9 @@ others are their neighbours, many faint and few bright ones. Joint fit, cleaned 
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
-from astropy.wcs import WCS
 from torch import Tensor
 
 from lumos.background.correlation import measure_correlation
@@ -22,31 +20,31 @@ from lumos.conventions import FloatArray, IntArray
 from lumos.estimators import ShapeErrors, StampBatch
 from lumos.flags import UNUSABLE, Flag, good_pixels
 from lumos.images.exposure import Exposure
-from lumos.images.psf.models import PsfModel
-from lumos.nets.estimator import prepare_inputs
-from lumos.nets.inputs import NetworkInputs, SideInputs
+from lumos.nets.estimator import prepare_inputs, side_inputs
+from lumos.nets.inputs import NetworkInputs
 from lumos.nets.model import FluxModel
 from lumos.photometry.batches import stamp_batch
 from lumos.photometry.ccd import Ccd, object_batches, prepare_ccd
 from lumos.photometry.objects import PlacedObjects, stamp_sizes
 from lumos.photometry.settings import MeasureSettings
+from lumos.pools.pool import BackgroundPool
 from lumos.profiles.scene import draw_light
 from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
 from lumos.psfs import PSF_HALF_LIGHT, MoffatPsf
-from lumos.simulate.artefacts import satellite_trail
 from lumos.simulate.pixels import add_cosmic_rays, add_defects, saturate
-from lumos.simulate.population import Population
+from lumos.simulate.population import Galaxies, Population
 from lumos.teahupoo.draws import FluxProposal
 from lumos.teahupoo.faults import spoil_batch
 from lumos.teahupoo.settings import StampSettings
+from lumos.teahupoo.simulator import exposure_passband, image_flux
+from lumos.training.grounds import CameraPlace, Ground, pool_ground, simulated_ground
 from lumos.training.morphology import catalogued, count_fluxes, draw_galaxies, draw_stars
-from lumos.training.skies import SkyLevels, draw_kernel, draw_psfs, draw_sky
 
 __all__ = ["Frame", "draw_frame", "frame_inputs"]
 
-#: Side of a frame, and how far outside there are objects, pixels.
-_SIDE, _MARGIN = 640, 30
+#: How far outside a frame there are objects, pixels.
+_MARGIN = 30
 #: Share of the catalogued galaxies that are for training, and the most of them per frame.
 _TARGETS, _MOST_TARGETS = 0.65, 400
 #: Galaxies fainter than a limit between these errors, which each frame has, are in no catalogue.
@@ -55,21 +53,16 @@ _LIMITS = (0.4, 2.0)
 _MISSED = 0.15
 #: Largest share of the catalogue that is not there, in half of the frames.
 _SPURIOUS = 0.05
-#: Scatter of the variance that a map states, of the natural logarithm.
-_MAP_SCATTER = 0.05
 #: Share of frames whose catalogue holds the stars.
 _STARS_KNOWN = 0.5
-#: Electrons of a full pixel, cosmic rays per million pixels, hot pixels, dead columns, satellites.
-_SATURATION, _RAYS, _HOT, _DEAD, _SATELLITES = (4e4, 2e5), 30.0, 40.0, 0.2, 0.06
+#: Electrons of a full pixel, cosmic rays per million pixels, hot pixels, dead columns.
+_SATURATION, _RAYS, _HOT, _DEAD = (4e4, 2e5), 30.0, 40.0, 0.2
 #: Blank apertures that measure the noise of a frame.
 _RADII, _APERTURES = (1.0, 2.0, 3.5, 6.0, 9.0), 300
 #: Stamps that no model is trained on.
 _UNFIT = UNUSABLE | Flag.EDGE | Flag.TRUNCATED_PROFILE
 #: PSFs of wrong width are drawn in such steps, of the natural logarithm.
 _WIDTH_STEP = 0.1
-
-
-NoiseSource = Literal["variance", "gain", "scatter"]
 
 
 @dataclass(frozen=True)
@@ -81,15 +74,24 @@ class Frame:
     ccd : Ccd
         Its objects are the n galaxies for training.
     flux, flux_scale : float array, shape (n,)
-        True fluxes and the units of the broad density, electrons.
+        True fluxes and the units of the broad density, image units.
+    place : CameraPlace or None
+        Where the frame lies in a camera.
     """
 
     ccd: Ccd
     flux: FloatArray
     flux_scale: FloatArray
+    place: CameraPlace | None = None
 
 
-def draw_frame(population: Population, settings: StampSettings, rng: np.random.Generator) -> Frame:
+def draw_frame(
+    population: Population,
+    settings: StampSettings,
+    rng: np.random.Generator,
+    pool: BackgroundPool | None = None,
+    rows: IntArray | None = None,
+) -> Frame:
     """Simulate a frame and fit its scene.
 
     Parameters
@@ -97,75 +99,104 @@ def draw_frame(population: Population, settings: StampSettings, rng: np.random.G
     population : Population
         Galaxies.
     settings : StampSettings
-        Stamps, magnitudes, broad density and the largest errors of the catalogue.
+        Stamps, magnitudes, fluxes and the largest errors of the catalogue.
     rng : numpy.random.Generator
         The same state gives the same frame.
+    pool : BackgroundPool, optional
+        Backgrounds of a survey; by default any camera is simulated.
+    rows : int array, optional
+        Those to draw from; by default all.
 
     Returns
     -------
     Frame
-        With the noise that blank apertures show where none of the catalogued galaxies are.
+        A simulated one has the noise that blank apertures show where none of the catalogued galaxies are.
+
+    Raises
+    ------
+    LumosDataError
+        If the backgrounds are too small, or fluxes need a zero point that they lack.
     """
-    shape = (_SIDE, _SIDE)
-    true_psf, psf, fwhm = draw_psfs(rng)
-    levels, sky = draw_sky(shape, rng)
-    kernel = draw_kernel(fwhm, rng)
-    noise = levels.noise * np.sqrt(kernel.variance_factor)
-    galaxies = draw_galaxies(population, settings, fwhm, noise, (_SIDE, _MARGIN), rng)
+    ground = simulated_ground(rng) if pool is None else pool_ground(pool, rows, settings, rng)
+    side, shape = ground.side, ground.exposure.shape
+    galaxies = draw_galaxies(population, settings, ground, _MARGIN, rng)
     shapes, scale, n = galaxies.shapes, galaxies.flux_scale, len(galaxies)
-    flux = scale * count_fluxes(n, rng)
-    listed = (flux > rng.uniform(*_LIMITS) * scale) & (rng.uniform(size=n) >= _MISSED * max(rng.uniform(-1, 1), 0))
-    inside = (np.abs(shapes.x - _SIDE / 2) < _SIDE / 2 - 1) & (np.abs(shapes.y - _SIDE / 2) < _SIDE / 2 - 1)
+    proposed = settings.flux_from == "proposal"
+    flux = scale * count_fluxes(n, rng) if proposed else _population_flux(galaxies.drawn, ground, pool, settings)
+    # A catalogue of another band, or all that are above a limit.
+    listed = flux > rng.uniform(*_LIMITS) * scale if proposed else np.ones(n, dtype=np.bool_)
+    listed &= rng.uniform(size=n) >= _MISSED * max(rng.uniform(-1, 1), 0)
+    inside = (np.abs(shapes.x - side / 2) < side / 2 - 1) & (np.abs(shapes.y - side / 2) < side / 2 - 1)
     # A catalogue that splits galaxies holds objects that are none.
     spurious = listed & (rng.uniform(size=n) < _SPURIOUS * max(rng.uniform(-1, 1), 0))
-    flux[spurious] = 0.0
     targets = np.flatnonzero(inside & ~spurious & (rng.uniform(size=n) < _TARGETS))[:_MOST_TARGETS]
     listed[targets] = True
-    flux[targets] = scale[targets] * FluxProposal(**settings.proposal.model_dump()).draw(len(targets), rng)
-    stars, star_flux = draw_stars(fwhm, noise, (_SIDE, _MARGIN), rng)
+    if proposed:
+        flux[targets] = scale[targets] * FluxProposal(**settings.proposal.model_dump()).draw(len(targets), rng)
+    flux[spurious] = 0.0
+    stars, star_flux = draw_stars(ground.fwhm, ground.noise, (side, _MARGIN), rng)
     with_stars = rng.uniform() < _STARS_KNOWN
-    around, errors = catalogued(galaxies.take(listed), settings.catalog_scatter, fwhm, rng)
+    around, errors = catalogued(galaxies.take(listed), settings.catalog_scatter, ground.fwhm, rng)
+    ref_mag = galaxies.drawn.ref_mag[listed]
     if with_stars:
         around = Shapes.concatenate([around, stars])
         errors = np.concatenate([errors, np.zeros((4, len(stars)))], axis=1)
-    drawn_psf = true_psf.at(np.zeros(1), np.zeros(1))
-    known = galaxies.take(listed).light(flux[listed], drawn_psf, shape, noise)
-    unknown = galaxies.take(~listed).light(flux[~listed], drawn_psf, shape, noise)
-    starlight = draw_light(stars, star_flux, drawn_psf, shape, noise)
-    background = sky + unknown + (0 if with_stars else starlight)
-    if rng.uniform() < _SATELLITES:
-        background = background + satellite_trail(shape, levels.level, fwhm, rng)
-    light = background + known + (starlight if with_stars else 0)
-    deviates = rng.standard_normal(shape)
-    # Far above 1 electron a Gaussian; the same deviates make the noise of the frame without its objects.
-    spread = np.sqrt(np.maximum(light, 0) + levels.read_noise**2)
-    image = light + kernel.smooth(spread * deviates)
-    blank = background + kernel.smooth(np.sqrt(np.maximum(background, 0) + levels.read_noise**2) * deviates)
-    mask = _spoil(image, rng)
-    # Gain and sky know nothing of resampling.
-    source: NoiseSource = ("variance", "scatter", "gain" if kernel.variance_factor == 1 else "scatter")[rng.choice(3)]
-    exposure = _exposure(image, mask, psf, levels, sky, light, kernel.variance_factor, source, rng)
-    placed = _placed(around, errors, exposure, settings)
+        ref_mag = np.append(ref_mag, np.full(len(stars), np.nan))
+    known, unknown = (
+        galaxies.take(which).light(flux[which], ground.psf, shape, ground.noise) for which in (listed, ~listed)
+    )
+    starlight = draw_light(stars, star_flux, ground.psf, shape, ground.noise)
+    known, unknown = (known + starlight, unknown) if with_stars else (known, unknown + starlight)
+    blank = ground.exposure.data + unknown + _photon_noise(unknown, ground, rng)
+    image = blank + known + _photon_noise(known, ground, rng)
+    mask = ground.exposure.mask if pool is not None else _spoil(image, rng)
+    exposure = replace(ground.exposure, data=image.astype(np.float32), mask=mask)
+    if exposure.variance is not None and exposure.variance_includes_sources:
+        light = np.maximum(known + unknown, 0) * ground.photon_variance
+        exposure = replace(exposure, variance=(exposure.variance + light).astype(np.float32))
+    placed = _placed(around, errors, ref_mag, exposure, settings)
     position = np.cumsum(listed) - 1
     measure = MeasureSettings(
         stamp_size=settings.stamp_size,
         annulus_inner=settings.annulus_inner,
         annulus_outer=settings.annulus_outer,
-        noise=NoiseSettings(source=source, correlation="none"),
+        noise=NoiseSettings(source=ground.source, correlation="none"),
     )
     ccd = prepare_ccd(exposure, 1.0, placed, position[targets], measure)
-    correlation = measure_correlation(
-        blank.astype(np.float32),
-        good_pixels(mask),
-        ccd.pixels.variance,
-        rng=rng,
-        annulus=settings.geometry.annulus,
-        radii=_RADII,
-        n_apertures=_APERTURES,
-        min_apertures=20,
-    )
-    ccd = replace(ccd, noise=ExposureNoise(ccd.pixels.source, correlation))
-    return Frame(ccd, flux[targets], scale[targets])
+    correlation = ground.correlation
+    if pool is None:
+        correlation = measure_correlation(
+            blank.astype(np.float32),
+            good_pixels(mask),
+            ccd.pixels.variance,
+            rng=rng,
+            annulus=settings.geometry.annulus,
+            radii=_RADII,
+            n_apertures=_APERTURES,
+            min_apertures=20,
+        )
+    if correlation is not None:
+        ccd = replace(ccd, noise=ExposureNoise(ccd.pixels.source, correlation))
+    return Frame(ccd, flux[targets], scale[targets], ground.place)
+
+
+def _photon_noise(light: FloatArray, ground: Ground, rng: np.random.Generator) -> FloatArray:
+    """Return the noise of photons: far above one electron a Gaussian."""
+    gain = ground.exposure.gain
+    if not np.isfinite(gain):
+        return np.zeros_like(light)
+    return ground.kernel.smooth(np.sqrt(np.maximum(light, 0) / gain) * rng.standard_normal(light.shape))
+
+
+def _population_flux(
+    galaxies: Galaxies, ground: Ground, pool: BackgroundPool | None, settings: StampSettings
+) -> FloatArray:
+    """Return the fluxes that galaxies of these magnitudes and spectra have in the band of a background."""
+    assert pool is not None
+    assert ground.place is not None
+    exposure = ground.exposure
+    flux = galaxies.band_flux([exposure_passband(pool.exposures[ground.place.exposure], settings)])[:, 0]
+    return image_flux(flux, exposure.zeropoint, exposure.exposure_time / exposure.gain, settings)
 
 
 def frame_inputs(
@@ -198,8 +229,12 @@ def frame_inputs(
         if fault is not None:
             batch = _spoiled(ccd, some, batch, fault, frame.flux[some], np.random.default_rng(rng))
         assert batch.context is not None
-        start = 0
-        for inputs in prepare_inputs(model, batch, SideInputs(), batch.context.noise_factor):
+        start, side = 0, side_inputs(model, batch.context)
+        if frame.place is not None:
+            side = replace(
+                side, ccd_x=frame.place.x_of(ccd.objects.x[some]), ccd_y=frame.place.y_of(ccd.objects.y[some])
+            )
+        for inputs in prepare_inputs(model, batch, side, batch.context.noise_factor):
             part = slice(start, start + len(inputs))
             keep = ((flags[part] & int(_UNFIT)) == 0) & inputs.usable.numpy()
             parts.append(inputs.take(keep))
@@ -246,40 +281,9 @@ def _spoil(image: FloatArray, rng: np.random.Generator) -> IntArray:
     return mask.astype(np.int64)
 
 
-def _exposure(
-    image: FloatArray,
-    mask: IntArray,
-    psf: PsfModel,
-    levels: SkyLevels,
-    sky: FloatArray,
-    light: FloatArray,
-    factor: float,
-    source: NoiseSource,
-    rng: np.random.Generator,
-) -> Exposure:
-    """Return an exposure that says of its noise what exposures say: a map, gain and sky, or nothing."""
-    includes = bool(rng.uniform() < 0.5)
-    variance = ((light if includes else sky) + levels.read_noise**2) * factor * np.exp(_MAP_SCATTER * rng.normal())
-    return Exposure(
-        exposure_id="frame",
-        detector="",
-        survey="",
-        band="",
-        state="",
-        data=image.astype(np.float32),
-        mask=mask.astype(np.int32),
-        wcs=WCS(naxis=2),
-        pixel_scale=1.0,
-        psf=psf,
-        variance=variance.clip(min=1e-3).astype(np.float32) if source == "variance" else None,
-        variance_includes_sources=includes,
-        gain=1.0,
-        read_noise=levels.read_noise,
-        sky_subtracted=source != "gain",
-    )
-
-
-def _placed(around: Shapes, errors: FloatArray, exposure: Exposure, settings: StampSettings) -> PlacedObjects:
+def _placed(
+    around: Shapes, errors: FloatArray, ref_mag: FloatArray, exposure: Exposure, settings: StampSettings
+) -> PlacedObjects:
     """Return the objects of a catalogue as `lumos measure` places them."""
     assert exposure.psf is not None
     n = len(around)
@@ -290,7 +294,7 @@ def _placed(around: Shapes, errors: FloatArray, exposure: Exposure, settings: St
     nothing = np.full(n, np.nan)
     return PlacedObjects(
         **vars(around),
-        catalog=ParentCatalog(np.arange(n), *(nothing,) * 7),
+        catalog=ParentCatalog(np.arange(n), *(nothing,) * 6, ref_mag),
         psf_fwhm=psf_fwhm,
         semi_major=semi_major,
         semi_minor=np.hypot(around.half_light_radius * around.axis_ratio, PSF_HALF_LIGHT * psf_fwhm),

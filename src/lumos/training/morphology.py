@@ -11,16 +11,15 @@ from lumos.profiles.shapes import Shapes
 from lumos.psfs import PSF_HALF_LIGHT, Psf
 from lumos.rows import Rowwise
 from lumos.simulate.field import clustered_positions
-from lumos.simulate.population import Population
+from lumos.simulate.population import Galaxies, Population
 from lumos.teahupoo.settings import CatalogScatter, StampSettings
 from lumos.teahupoo.simulator import deviating_shapes
+from lumos.training.grounds import Ground
 
 __all__ = ["FrameGalaxies", "catalogued", "count_fluxes", "draw_galaxies", "draw_stars"]
 
 #: Galaxies per million pixels; share in groups, mean members, range of the groups' radii in pixels.
 _DENSITY, _CLUSTERED, _GROUP_SIZE, _GROUP_RADIUS = (400.0, 6000.0), 0.6, 8.0, (3.0, 25.0)
-#: FWHM of the PSF in arcsec, which sets the size of the population's galaxies in pixels.
-_SEEING = (0.5, 1.3)
 #: Counts go as this power of the flux between these errors.
 _COUNTS, _FLUXES = -1.7, (0.2, 3000.0)
 #: Stars per million pixels at most, and their fluxes in errors.
@@ -51,12 +50,15 @@ class FrameGalaxies(Rowwise):
         Profiles that make the light, each with one entry per galaxy.
     shares : float array, shape (n, components)
         Light of each, which sum to 1.
+    drawn : Galaxies
+        What the population says of them.
     """
 
     shapes: Shapes
     flux_scale: FloatArray
     components: tuple[Shapes, ...]
     shares: FloatArray
+    drawn: Galaxies
 
     def light(self, flux: FloatArray, psf: Psf, shape: tuple[int, int], noise: float) -> FloatArray:
         """Draw the galaxies.
@@ -91,9 +93,8 @@ class FrameGalaxies(Rowwise):
 def draw_galaxies(
     population: Population,
     settings: StampSettings,
-    fwhm: float,
-    noise: float,
-    frame: tuple[int, int],
+    ground: Ground,
+    margin: float,
     rng: np.random.Generator,
 ) -> FrameGalaxies:
     """Draw the galaxies of a frame.
@@ -104,12 +105,10 @@ def draw_galaxies(
         Sizes and shapes.
     settings : StampSettings
         Their magnitudes.
-    fwhm : float
-        Of the PSF, pixels.
-    noise : float
-        Of a blank pixel.
-    frame : tuple of int
-        Side of the frame, and how far outside there are galaxies; pixels.
+    ground : Ground
+        What they are put on.
+    margin : float
+        How far outside the frame there are galaxies, pixels.
     rng : numpy.random.Generator
         The same state gives the same galaxies.
 
@@ -118,14 +117,13 @@ def draw_galaxies(
     FrameGalaxies
         In groups and alone.
     """
-    side, margin = frame
+    side, fwhm = ground.side, ground.fwhm
     half = np.full(2, side / 2 + margin)
     n = max(2, round(np.exp(rng.uniform(*np.log(_DENSITY))) * np.prod(2 * half) / 1e6))
     drawn = population.draw(n, rng, settings.mag_range)
     group = np.exp(rng.uniform(np.log(_GROUP_RADIUS[0]), np.log(_GROUP_RADIUS[1])))
     x, y = (clustered_positions(n, half, _CLUSTERED * rng.uniform(), _GROUP_SIZE, group, rng) + side / 2 - 0.5).T
-    pixels = fwhm / rng.uniform(*_SEEING)
-    radius = np.minimum(drawn.half_light_radius * pixels, settings.stamp_size / 2)
+    radius = np.minimum(drawn.half_light_radius / ground.pixel_scale, settings.stamp_size / 2)
     kind = rng.uniform(size=n)
     is_point = kind > 1 - _POINTS
     smooth = Shapes(
@@ -146,9 +144,9 @@ def draw_galaxies(
         np.hypot(shapes.half_light_radius * ratio, PSF_HALF_LIGHT * fwhm) for ratio in (1.0, shapes.axis_ratio)
     )
     # The noise-equivalent area of a Gaussian of that half-light ellipse.
-    scale = noise * np.sqrt(4 * np.pi * semi_major * semi_minor / (2 * np.log(2)))
+    scale = ground.noise * np.sqrt(4 * np.pi * semi_major * semi_minor / (2 * np.log(2)))
     components = (smooth, bulge, *(_clump(smooth, rng) for _ in range(_CLUMPS)))
-    return FrameGalaxies(shapes, scale, components, shares)
+    return FrameGalaxies(shapes, scale, components, shares, drawn)
 
 
 def _bulge(disc: Shapes, rng: np.random.Generator) -> Shapes:

@@ -9,7 +9,10 @@ from lumos.config import Count, NotNegative, Positive, Seed, StageSettings, read
 from lumos.nets.settings import NetworkOwner, ResidualSettings
 from lumos.teahupoo.settings import StampSettings
 
-__all__ = ["OptimizerSettings", "PoolSettings", "TrainSettings", "read_training", "shipped_runs"]
+__all__ = ["LEAST_SIDE", "OptimizerSettings", "PoolSettings", "TrainSettings", "read_training", "shipped_runs"]
+
+#: Least side of backgrounds for frames, pixels: stamps at their edge are not used.
+LEAST_SIDE = 240
 
 
 class PoolSettings(StageSettings):
@@ -109,10 +112,13 @@ class TrainSettings(NetworkOwner):
             wanted = "proposal" if self.kind == "likelihood" else "population"
             raise ValueError(f"kind={self.kind} needs stamps.flux_from={wanted}")
         on_scenes = isinstance(self.network, ResidualSettings) and self.network.scene
-        if on_scenes != (self.pool is None):
-            raise ValueError("network.scene must be true where there is no pool, and false where there is one")
+        if self.pool is None and not on_scenes:
+            raise ValueError("network.scene must be true where there is no pool")
         if self.pool is None and (self.kind != "likelihood" or self.per_band):
             raise ValueError("frames, which a run without a pool has, are for likelihoods of any band")
+        if self.pool is not None and self.pool.simulate is not None and on_scenes and self.pool.side < LEAST_SIDE:
+            allowed = f"allowed with network.scene: {LEAST_SIDE} or more"
+            raise ValueError(f"pool.side={self.pool.side} is too small for frames, {allowed}")
         if self.flips and self.network.position:
             raise ValueError("flips must be false where the place on the CCD is an input")
         return self

@@ -217,7 +217,7 @@ def test_shipped_runs_can_be_read(name):
     ("override", "message"),
     [
         ("kind=posterior", "flux_from=population"),
-        ("pool.paths=[a]", "network.scene must be true where there is no pool"),
+        ("network.scene=false", "network.scene must be true where there is no pool"),
         ("network.position=true", "flips must be false"),
         ("device=tpu", "device"),
         ("epochs=3", "allowed: architecture"),

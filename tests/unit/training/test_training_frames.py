@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.background_pools import flat_pool
+from lumos.errors import LumosDataError
 from lumos.nets.inputs import SCENE_SCALARS
 from lumos.nets.model import FluxModel, ModelConfig
 from lumos.nets.settings import ResidualSettings
@@ -14,6 +16,7 @@ from lumos.teahupoo.settings import CatalogScatter, StampSettings
 from lumos.training import frames
 from lumos.training.data import TrainingStream, model_config
 from lumos.training.frames import draw_frame, frame_inputs
+from lumos.training.grounds import simulated_ground
 from lumos.training.loop import train_network
 from lumos.training.morphology import catalogued, count_fluxes, draw_galaxies
 from lumos.training.settings import TrainSettings
@@ -35,12 +38,12 @@ def model():
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(frames, "_SIDE", 320)
+    monkeypatch.setattr(frames, "simulated_ground", lambda rng: simulated_ground(rng, 320))
 
 
 @pytest.mark.usefixtures("small")
 def test_frames_follow_their_seed_and_hold_the_fluxes_they_state(model):
-    population, pulls, ratios = load_population(), [], []
+    population, pulls, widths, ratios = load_population(), [], [], []
     for seed in range(6):
         frame, again = (draw_frame(population, STAMPS, np.random.default_rng(seed)) for _ in range(2))
         inputs, rows = frame_inputs(frame, model)
@@ -50,13 +53,56 @@ def test_frames_follow_their_seed_and_hold_the_fluxes_they_state(model):
         assert inputs.images.shape[1:] == (5, 60, 60)
         error = torch.hypot(inputs.unit, inputs.widening).numpy()
         pulls.append((inputs.centre.numpy() - frame.flux[rows]) / error)
+        widths.append(sigma68(pulls[-1]))
         bright = frame.flux[rows] > 30 * error
         ratios.append(inputs.centre.numpy()[bright] / frame.flux[rows][bright] - 1)
     pulls, ratios = np.concatenate(pulls), np.concatenate(ratios)
-    # Structure, missing neighbours and wrong shapes are in the pulls: the centre is that of the optimal flux.
+    # The centre is that of the optimal flux: structure, missing neighbours and wrong shapes are in the pulls. They are
+    # few in some of the frames, and large in some.
     assert abs(np.median(pulls)) < 0.25
-    assert 0.9 < sigma68(pulls) < 1.8
+    assert 0.85 < np.min(widths) < 1.3 < np.max(widths)
     assert abs(np.median(ratios)) < 0.01
+
+
+def test_frames_on_backgrounds_of_a_camera(tmp_path):
+    rng, exact = np.random.default_rng(5), STAMPS.model_copy(update={"catalog_scatter": CatalogScatter()})
+    pool = flat_pool(tmp_path / "pool", rng, 6, side=320, level=1000.0, scatter=20.0, ccd=(1000, 2000))
+    network = ResidualSettings.model_validate(SMALL | {"position": True})
+    config = ModelConfig(name="m", architecture="residual", kind="likelihood", network=network, input_version=2)
+    model, pulls = FluxModel.create(config), []
+    for seed in range(6):
+        frame = draw_frame(load_population(), exact, np.random.default_rng(seed), pool, np.arange(4))
+        inputs, rows = frame_inputs(frame, model)
+        faint = np.abs(frame.flux[rows]) < 10 * frame.flux_scale[rows]
+        error = torch.hypot(inputs.unit, inputs.widening).numpy()
+        pulls.append(((inputs.centre.numpy() - frame.flux[rows]) / error)[faint])
+        # The pool's places lie on the diagonal of the CCD.
+        place = pool.take(np.arange(4))
+        middle = [frame.place.x[0] + frame.place.x[1] * 160, frame.place.y[0] + frame.place.y[1] * 160]
+        assert np.hypot(place.ccd_x_norm - middle[0], place.ccd_y_norm - middle[1]).min() < 1e-9
+        x, y = (frame.ccd.objects.take(rows).x, frame.ccd.objects.take(rows).y)
+        seen = inputs.scalars[:, -2 - len(SCENE_SCALARS) : -len(SCENE_SCALARS)].numpy()
+        expected = np.stack([middle[0] + (x - 160) / 2000, middle[1] + (y - 160) / 1000], axis=1)
+        np.testing.assert_allclose(seen, 2 * expected - 1, atol=1e-5)
+    assert 0.9 < sigma68(np.concatenate(pulls)) < 1.4
+    with pytest.raises(LumosDataError, match="side 96 px, allowed for networks on scenes: 240 or more"):
+        draw_frame(load_population(), exact, rng, flat_pool(tmp_path / "small", rng))
+
+
+def test_frames_for_posteriors_have_the_populations_fluxes(tmp_path):
+    rng = np.random.default_rng(6)
+    settings = StampSettings(flux_from="population", mag_range=(18.0, 23.0))
+    pool = flat_pool(tmp_path / "pool", rng, 4, side=320)
+    frame = draw_frame(load_population(), settings, rng, pool)
+    magnitude = frame.ccd.objects.catalog.ref_mag
+    colour = magnitude - (27.0 - 2.5 * np.log10(frame.flux))
+    assert 18 <= magnitude.min() < magnitude.max() <= 23.5
+    # The band r of a pool beside the reference band, which is redder.
+    assert -2 < np.median(colour) < 0
+    assert 0.1 < np.std(colour) < 1.5
+    blind = flat_pool(tmp_path / "blind", rng, 4, side=320, facts={"zeropoint": None})
+    with pytest.raises(LumosDataError, match="without zero point, gain or exposure time"):
+        draw_frame(load_population(), settings, rng, blind)
 
 
 @pytest.mark.usefixtures("small")
@@ -74,7 +120,7 @@ def test_counts_fall_and_galaxies_keep_their_light(rng):
     flux = count_fluxes(20000, rng)
     assert 0.2 <= flux.min() < 0.21
     assert np.median(flux) < 1 < flux.max() / 100
-    galaxies = draw_galaxies(load_population(), STAMPS, 4.0, 10.0, (400, 30), rng)
+    galaxies = draw_galaxies(load_population(), STAMPS, simulated_ground(rng, 400), 30, rng)
     np.testing.assert_allclose(galaxies.shares.sum(axis=1), 1)
     assert (galaxies.shares >= 0).all()
     shapes, errors = catalogued(galaxies, STAMPS.catalog_scatter, 4.0, np.random.default_rng(7))
@@ -123,7 +169,10 @@ def test_a_network_on_scenes_learns_from_frames(tmp_path):
         ({"network": {}}, "network.scene must be true where there is no pool"),
         ({"kind": "posterior", "stamps": {}}, "for likelihoods of any band"),
         ({"per_band": True}, "for likelihoods of any band"),
-        ({"pool": {"simulate": "wide"}}, "and false where there is one"),
+        (
+            {"pool": {"simulate": "wide"}},
+            "pool.side=96 is too small for frames, allowed with network.scene: 240 or more",
+        ),
     ],
 )
 def test_runs_that_frames_cannot_serve(changes, message):
