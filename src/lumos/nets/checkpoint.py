@@ -174,8 +174,11 @@ def _domain(tensors: dict[str, torch.Tensor]) -> DomainNetwork | None:
     if not tensors:
         return None
     named = {name.removeprefix(_DOMAIN): value for name, value in tensors.items()}
-    domain = DomainNetwork(len(named["knots"]) if "knots" in named else 2)
-    # Models made before answers were compared by place have no network for that.
-    same = {name: value for name, value in domain.state_dict().items() if name.startswith("norm.")}
+    n_areas = len(named["areas"]) if "areas" in named else 1
+    domain = DomainNetwork(len(named["knots"]) if "knots" in named else 2, n_areas)
+    # Models made before answers were compared by place have neither a network for that nor a table by area.
+    same = {name: value for name, value in domain.state_dict().items() if name.startswith("norm.") or name == "areas"}
+    if "table" in named and named["table"].ndim == 2:
+        named["table"] = named["table"][None]
     domain.load_state_dict(same | named)
     return domain.eval()

@@ -122,6 +122,17 @@ def _cells(shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return weights[0], weights[1], step
 
 
+def _between(knots: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the knots next to values, which the outermost limit, and the share of the upper one, shape (n, 1)."""
+    if len(knots) == 1:
+        only = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+        return only, only, torch.zeros_like(values)[:, None]
+    place = values.clamp(float(knots[0]), float(knots[-1])).contiguous()
+    above = torch.searchsorted(knots, place).clamp(1, len(knots) - 1)
+    low, high = knots[above - 1], knots[above]
+    return above - 1, above, ((place - low) / (high - low))[:, None]
+
+
 class DomainNetwork(nn.Module):
     """Tell good stamps from faulty ones, and say how rare such an answer is for good ones.
 
@@ -129,19 +140,23 @@ class DomainNetwork(nn.Module):
     ----------
     n_knots : int
         Signal-to-noise ratios of the table of answers.
+    n_areas : int, optional
+        Noise-equivalent areas of the table.
 
     Notes
     -----
     The buffers ``mean`` and ``std`` bring the numbers to one scale; ``knots`` are asinh of signal-to-noise ratios,
-    and ``table`` the answers that the shares ``TAIL`` of good stamps exceed there. 40 000 weights.
+    ``areas`` logarithms of noise-equivalent areas, and ``table``, of shape (n_areas, n_knots, m), the answers that the
+    shares ``TAIL`` of good stamps exceed there. 40 000 weights.
     """
 
     mean: Tensor
     std: Tensor
     knots: Tensor
+    areas: Tensor
     table: Tensor
 
-    def __init__(self, n_knots: int) -> None:
+    def __init__(self, n_knots: int, n_areas: int = 1) -> None:
         super().__init__()
         last = _SIDE // 4
         self.maps = nn.Sequential(
@@ -165,7 +180,8 @@ class DomainNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(len(NUMBERS)))
         self.register_buffer("std", torch.ones(len(NUMBERS)))
         self.register_buffer("knots", torch.arange(n_knots, dtype=torch.float32))
-        self.register_buffer("table", torch.linspace(-1, 1, len(TAIL)).repeat(n_knots, 1))
+        self.register_buffer("areas", torch.arange(n_areas, dtype=torch.float32))
+        self.register_buffer("table", torch.linspace(-1, 1, len(TAIL)).repeat(n_areas, n_knots, 1))
 
     def forward(self, frames: Tensor, numbers: Tensor) -> Tensor:
         """Return the logarithm of the odds that a stamp is faulty.
@@ -210,7 +226,7 @@ class DomainNetwork(nn.Module):
             some = MixtureOutput(*(value[rows] for value in output.parameters))
             frames, numbers = object_frames(inputs.take(rows), some)
             places = object_places(inputs.take(rows), numbers)
-            parts.append(self.calibrated(self.normalised(self(frames, numbers), places), places[:, 0]))
+            parts.append(self.calibrated(self.normalised(self(frames, numbers), places), places))
         return torch.cat(parts)
 
     def normalised(self, answer: Tensor, places: Tensor) -> Tensor:
@@ -232,26 +248,26 @@ class DomainNetwork(nn.Module):
         scaled: Tensor = (answer - mean) * torch.exp(-log_scatter)
         return scaled
 
-    def calibrated(self, answer: Tensor, asinh_ratio: Tensor) -> Tensor:
+    def calibrated(self, answer: Tensor, places: Tensor) -> Tensor:
         """Turn answers into scores.
 
         Parameters
         ----------
         answer : tensor, shape (n,)
             Normalised answers.
-        asinh_ratio : tensor, shape (n,)
-            Asinh of the signal-to-noise ratio.
+        places : tensor, shape (n, 3)
+            As of :func:`object_places`.
 
         Returns
         -------
         tensor, shape (n,)
             Scores, 0 to 10. Beyond the table they go on as straight lines: exponential tails.
         """
-        place = asinh_ratio.clamp(float(self.knots[0]), float(self.knots[-1])).contiguous()
-        above = torch.searchsorted(self.knots, place).clamp(1, len(self.knots) - 1)
-        low, high = self.knots[above - 1], self.knots[above]
-        share = ((place - low) / (high - low))[:, None]
-        levels = (1 - share) * self.table[above - 1] + share * self.table[above]
+        lower, upper, share = _between(self.knots, places[:, 0])
+        small, large, portion = _between(self.areas, places[:, 1])
+        levels = torch.zeros(len(answer), len(TAIL), device=answer.device)
+        for area, weight in ((small, 1 - portion), (large, portion)):
+            levels += weight * ((1 - share) * self.table[area, lower] + share * self.table[area, upper])
         scores = torch.log(torch.tensor(TAIL, device=answer.device)) / math.log(FLAGGED)
         cell = torch.searchsorted(levels.contiguous(), answer[:, None].contiguous()).clamp(1, len(TAIL) - 1)
         start, end = levels.gather(1, cell - 1)[:, 0], levels.gather(1, cell)[:, 0]

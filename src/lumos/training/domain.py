@@ -40,7 +40,9 @@ _LEAST_FACTOR = 1.2
 #: Large galaxies are those of the brightest magnitudes.
 _LARGE_MAGNITUDES = 3.5
 #: Good stamps of frames that calibrate the network; steps and rate of the fit of their answers by place.
-_N_FRAME_CALIBRATION, _NORM_STEPS, _NORM_RATE = 16_000, 400, 0.03
+_N_FRAME_CALIBRATION, _N_FRAME_AREAS, _NORM_STEPS, _NORM_RATE = 50_000, 4, 400, 0.03
+#: Good stamps from which the table of a signal-to-noise ratio is one of an area too.
+_FEWEST = 250
 #: A source of stamps: takes their number, a fault and a random stream.
 Stamps = Callable[[int, str | None, np.random.Generator], Iterator[NetworkInputs]]
 
@@ -115,8 +117,9 @@ def fit_domain(
         return replace(model, config=config)
     per_fault = -(-_N_FIT // len(FAULTS))
     faulty = _Described.concatenate([_describe(model, fit_stamps(per_fault, name, rng))[0] for name in FAULTS])
-    domain = _fit_network(good, faulty, seed)
-    number = _N_CALIBRATION if model.config.input_version == 1 else _N_FRAME_CALIBRATION
+    # A pool has one camera, frames have PSFs of all widths.
+    number, n_areas = (_N_CALIBRATION, 1) if pool is not None else (_N_FRAME_CALIBRATION, _N_FRAME_AREAS)
+    domain = _fit_network(good, faulty, n_areas, seed)
     _calibrate(domain, _describe(model, calibration_stamps(number, None, rng))[0], seed)
     logger.info("out-of-training score fitted to %d good and %d faulty stamps", len(good), len(faulty))
     return replace(model, config=config, domain=domain)
@@ -188,12 +191,12 @@ def _of_frames(model: FluxModel, pool: BackgroundPool | None, settings: StampSet
     return draw
 
 
-def _fit_network(good: _Described, faulty: _Described, seed: int) -> DomainNetwork:
+def _fit_network(good: _Described, faulty: _Described, n_areas: int, seed: int) -> DomainNetwork:
     """Fit the network to tell good stamps from faulty ones."""
     both = _Described.concatenate([good, faulty])
     is_faulty = torch.cat([torch.zeros(len(good)), torch.ones(len(faulty))])
     torch.manual_seed(seed)
-    network = DomainNetwork(_N_KNOTS)
+    network = DomainNetwork(_N_KNOTS, n_areas)
     network.mean.copy_(both.numbers.mean(0))
     network.std.copy_(both.numbers.std(0).clamp(min=1e-3))
     per_epoch = len(both) // _BATCH
@@ -238,6 +241,11 @@ def _calibrate(network: DomainNetwork, good: _Described, seed: int) -> None:
         normalised = network.normalised(answers, good.places)
         order = torch.argsort(good.places[:, 0])
         levels = 1 - torch.tensor(TAIL)
-        for row, part in enumerate(order.tensor_split(_N_KNOTS)):
-            network.knots[row] = good.places[part, 0].median()
-            network.table[row] = torch.quantile(normalised[part], levels)
+        rows = list(order.tensor_split(len(network.knots)))
+        network.knots.copy_(torch.stack([good.places[part, 0].median() for part in rows]))
+        by_area = list(torch.argsort(good.places[:, 1]).tensor_split(len(network.areas)))
+        network.areas.copy_(torch.stack([good.places[part, 1].median() for part in by_area]))
+        for row, part in enumerate(rows):
+            for column, of_area in enumerate(by_area):
+                cell = part[torch.isin(part, of_area)]
+                network.table[column, row] = torch.quantile(normalised[cell if len(cell) >= _FEWEST else part], levels)

@@ -39,7 +39,7 @@ from lumos.teahupoo.faults import spoil_batch
 from lumos.teahupoo.settings import StampSettings
 from lumos.teahupoo.simulator import exposure_passband, image_flux
 from lumos.training.grounds import CameraPlace, Ground, pool_ground, simulated_ground
-from lumos.training.morphology import catalogued, count_fluxes, draw_galaxies, draw_stars
+from lumos.training.morphology import catalogued, count_fluxes, draw_galaxies, draw_stars, error_growth
 
 __all__ = ["Frame", "draw_frame", "frame_inputs"]
 
@@ -53,6 +53,8 @@ _LIMITS = (0.4, 2.0)
 _MISSED = 0.15
 #: Largest share of the catalogue that is not there, in half of the frames.
 _SPURIOUS = 0.05
+#: Growth of the error from which a galaxy is blended, and by how much the spread of fluxes grows with it.
+_BLENDED, _SPREAD = 1.15, 2.0
 #: Share of frames whose catalogue holds the stars.
 _STARS_KNOWN = 0.5
 #: Electrons of a full pixel, cosmic rays per million pixels, hot pixels, dead columns.
@@ -131,8 +133,14 @@ def draw_frame(
     spurious = listed & (rng.uniform(size=n) < _SPURIOUS * max(rng.uniform(-1, 1), 0))
     targets = np.flatnonzero(inside & ~spurious & (rng.uniform(size=n) < _TARGETS))[:_MOST_TARGETS]
     listed[targets] = True
+    growth = np.ones(n)
+    growth[listed] = error_growth(shapes.take(listed), ground.fwhm)
+    # Fluxes of blended galaxies spread over more than the errors of the joint fit. Else their counts would say, before
+    # any pixel does, how two galaxies share their light: a prior that no training divides out.
+    scale = scale * (1 + _SPREAD * (growth - 1))
     if proposed:
-        flux[targets] = scale[targets] * FluxProposal(**settings.proposal.model_dump()).draw(len(targets), rng)
+        broad = np.union1d(targets, np.flatnonzero(growth > _BLENDED))
+        flux[broad] = scale[broad] * FluxProposal(**settings.proposal.model_dump()).draw(len(broad), rng)
     flux[spurious] = 0.0
     stars, star_flux = draw_stars(ground.fwhm, ground.noise, (side, _MARGIN), rng)
     with_stars = rng.uniform() < _STARS_KNOWN

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 from scipy.special import gammainc, gammaincinv
 
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, FloatArray
@@ -16,7 +17,7 @@ from lumos.teahupoo.settings import CatalogScatter, StampSettings
 from lumos.teahupoo.simulator import deviating_shapes
 from lumos.training.grounds import Ground
 
-__all__ = ["FrameGalaxies", "catalogued", "count_fluxes", "draw_galaxies", "draw_stars"]
+__all__ = ["FrameGalaxies", "catalogued", "count_fluxes", "draw_galaxies", "draw_stars", "error_growth"]
 
 #: Galaxies per million pixels; share in groups, mean members, range of the groups' radii in pixels.
 _DENSITY, _CLUSTERED, _GROUP_SIZE, _GROUP_RADIUS = (400.0, 6000.0), 0.6, 8.0, (3.0, 25.0)
@@ -32,6 +33,8 @@ _POINTS = 0.06
 _BULGE_LIGHT, _BULGE_RADIUS, _BULGE_INDEX = (0.1, 0.5), (0.25, 0.6), (1.5, 4.0)
 #: Shares of frames with a catalogue that is exact, and with one that states one error for all objects.
 _EXACT, _ONE_ERROR = 0.25, 0.35
+#: Galaxies that overlap with one, itself among them, and the least part of a profile that is its own.
+_NEAREST, _SEPARABLE = 9, 1e-3
 #: By how much a bulge raises the index of the profile that a catalogue fits, over its light and its own index.
 _INDEX_OF_BULGE = 0.18
 
@@ -197,6 +200,33 @@ def _as_one(disc: Shapes, bulge: Shapes, share: FloatArray) -> Shapes:
         axis_ratio=np.where(has, np.clip(ratio, *AXIS_RATIO_RANGE), disc.axis_ratio),
         theta=disc.theta,
     )
+
+
+def error_growth(shapes: Shapes, fwhm: float) -> FloatArray:
+    """Return by how much larger the errors of fluxes are in a joint fit, where all overlap as Gaussians do.
+
+    Parameters
+    ----------
+    shapes : Shapes
+        n galaxies.
+    fwhm : float
+        Of the PSF, pixels.
+
+    Returns
+    -------
+    float array, shape (n,)
+        1 for a galaxy that is alone; of galaxies in a crowd the nearest few count.
+    """
+    k = min(_NEAREST, len(shapes))
+    places = np.column_stack([shapes.x, shapes.y])
+    rows = cKDTree(places).query(places, k)[1].reshape(len(shapes), k)
+    psf = PSF_HALF_LIGHT * fwhm
+    variance = np.hypot(shapes.half_light_radius, psf) * np.hypot(shapes.half_light_radius * shapes.axis_ratio, psf)
+    variance = variance[rows] / (2 * np.log(2))
+    both = variance[:, :, None] + variance[:, None, :]
+    distance2 = ((places[rows][:, :, None] - places[rows][:, None, :]) ** 2).sum(axis=-1)
+    overlap = 2 * np.sqrt(variance[:, :, None] * variance[:, None, :]) / both * np.exp(-0.5 * distance2 / both)
+    return np.sqrt(np.linalg.inv(overlap + _SEPARABLE * np.eye(k))[:, 0, 0])
 
 
 def count_fluxes(n: int, rng: np.random.Generator) -> FloatArray:

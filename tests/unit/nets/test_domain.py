@@ -84,19 +84,23 @@ def test_white_noise_keeps_its_variance_in_the_frame():
     assert float(torch.sinh(frames[:, 0]).var()) == pytest.approx(1, abs=0.06)
 
 
-def test_the_table_turns_answers_into_shares_of_good_stamps():
-    network = DomainNetwork(3)
+@pytest.mark.parametrize("n_areas", [1, 2])
+def test_the_table_turns_answers_into_shares_of_good_stamps(n_areas):
+    network = DomainNetwork(3, n_areas)
+    network.areas.copy_(torch.tensor([1.0, 3.0])[:n_areas])
     network.knots.copy_(torch.tensor([0.0, 2.0, 4.0]))
-    network.table.copy_(torch.linspace(0, 10, len(TAIL)).repeat(3, 1) + torch.tensor([[0.0], [4.0], [4.0]]))
-    at = TAIL.index(0.01)
-    answer = network.table[0, at] + torch.tensor([0.0, 2.0, 4.0, 4.0])
-    place = torch.tensor([-3.0, 1.0, 2.0, 9.0])
+    network.table.copy_(torch.linspace(0, 10, len(TAIL)).repeat(n_areas, 3, 1) + torch.tensor([[0.0], [4.0], [4.0]]))
+    # Of larger areas the answers are higher by 1.
+    network.table[1:] += 1
+    at, higher = TAIL.index(0.01), torch.tensor([0.0, 0.5, 1.0, 1.0]) * (n_areas - 1)
+    answer = network.table[0, 0, at] + torch.tensor([0.0, 2.0, 4.0, 4.0]) + higher
+    place = torch.tensor([[-3.0, 1.0, 0], [1.0, 2.0, 0], [2.0, 3.0, 0], [9.0, 7.0, 0]])
     # 1 % of good stamps have a higher answer: the score is 1, between knots and beyond them too.
     assert torch.allclose(network.calibrated(answer, place), torch.ones(4), rtol=0, atol=1e-5)
-    rising = network.calibrated(torch.linspace(-50, 200, 400), torch.full((400,), 1.3))
+    rising = network.calibrated(torch.linspace(-50, 200, 400), torch.tensor([[1.3, 1.0, 0.0]]).repeat(400, 1))
     assert (rising.diff() >= 0).all()
     assert (rising[0], rising[-1]) == (0, 10)
-    half = network.calibrated(network.table[0, TAIL.index(0.1)][None], torch.zeros(1))
+    half = network.calibrated(network.table[0, 0, TAIL.index(0.1)][None], torch.zeros(1, 3))
     assert float(half) == pytest.approx(0.5, abs=1e-5)  # log 0.1 / log 0.01
 
 
