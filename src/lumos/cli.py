@@ -134,6 +134,37 @@ def measure(
 
 
 @_command
+def inject(
+    exposures: Images,
+    catalog: Annotated[Path, typer.Option("--catalog", help="Catalogue of the objects of the exposures.")],
+    out: Out,
+    survey: SurveyName = "generic",
+    psf: PsfFolder = None,
+    model: Annotated[str | None, typer.Option("--model", help="Name of a shipped model, or a model folder.")] = None,
+    workers: Workers = 1,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Put galaxies of known flux into exposures as they are read, measure them, and say how true the errors are."""
+    from lumos.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings(config, [*(set_ or []), *([] if model is None else [f"measure.model={model}"])])
+    how, files = _survey_and_files(survey, exposures, psf)
+    _check_file(catalog, "parent catalogue")
+    with show_progress("inject") as progress:
+        from lumos.injection.run import inject_run  # noqa: PLC0415
+        from lumos.validate.injected import format_injections, injection_figures  # noqa: PLC0415
+
+        report = inject_run(
+            files, catalog, out, how, settings.inject, settings.measure, psf_dir=psf, workers=workers, progress=progress
+        )
+    typer.echo(format_injections(injection_figures(report.runs, report.truth)))
+    typer.echo(f"{out}: {report.n_injected} galaxies in {len(report.runs)} rounds; {report.truth} holds what is true")
+    if report.failed:
+        raise LumosError(list_failures(list(report.failed.values()), len(files), out))
+
+
+@_command
 def catalog(
     image: Annotated[Path, typer.Argument(help="FITS file of the exposure in which objects are detected.")],
     out: Annotated[Path, typer.Option("--out", help="Catalogue to write (Parquet).")],

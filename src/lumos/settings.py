@@ -6,6 +6,7 @@ from pathlib import Path
 from lumos.adaptation.settings import AdaptSettings
 from lumos.coadds.settings import CoaddSettings
 from lumos.config import StageSettings, apply_override, read_yaml, validated
+from lumos.injection.settings import InjectSettings
 from lumos.photometry.settings import MeasureSettings
 from lumos.pools.settings import BackgroundSettings
 from lumos.simulate.settings import SurveySimulation, read_simulation
@@ -24,6 +25,7 @@ class Settings(StageSettings):
     psf: PsfSettings = PsfSettings()
     backgrounds: BackgroundSettings = BackgroundSettings()
     adapt: AdaptSettings = AdaptSettings()
+    inject: InjectSettings = InjectSettings()
 
 
 def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> Settings:

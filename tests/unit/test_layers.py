@@ -12,7 +12,7 @@ ROOMS = [
     *("conventions", "errors", "flags", "files", "psfs", "threads", "config", "statistics", "rows"),
     *("pdf", "spectra", "catalogs", "profiles", "surveys", "images", "runs", "estimators"),
     *("background", "scenes", "pools", "sources", "simulate", "teahupoo", "nets"),
-    *("photometry", "training", "coadds", "adaptation"),
+    *("photometry", "training", "coadds", "adaptation", "injection"),
     *("validate", "report"),
     *("settings", "workflows", "api", "console", "cli", "__main__"),
     # It names what the API has; nothing of it is imported before it is used.

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from lumos.errors import LumosDataError, LumosError, LumosValueError, WorkerDied
 from lumos.files import UNFINISHED, file_sha256, file_stamp
 from lumos.images.reader import read_exposure, read_exposure_id
 from lumos.photometry.exposure import estimators_of, measure_exposure
+from lumos.photometry.injected import inject_table
 from lumos.photometry.network import model_facts
 from lumos.photometry.objects import catalog_near
 from lumos.photometry.settings import MeasureSettings
@@ -67,6 +68,7 @@ class _Task:
     survey: Survey
     psf_dir: Path | None
     settings: MeasureSettings
+    injected: Path | None
 
 
 def measure_run(
@@ -77,6 +79,7 @@ def measure_run(
     settings: MeasureSettings,
     *,
     psf_dir: Path | None = None,
+    injected: Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> RunReport:
@@ -96,6 +99,8 @@ def measure_run(
         What to measure.
     psf_dir : Path, optional
         Folder with PSF models, where they do not lie beside the exposures.
+    injected : Path, optional
+        Galaxies that are put into the exposures, as :func:`lumos.photometry.injected.inject_table` takes them.
     workers : int, optional
         Number of processes.
     progress : callable, optional
@@ -131,8 +136,10 @@ def measure_run(
         "model": model,
         "measure": settings.model_dump(mode="json"),
     }
+    if injected is not None:
+        content["injected"] = {"path": str(injected.resolve()), "sha256": file_sha256(injected)}
     with begin_folder(out, "measure", content, "shards") as folder:
-        tasks, failed = _tasks(exposures, out, survey, psf_dir, settings)
+        tasks, failed = _tasks(exposures, out, _Task("", Path(), Path(), survey, psf_dir, settings, injected))
         finished = {task.exposure_id for task in tasks if folder.is_finished(task.exposure_id, task.path)}
         todo = [task for task in tasks if task.exposure_id not in finished]
         folder.begin(finished, {task.exposure_id: task.path for task in todo}, failed)
@@ -170,21 +177,19 @@ def _shared(catalog: ParentCatalog, out: Path, *, in_memory: bool) -> Iterator[P
         yield Path(folder)
 
 
-def _tasks(
-    exposures: Sequence[Path], out: Path, survey: Survey, psf_dir: Path | None, settings: MeasureSettings
-) -> tuple[list[_Task], dict[str, str]]:
-    """Return a task for each file, and the reason for each file that cannot even be identified."""
+def _tasks(exposures: Sequence[Path], out: Path, like: _Task) -> tuple[list[_Task], dict[str, str]]:
+    """Return a task like one for each file, and the reason for each file that cannot even be identified."""
     tasks: dict[str, _Task] = {}
     failed: dict[str, str] = {}
     for path in map(Path.absolute, exposures):
         try:
-            name = read_exposure_id(path, survey)
+            name = read_exposure_id(path, like.survey)
         except Exception as error:  # noqa: BLE001 (one bad file does not stop the others)
             failed[str(path)] = _reason(path, error)
             continue
         if name in tasks:
             raise LumosDataError(f"{tasks[name].path} and {path}: both are exposure {name!r}; identifiers must differ")
-        tasks[name] = _Task(name, path, out / "shards" / f"{name}.parquet", survey, psf_dir, settings)
+        tasks[name] = replace(like, exposure_id=name, path=path, shard=out / "shards" / f"{name}.parquet")
     return list(tasks.values()), failed
 
 
@@ -207,6 +212,8 @@ def _measure_file(catalog: ParentCatalog, task: _Task) -> Entry:
             detectors.append(exposure.detector)
             for path in map(Path.absolute, exposure.files):
                 inputs.setdefault(str(path), file_stamp(path))
+            if task.injected is not None:
+                exposure = inject_table(exposure, task.injected, task.settings)  # noqa: PLW2901
             yield measure_exposure(exposure, catalog_near(exposure, catalog), task.settings)
 
     try:

@@ -13,7 +13,7 @@ from lumos.profiles.scene import add_stamps, draw_stamps, rows_by_size
 from lumos.profiles.shapes import Shapes
 from lumos.psfs import PSF_HALF_LIGHT
 
-__all__ = ["draw_positions", "inject"]
+__all__ = ["draw_positions", "far_apart", "inject"]
 
 #: Sides of the images that galaxies are drawn on; each gets the smallest that holds eight half-light radii.
 _SIZES = (128, 256, 512)
@@ -22,7 +22,7 @@ _RADII = 8.0
 _AT_ONCE = 64
 #: Positions tried for each that is wanted.
 _TRIES = 20
-#: Widths of the PSF that an injected galaxy keeps from the objects of the catalogue.
+#: Widths of the PSF that an injected galaxy keeps from the objects of the catalogue, as a rule.
 _CLEARANCE = 2.0
 
 
@@ -98,6 +98,7 @@ def draw_positions(
     avoid: tuple[FloatArray, FloatArray],
     *,
     distance: float = 60.0,
+    clearance: float = _CLEARANCE,
 ) -> tuple[FloatArray, FloatArray]:
     """Draw places for galaxies: usable pixels, far from each other, on no object of the catalogue.
 
@@ -110,9 +111,11 @@ def draw_positions(
     rng : numpy.random.Generator
         The same state gives the same places.
     avoid : tuple of float array, each of shape (m,)
-        x and y of the catalogue's objects; places are farther than two widths (FWHM) of the PSF from these.
+        x and y of the catalogue's objects.
     distance : float, optional
         Least distance between places, pixels.
+    clearance : float, optional
+        Least distance from the objects to avoid, FWHM of the PSF.
 
     Returns
     -------
@@ -135,24 +138,39 @@ def draw_positions(
         return np.zeros(0), np.zeros(0)
     rows, columns = np.unravel_index(rng.choice(good, _TRIES * n), exposure.shape)
     x, y = np.array([columns, rows]) + rng.uniform(-0.5, 0.5, (2, _TRIES * n))
-    free = _is_free(exposure, x, y, avoid)
+    free = _is_free(exposure, x, y, avoid, clearance)
     x, y = x[free], y[free]
-    chosen = _far_apart(x, y, distance)[:n]
+    chosen = far_apart(x, y, distance)[:n]
     return x[chosen], y[chosen]
 
 
-def _is_free(exposure: Exposure, x: FloatArray, y: FloatArray, avoid: tuple[FloatArray, FloatArray]) -> BoolArray:
-    """Return which places have a PSF and no object of the catalogue within two of its widths."""
+def _is_free(
+    exposure: Exposure, x: FloatArray, y: FloatArray, avoid: tuple[FloatArray, FloatArray], clearance: float
+) -> BoolArray:
+    """Return which places have a PSF and no object to avoid near them."""
     assert exposure.psf is not None
     fwhm = exposure.psf.fwhm_at(x, y)
     nearest = np.full(len(x), np.inf)
     if len(avoid[0]):
         nearest = np.asarray(cKDTree(np.column_stack(avoid)).query(np.column_stack([x, y]))[0])
-    return np.isfinite(fwhm) & (nearest > _CLEARANCE * fwhm)
+    return np.isfinite(fwhm) & (nearest > clearance * fwhm)
 
 
-def _far_apart(x: FloatArray, y: FloatArray, distance: float) -> IntArray:
-    """Return places, in order, that lie no nearer than ``distance`` to an earlier one of them."""
+def far_apart(x: FloatArray, y: FloatArray, distance: float) -> IntArray:
+    """Choose places that are not near each other.
+
+    Parameters
+    ----------
+    x, y : float array, shape (n,)
+        Places, the most wanted first.
+    distance : float
+        Least distance between those chosen.
+
+    Returns
+    -------
+    int array
+        Their numbers, ascending: each lies no nearer than ``distance`` to an earlier one.
+    """
     points = np.column_stack([x, y])
     tree = cKDTree(points)
     free = np.ones(len(points), dtype=np.bool_)

@@ -14,9 +14,10 @@ from lumos.estimators import StampBatch
 from lumos.pools.pool import BackgroundPool, BackgroundStamps
 from lumos.simulate.population import Galaxies, load_population
 from lumos.teahupoo.draws import FluxProposal
+from lumos.teahupoo.fluxes import pool_passbands, population_flux
 from lumos.teahupoo.settings import StampSettings
 from lumos.teahupoo.simulated import SimulatedStamps, simulate_stamps
-from lumos.teahupoo.simulator import perturb_catalog, place_on_stamps, pool_passbands, population_flux
+from lumos.teahupoo.simulator import perturb_catalog, place_on_stamps
 
 __all__ = ["FAULTS", "Fault", "simulate_faulty", "spoil_batch"]
 

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lumos.background.correlation import measure_correlation
 from lumos.background.noise import ExposureNoise
 from lumos.background.settings import NoiseSettings
 from lumos.catalogs.parent import ParentCatalog
 from lumos.conventions import FloatArray, IntArray
-from lumos.estimators import ShapeErrors, StampBatch
+from lumos.estimators import ShapeErrors
 from lumos.flags import UNUSABLE, Flag, good_pixels
 from lumos.images.exposure import Exposure
 from lumos.nets.estimator import prepare_inputs, side_inputs
@@ -29,17 +28,15 @@ from lumos.photometry.objects import PlacedObjects, stamp_sizes
 from lumos.photometry.settings import MeasureSettings
 from lumos.pools.pool import BackgroundPool
 from lumos.profiles.scene import draw_light
-from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
-from lumos.psfs import PSF_HALF_LIGHT, MoffatPsf
-from lumos.simulate.pixels import add_cosmic_rays, add_defects, saturate
+from lumos.psfs import PSF_HALF_LIGHT
 from lumos.simulate.population import Galaxies, Population
 from lumos.teahupoo.draws import FluxProposal
-from lumos.teahupoo.faults import spoil_batch
+from lumos.teahupoo.fluxes import exposure_passband, image_flux
 from lumos.teahupoo.settings import StampSettings
-from lumos.teahupoo.simulator import exposure_passband, image_flux
 from lumos.training.grounds import CameraPlace, Ground, pool_ground, simulated_ground
 from lumos.training.morphology import catalogued, count_fluxes, draw_galaxies, draw_stars, error_growth
+from lumos.training.spoil import spoil_pixels, spoil_stamps
 
 __all__ = ["Frame", "draw_frame", "frame_inputs"]
 
@@ -57,14 +54,10 @@ _SPURIOUS = 0.05
 _BLENDED, _SPREAD = 1.15, 2.0
 #: Share of frames whose catalogue holds the stars.
 _STARS_KNOWN = 0.5
-#: Electrons of a full pixel, cosmic rays per million pixels, hot pixels, dead columns.
-_SATURATION, _RAYS, _HOT, _DEAD = (4e4, 2e5), 30.0, 40.0, 0.2
 #: Blank apertures that measure the noise of a frame.
 _RADII, _APERTURES = (1.0, 2.0, 3.5, 6.0, 9.0), 300
 #: Stamps that no model is trained on.
 _UNFIT = UNUSABLE | Flag.EDGE | Flag.TRUNCATED_PROFILE
-#: PSFs of wrong width are drawn in such steps, of the natural logarithm.
-_WIDTH_STEP = 0.1
 
 
 @dataclass(frozen=True)
@@ -157,7 +150,7 @@ def draw_frame(
     known, unknown = (known + starlight, unknown) if with_stars else (known, unknown + starlight)
     blank = ground.exposure.data + unknown + _photon_noise(unknown, ground, rng)
     image = blank + known + _photon_noise(known, ground, rng)
-    mask = ground.exposure.mask if pool is not None else _spoil(image, rng)
+    mask = ground.exposure.mask if pool is not None else spoil_pixels(image, rng)
     exposure = replace(ground.exposure, data=image.astype(np.float32), mask=mask)
     if exposure.variance is not None and exposure.variance_includes_sources:
         light = np.maximum(known + unknown, 0) * ground.photon_variance
@@ -235,7 +228,7 @@ def frame_inputs(
     for some in object_batches(ccd.objects, ccd.settings):
         batch, _, flags = stamp_batch(ccd, some)
         if fault is not None:
-            batch = _spoiled(ccd, some, batch, fault, frame.flux[some], np.random.default_rng(rng))
+            batch = spoil_stamps(ccd, some, batch, fault, frame.flux[some], np.random.default_rng(rng))
         assert batch.context is not None
         start, side = 0, side_inputs(model, batch.context)
         if frame.place is not None:
@@ -250,43 +243,6 @@ def frame_inputs(
             start += len(inputs)
     numbers = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
     return (NetworkInputs.concatenate(parts) if len(numbers) else None), numbers
-
-
-def _spoiled(
-    ccd: Ccd, rows: IntArray, batch: StampBatch, fault: str, flux: FloatArray, rng: np.random.Generator
-) -> StampBatch:
-    """Give stamps a fault."""
-    objects = ccd.objects.take(rows)
-
-    def redraw(radius: FloatArray, width: FloatArray) -> Tensor:
-        assert ccd.exposure.psf is not None
-        shapes = replace(
-            objects.at(batch.x.double().numpy(), batch.y.double().numpy()),
-            half_light_radius=objects.half_light_radius * radius,
-        )
-        stamps = torch.empty_like(batch.profile)
-        # An image is one PSF for all: objects of like factors share one.
-        steps = np.exp(np.round(np.log(width) / _WIDTH_STEP) * _WIDTH_STEP)
-        for factor in np.unique(steps):
-            some = np.flatnonzero(steps == factor)
-            psf = ccd.exposure.psf.at(objects.x[some], objects.y[some])
-            if isinstance(psf, MoffatPsf):
-                psf = MoffatPsf(psf.fwhm * factor, psf.beta)
-            else:
-                psf = replace(psf, sampling=psf.sampling * factor)
-            stamps[some] = render(shapes.take(some), psf, size=batch.profile.shape[1])
-        return stamps
-
-    return spoil_batch(batch, fault, flux, objects.psf_fwhm, redraw, rng)
-
-
-def _spoil(image: FloatArray, rng: np.random.Generator) -> IntArray:
-    """Add what strikes pixels, in place; return the mask."""
-    mask = np.zeros(image.shape, dtype=np.uint8)
-    add_cosmic_rays(image, mask, _RAYS * image.size / 1e6, 0.3 * rng.uniform(), rng)
-    add_defects(image, mask, _HOT, _DEAD, rng)
-    saturate(image, mask, float(np.exp(rng.uniform(*np.log(_SATURATION)))), 300)
-    return mask.astype(np.int64)
 
 
 def _placed(

@@ -30,9 +30,10 @@ from lumos.psfs import MoffatPsf, PixelPsf
 from lumos.simulate.population import load_population
 from lumos.spectra.passbands import PASSBANDS, Passband, find_passbands
 from lumos.teahupoo.draws import FluxProposal
+from lumos.teahupoo.fluxes import pool_passbands
 from lumos.teahupoo.settings import CatalogScatter, ProposalSettings, StampSettings
 from lumos.teahupoo.simulated import simulate_stamps
-from lumos.teahupoo.simulator import StampSimulator, perturb_catalog, pool_passbands
+from lumos.teahupoo.simulator import StampSimulator, perturb_catalog
 
 MOFFAT = MoffatPsf(np.array([4.0]), np.array([3.5]))
 
