@@ -153,15 +153,41 @@ def inject(
     _check_file(catalog, "parent catalogue")
     with show_progress("inject") as progress:
         from lumos.injection.run import inject_run  # noqa: PLC0415
-        from lumos.validate.injected import format_injections, injection_figures  # noqa: PLC0415
+        from lumos.validate.known import read_known  # noqa: PLC0415
+        from lumos.validate.pulls import figures_by_kind, format_figures  # noqa: PLC0415
+        from lumos.workflows.validate import validate_runs  # noqa: PLC0415
 
         report = inject_run(
             files, catalog, out, how, settings.inject, settings.measure, psf_dir=psf, workers=workers, progress=progress
         )
-    typer.echo(format_injections(injection_figures(report.runs, report.truth)))
-    typer.echo(f"{out}: {report.n_injected} galaxies in {len(report.runs)} rounds; {report.truth} holds what is true")
+        validate_runs(report.runs, out / "report", truth=report.truth)
+        text = format_figures(figures_by_kind(read_known(report.runs, report.truth)))
+    typer.echo(text)
+    typer.echo(
+        f"{report.n_injected} galaxies in {len(report.runs)} rounds; {out / 'report' / 'report.html'} shows more"
+    )
     if report.failed:
         raise LumosError(list_failures(list(report.failed.values()), len(files), out))
+
+
+@_command
+def validate(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that `lumos measure` or `lumos inject` wrote.")],
+    out: Out,
+    truth: Annotated[Path | None, typer.Option("--truth", help="Table with object_id, flux (nJy) and band.")] = None,
+) -> None:
+    """Judge the fluxes of runs: a page with a verdict, metrics and charts, which opens anywhere."""
+    _check_file(truth, "table of true fluxes")
+    from lumos.injection.run import injected_runs  # noqa: PLC0415
+    from lumos.workflows.validate import validate_runs  # noqa: PLC0415
+
+    if truth is None and len(runs) == 1 and injected_runs(runs[0]):
+        runs, truth = list(injected_runs(runs[0])), runs[0] / "truth.parquet"
+    metrics = validate_runs(runs, out, truth=truth)
+    for metric in metrics:
+        verdict = {None: "too few", True: "met", False: "NOT MET"}[metric.passed]
+        typer.echo(f"{verdict:<8} {metric.value:>9.3g}  {metric.text} ({metric.low:g} to {metric.high:g})")
+    typer.echo(f"{out / 'report.html'}")
 
 
 @_command

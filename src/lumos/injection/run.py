@@ -20,7 +20,7 @@ from lumos.runs.locks import lock_folder, locked
 from lumos.runs.outputs import settle_settings
 from lumos.surveys import Survey
 
-__all__ = ["InjectReport", "inject_run"]
+__all__ = ["InjectReport", "inject_run", "injected_runs"]
 
 Progress = Callable[[int, int, str], None]
 _TRUTH = "truth.parquet"
@@ -138,6 +138,24 @@ def inject_run(
         failed |= report.failed
     n = len(set(pq.read_table(truth, columns=["object_id"])["object_id"].to_pylist()))
     return InjectReport(n, tuple(folder / "run" for folder in begun), truth, failed)
+
+
+def injected_runs(folder: Path) -> tuple[Path, ...]:
+    """Return the runs of a folder that ``lumos inject`` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        Any folder.
+
+    Returns
+    -------
+    tuple of Path
+        In order; empty for another folder.
+    """
+    if not (folder / _TRUTH).is_file():
+        return ()
+    return tuple(path.parent for path in sorted(folder.glob("round_*/run/manifest.json")))
 
 
 def _readable(

@@ -28,6 +28,7 @@ from lumos.simulate.readable import readable_survey
 from lumos.surveys import Survey
 from lumos.validate.accuracy import accuracy_table, look_up_truth, run_accuracy
 from lumos.validate.calibration import metrics_table, pdf_metrics
+from lumos.workflows.validate import validate_runs
 
 __all__ = ["run_demo", "run_panels"]
 
@@ -45,7 +46,7 @@ def run_demo(out: Path, *, workers: int = 2, progress: Progress | None = None) -
     Parameters
     ----------
     out : Path
-        Folder; gets the exposures, the run, ``coadd.parquet``, ``accuracy.txt``, ``accuracy.png`` and ``pdfs.png``.
+        Folder; gets the exposures, the run, ``coadd.parquet``, ``accuracy.txt``, pictures and ``report/report.html``.
     workers : int, optional
         Number of processes.
     progress : callable, optional
@@ -72,7 +73,9 @@ def run_demo(out: Path, *, workers: int = 2, progress: Progress | None = None) -
     coadd_run([run], out / "coadd.parquet", CoaddSettings(), progress=progress)
     table = f"{accuracy_table(results)}\n\n{_coadd_table(out / 'coadd.parquet', truth)}"
     write_atomic(out / "accuracy.txt", table + "\n")
-    files = (out / name for name in ("coadd.parquet", "accuracy.txt", "accuracy.png", "pdfs.png"))
+    validate_runs([run], out / "report", truth=truth)
+    names = ("coadd.parquet", "accuracy.txt", "accuracy.png", "pdfs.png", "report/report.html")
+    files = (out / name for name in names)
     return f"{table}\n\n{report.n_rows} rows in {run}; {', '.join(map(str, files))}"
 
 

@@ -23,7 +23,8 @@ from lumos.runs.shards import read_shards
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
-from lumos.validate.injected import format_injections, injection_figures
+from lumos.validate.known import read_known
+from lumos.validate.pulls import figures_by_kind, format_figures
 
 SMALL = Path(__file__).parents[2] / "small_survey.yaml"
 FEW = InjectSettings(rounds=2, n_per_ccd=60, distance=35)
@@ -51,6 +52,10 @@ def run(survey, out, settings=FEW, measure=PLAIN, exposures=None, **options):
 def made(survey, tmp_path_factory):
     out = tmp_path_factory.mktemp("injected") / "out"
     return run(survey, out)
+
+
+def injected_figures(runs, truth):
+    return figures_by_kind(read_known(runs, truth))
 
 
 def exposures(survey):
@@ -122,12 +127,12 @@ def test_runs_hold_the_galaxies_and_what_is_true(survey, made):
     expected /= 10 ** (0.4 * (31.4 - image.zeropoint))
     # Light at the edges leaves the image or enters it.
     assert light == pytest.approx(expected, rel=0.03)
-    figures = injection_figures(made.runs, made.truth)["optimal"]
+    figures = injected_figures(made.runs, made.truth)["optimal"]
     assert figures["all"].n > 200
     assert abs(figures["all"].bias) < 0.3
     assert 0.85 < figures["all"].pull < 1.4
     assert sum(figures[f"place: {one}"].n for one in ("anywhere", "empty", "beside")) == figures["all"].n
-    text = format_injections({"optimal": figures})
+    text = format_figures({"optimal": figures})
     assert text.splitlines()[1].split()[:2] == ["optimal", "all"]
 
 
@@ -153,7 +158,7 @@ def test_images_without_zero_point_have_fluxes_in_their_own_unit(survey, tmp_pat
     images = exposures(bare)
     assert not np.isfinite(images[0].zeropoint)
     report = run(bare, tmp_path / "out", InjectSettings(rounds=1, n_per_ccd=60, distance=35))
-    figures = injection_figures(report.runs, report.truth)["optimal"]["all"]
+    figures = injected_figures(report.runs, report.truth)["optimal"]["all"]
     assert abs(figures.bias) < 0.4
     mixed = [replace(images[0], zeropoint=25.0), images[1]]
     with pytest.raises(LumosDataError, match="band 'r' has exposures with and without a zero point"):
@@ -186,15 +191,15 @@ def test_an_unreadable_file_does_not_stop_the_others(survey, tmp_path):
 
 def test_few_galaxies_give_no_figures(survey, made, tmp_path):
     report = run(survey, tmp_path / "out", InjectSettings(rounds=1, n_per_ccd=8))
-    figures = injection_figures(report.runs, report.truth)
+    figures = injected_figures(report.runs, report.truth)
     assert np.isnan(figures["optimal"]["all"].pull)
-    assert "       -" in format_injections(figures)
+    assert "       -" in format_figures(figures)
     catalog = read_parent(survey / "parent.parquet")
     write_parent(catalog, tmp_path / "parent.parquet")
     plain = tmp_path / "plain"
     measure_run(files(survey), tmp_path / "parent.parquet", plain, load_survey("generic"), PLAIN)
-    with pytest.raises(LumosDataError, match="none of its galaxies was measured"):
-        injection_figures([plain], made.truth)
+    with pytest.raises(LumosDataError, match="none of its objects was measured"):
+        injected_figures([plain], made.truth)
 
 
 @pytest.mark.parametrize(
