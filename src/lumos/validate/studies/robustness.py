@@ -49,7 +49,7 @@ class Robustness:
     for_ten_per_cent : dict
         Per cent by which a parameter may be wrong until the flux is wrong by ten: of the mean absolute slope.
     correlation : dict
-        Of flux and parameter in the Fisher forecast with a prior of ten per cent on each parameter (eq. 28-31, Fig. 19).
+        Of flux and parameter in the Fisher forecast, with a prior of ten per cent on each (eq. 28-31, Fig. 19).
     tried : dict
         σ68 of the flux over that of the right catalogue, minus 1, where the parameter scatters by ten per cent.
     """
