@@ -64,7 +64,8 @@ def measure(out: Path, scene: str, model: str | None) -> pa.Table:
     exposures = sorted((out / "exposures").rglob("*.fits*"))
     exposures = [path for path in exposures if not path.name.endswith((".mask.fits", ".weight.fits"))]
     measure_run(exposures, out / "parent.parquet", run, load_survey("paucam"), settings, workers=2)
-    return read_shards(run)
+    # Exposures stand in the order in which they were finished.
+    return read_shards(run).sort_by([("exposure_id", "ascending"), ("object_id", "ascending")])
 
 
 def true_fluxes(out: Path, table: pa.Table) -> np.ndarray:

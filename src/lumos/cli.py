@@ -135,9 +135,10 @@ def measure(
 
 @_command
 def inject(
-    exposures: Images,
-    catalog: Annotated[Path, typer.Option("--catalog", help="Catalogue of the objects of the exposures.")],
     out: Out,
+    exposures: Annotated[list[Path] | None, typer.Argument(help="As of `lumos measure`; none with --run.")] = None,
+    catalog: Annotated[Path | None, typer.Option("--catalog", help="Catalogue of the exposures' objects.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Take all from a run of `lumos measure`.")] = None,
     survey: SurveyName = "generic",
     psf: PsfFolder = None,
     model: Annotated[str | None, typer.Option("--model", help="Name of a shipped model, or a model folder.")] = None,
@@ -149,23 +150,32 @@ def inject(
     from lumos.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(config, [*(set_ or []), *([] if model is None else [f"measure.model={model}"])])
-    how, files = _survey_and_files(survey, exposures, psf)
+    if (run is None) == (catalog is None) or (run is None) == (not exposures):
+        raise LumosConfigError("give either exposures and --catalog, or --run")
+    how, files = (None, []) if exposures is None else _survey_and_files(survey, exposures, psf)
     _check_file(catalog, "parent catalogue")
+    measured = settings.measure
     with show_progress("inject") as progress:
         from lumos.injection.run import inject_run  # noqa: PLC0415
+        from lumos.photometry.measured import open_run  # noqa: PLC0415
         from lumos.validate.known import read_known  # noqa: PLC0415
         from lumos.validate.pulls import figures_by_kind, format_figures  # noqa: PLC0415
         from lumos.workflows.validate import validate_runs  # noqa: PLC0415
 
+        if run is not None:
+            done = open_run(run)
+            how, files = done.survey, [Path(entry["file"]) for entry in done.finished.values()]
+            catalog, psf, measured = done.catalog_path, done.psf_dir, done.settings
+        assert how is not None
+        assert catalog is not None
         report = inject_run(
-            files, catalog, out, how, settings.inject, settings.measure, psf_dir=psf, workers=workers, progress=progress
+            files, catalog, out, how, settings.inject, measured, psf_dir=psf, workers=workers, progress=progress
         )
         validate_runs(report.runs, out / "report", truth=report.truth)
         text = format_figures(figures_by_kind(read_known(report.runs, report.truth)))
     typer.echo(text)
-    typer.echo(
-        f"{report.n_injected} galaxies in {len(report.runs)} rounds; {out / 'report' / 'report.html'} shows more"
-    )
+    page = out / "report" / "report.html"
+    typer.echo(f"{report.n_injected} galaxies in {len(report.runs)} rounds; {page} shows more")
     if report.failed:
         raise LumosError(list_failures(list(report.failed.values()), len(files), out))
 

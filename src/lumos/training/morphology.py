@@ -21,6 +21,8 @@ __all__ = ["FrameGalaxies", "catalogued", "count_fluxes", "draw_galaxies", "draw
 
 #: Galaxies per million pixels; share in groups, mean members, range of the groups' radii in pixels.
 _DENSITY, _CLUSTERED, _GROUP_SIZE, _GROUP_RADIUS = (400.0, 6000.0), 0.6, 8.0, (3.0, 25.0)
+#: FWHM in pixels above which there are fewer, as the PSF covers more.
+_THINNED = 4.0
 #: Counts go as this power of the flux between these errors.
 _COUNTS, _FLUXES = -1.7, (0.2, 3000.0)
 #: Stars per million pixels at most, and their fluxes in errors.
@@ -122,7 +124,9 @@ def draw_galaxies(
     """
     side, fwhm = ground.side, ground.fwhm
     half = np.full(2, side / 2 + margin)
-    n = max(2, round(np.exp(rng.uniform(*np.log(_DENSITY))) * np.prod(2 * half) / 1e6))
+    # With wide PSFs, too, some galaxies shall be alone.
+    thinner = min(1.0, (_THINNED / fwhm) ** 2)
+    n = max(2, round(thinner * np.exp(rng.uniform(*np.log(_DENSITY))) * np.prod(2 * half) / 1e6))
     drawn = population.draw(n, rng, settings.mag_range)
     group = np.exp(rng.uniform(np.log(_GROUP_RADIUS[0]), np.log(_GROUP_RADIUS[1])))
     x, y = (clustered_positions(n, half, _CLUSTERED * rng.uniform(), _GROUP_SIZE, group, rng) + side / 2 - 0.5).T

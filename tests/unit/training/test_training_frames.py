@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from helpers.background_pools import flat_pool
 from lumos.errors import LumosDataError
 from lumos.nets.inputs import SCENE_SCALARS
 from lumos.nets.model import FluxModel, ModelConfig
 from lumos.nets.settings import ResidualSettings
+from lumos.profiles.shapes import Shapes
+from lumos.psfs import PSF_HALF_LIGHT
 from lumos.simulate.population import load_population
 from lumos.statistics import sigma68
 from lumos.teahupoo.faults import FAULTS
@@ -18,7 +21,7 @@ from lumos.training.data import TrainingStream, model_config
 from lumos.training.frames import draw_frame, frame_inputs
 from lumos.training.grounds import simulated_ground
 from lumos.training.loop import train_network
-from lumos.training.morphology import catalogued, count_fluxes, draw_galaxies
+from lumos.training.morphology import catalogued, count_fluxes, draw_galaxies, error_growth
 from lumos.training.settings import TrainSettings
 from lumos.training.skies import draw_kernel
 
@@ -129,6 +132,38 @@ def test_counts_fall_and_galaxies_keep_their_light(rng):
     off = np.log(shapes.half_light_radius[extended] / galaxies.shapes.half_light_radius[extended])
     assert 0.5 < np.std(off / errors[0][extended]) < 2
     np.testing.assert_array_equal(shapes.x, galaxies.shapes.x)  # no scatter of the centre was asked for
+
+
+def test_errors_grow_in_blends_as_in_a_joint_fit():
+    # Two points and one alone: Gaussians of one width overlap by exp(-d^2 / 4 s^2), the pair's errors grow by
+    # 1 / sqrt(1 - overlap^2).
+    fwhm = 4.0
+    sigma = 0.5 * fwhm * PSF_HALF_LIGHT / 0.5 / np.sqrt(2 * np.log(2))
+    points = Shapes.points(np.array([0.0, 2.0, 100.0]), np.array([0.0, 1.0, 100.0]))
+    overlap = np.exp(-5 / (4 * sigma**2))
+    growth = error_growth(points, fwhm)
+    assert growth[:2] == pytest.approx(1 / np.sqrt(1 - overlap**2), rel=5e-3)
+    assert growth[2] == pytest.approx(1, abs=2e-3)
+    alone = error_growth(points.take([2]), fwhm)
+    assert alone == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_split_of_a_blend_is_no_prior():
+    """Of two galaxies that overlap neither is the brighter one before the pixels are seen."""
+    blended, other = [], []
+    for seed in range(40):
+        frame = draw_frame(load_population(), STAMPS, np.random.default_rng(seed))
+        objects = frame.ccd.objects
+        places = np.column_stack([objects.x, objects.y])
+        distance, nearest = cKDTree(places).query(places, 2)
+        close = distance[:, 1] < 0.5 * objects.psf_fwhm
+        blended.append(frame.flux[close])
+        other.append(frame.flux[nearest[close, 1]])
+    flux, neighbour = np.concatenate(blended), np.concatenate(other)
+    assert len(flux) > 60
+    assert np.mean(flux > neighbour) == pytest.approx(0.5, abs=0.2)
+    assert np.mean(neighbour < 0) > 0.1
 
 
 def test_kernels_lower_the_variance_as_they_say():

@@ -1,0 +1,78 @@
+"""`lumos inject` and `lumos validate` as a user types them."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from lumos.cli import main
+from lumos.photometry.run import measure_run
+from lumos.photometry.settings import MeasureSettings
+from lumos.settings import load_simulation
+from lumos.simulate.exposures import simulate_survey
+from lumos.surveys import load_survey
+
+SMALL = Path(__file__).parents[1] / "small_survey.yaml"
+FEW = ("--set", "inject.rounds=2", "--set", "inject.n_per_ccd=50", "--set", "inject.distance=35")
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("survey")
+    simulate_survey(load_simulation(str(SMALL)), folder)
+    settings = MeasureSettings(estimators=("optimal",))
+    exposures = sorted((folder / "exposures").glob("*.fits"))
+    measure_run(exposures, folder / "parent.parquet", folder / "run", load_survey("generic"), settings)
+    return folder
+
+
+def lumos(monkeypatch, *arguments):
+    """Run the command as a shell does; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["lumos", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code
+
+
+def test_a_run_is_tried_and_judged(survey, tmp_path, monkeypatch, capsys):
+    assert lumos(monkeypatch, "inject", "--run", survey / "run", "--out", tmp_path / "in", *FEW) == 0
+    out = capsys.readouterr().out
+    assert "place: beside" in out
+    assert "aperture" not in out  # the run has one estimator
+    assert "galaxies in 2 rounds" in out
+    metrics = json.loads((tmp_path / "in" / "report" / "metrics.json").read_text())
+    assert {"bias", "pull", "lost"} <= {metric["key"] for metric in metrics}
+    assert lumos(monkeypatch, "validate", tmp_path / "in", "--out", tmp_path / "again") == 0
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics
+    assert "report.html" in capsys.readouterr().out
+    assert lumos(monkeypatch, "validate", survey / "run", "--out", tmp_path / "alone") == 0
+    truth = survey / "truth.parquet"
+    assert lumos(monkeypatch, "validate", survey / "run", "--truth", truth, "--out", tmp_path / "true") == 0
+
+
+def test_exposures_and_a_catalogue_do_as_well(survey, tmp_path, monkeypatch, capsys):
+    exposures, catalog = survey / "exposures", survey / "parent.parquet"
+    assert lumos(monkeypatch, "inject", exposures, "--catalog", catalog, "--out", tmp_path / "in", *FEW[:4]) == 0
+    assert "aperture" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("inject", "--out", "o"), "either exposures and --catalog, or --run"),
+        (("inject", "a.fits", "--out", "o"), "either exposures and --catalog, or --run"),
+        (
+            ("inject", "a.fits", "--catalog", "c", "--run", "r", "--out", "o"),
+            "either exposures and --catalog, or --run",
+        ),
+        (("inject", "--run", "nothing", "--out", "o"), "not a run of"),
+        (("validate", "nothing", "--out", "o"), "not a run of"),
+        (("validate", "run", "--truth", "none.parquet", "--out", "o"), "no such table of true fluxes"),
+        (("inject", "--run", "r", "--out", "o", "--set", "inject.n=3"), "unknown key 'inject.n'"),
+    ],
+)
+def test_wrong_arguments_are_named(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert lumos(monkeypatch, *arguments) == 1
+    assert message in capsys.readouterr().err
