@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from astropy.wcs import WCS
 
 from lumos.catalogs.parent import ParentCatalog
@@ -89,7 +88,7 @@ class _World:
         found = {name: (np.full(n, np.nan), np.full(n, np.nan)) for name in self.settings.all_estimators}
         for rows in object_batches(ccd.objects, self.settings):
             batch = stamp_batch(ccd, rows)[0]
-            level = torch.from_numpy(_SKY * off("background")[rows]).float()
+            level = batch.background.new_tensor(_SKY * off("background")[rows])
             batch = replace(batch, background=batch.background + level)
             for name, one in estimators_of(self.settings).items():
                 measured = one(batch)
