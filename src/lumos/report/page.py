@@ -13,6 +13,8 @@ from lumos.validate.metrics import Metric
 
 __all__ = ["write_page"]
 
+#: The page may load nothing.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 #: Mark, word and class of a verdict.
 _MARKS = {None: ("–", "too few rows", "soft"), True: ("✓", "met", "pass"), False: ("✗", "not met", "fail")}
 _STYLE = """
@@ -32,6 +34,7 @@ th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);text-align:left;v
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .pass{color:var(--good);font-weight:600}.fail{color:var(--bad);font-weight:600}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1.5rem}
+img{min-width:44rem;max-width:100%}
 figure{margin:0}figure svg{width:100%;height:auto;color:var(--ink)}
 figcaption{font-size:.9rem;color:var(--soft)}figcaption b{color:var(--ink)}
 @media(max-width:40rem){td,th{padding:.35rem .3rem}.rows{display:none}}
@@ -45,6 +48,7 @@ def write_page(
     metrics: Sequence[Metric],
     charts: Sequence[Chart],
     *,
+    gallery: str | None = None,
     tables: Mapping[str, str] | None = None,
     facts: Mapping[str, object] | None = None,
 ) -> None:
@@ -60,6 +64,8 @@ def write_page(
         What is judged; the verdict stands first.
     charts : sequence of Chart
         What is drawn.
+    gallery : str, optional
+        Picture of galaxies, as a data URI.
     tables : mapping, optional
         Text tables by heading.
     facts : mapping, optional
@@ -73,7 +79,7 @@ def write_page(
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
         f"<main><h1>{escape(title)}</h1>",
         _verdict(metrics),
@@ -83,6 +89,12 @@ def write_page(
         parts.append('<h2>Charts</h2><div class="charts">')
         parts += [_figure(chart) for chart in charts]
         parts.append("</div>")
+    if gallery is not None:
+        text = (
+            "The best, middle and worst galaxies of one exposure, in units of the sky's noise; masked pixels are blue."
+        )
+        picture = f'<img src="{gallery}" alt="Stamps, scenes, what is left, and PDFs">'
+        parts.append(f'<h2>Galaxies</h2><p class="soft">{text}</p><div class="scroll" tabindex="0">{picture}</div>')
     for heading, text in (tables or {}).items():
         parts.append(f'<h2>{escape(heading)}</h2><div class="scroll"><pre tabindex="0">{escape(text)}</pre></div>')
     if facts:

@@ -17,7 +17,7 @@ from lumos.photometry.measured import open_run
 from lumos.rows import Rowwise
 from lumos.runs.shards import read_shards
 
-__all__ = ["KnownFluxes", "PullRows", "read_known"]
+__all__ = ["KnownFluxes", "PullRows", "pdf_columns", "read_known"]
 
 #: Columns of a run that rows can be sorted by.
 _SORTED_BY = ("psf_fwhm", "x", "y", "contamination", "blendedness", "ood_score")
@@ -53,8 +53,8 @@ class KnownFluxes(Rowwise):
     ----------
     object_id : int array, shape (n,)
         Objects.
-    band, place : str array, shape (n,)
-        Bands; kinds of places of injected galaxies, ``""`` for others.
+    exposure, detector, band, place : str array, shape (n,)
+        Exposures, CCDs and bands; kinds of places of injected galaxies, ``""`` for others.
     truth : float array, shape (n,)
         True fluxes, nJy or image units.
     flags : int array, shape (n,)
@@ -68,6 +68,8 @@ class KnownFluxes(Rowwise):
     """
 
     object_id: IntArray
+    exposure: AnyArray
+    detector: AnyArray
     band: AnyArray
     place: AnyArray
     truth: FloatArray
@@ -140,6 +142,8 @@ def _known(
     names = [name.removesuffix("_flux_err") for name in table.column_names if name.endswith("_flux_err")]
     return KnownFluxes(
         object_id=table["object_id"].to_numpy(),
+        exposure=np.array(table["exposure_id"].to_pylist()),
+        detector=np.array(table["detector"].to_pylist()),
         band=np.array(table["band"].to_pylist()),
         place=place,
         truth=truth,
@@ -149,11 +153,28 @@ def _known(
     )
 
 
+def pdf_columns(table: pa.Table) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the components of the default estimator's PDFs.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        n rows of a run.
+
+    Returns
+    -------
+    weights, means, stds : float array, shape (n, k)
+        As of :class:`lumos.pdf.GaussianMixture`.
+    """
+    weights, means, stds = (list_column(table, f"pdf_{part}") for part in ("weights", "means", "stds"))
+    return weights, means, stds
+
+
 def _pulls(table: pa.Table, name: str, truth: FloatArray, usable: BoolArray, *, has_pdf: bool) -> PullRows:
     flux, error = (table[f"{name}_{part}"].to_numpy().astype(np.float64) for part in ("flux", "flux_err"))
     parts = [np.ones((len(flux), 1)), flux[:, None], error[:, None]]
     if has_pdf:
-        parts = [list_column(table, f"pdf_{part}") for part in ("weights", "means", "stds")]
+        parts = list(pdf_columns(table))
     good = usable & np.isfinite(flux) & (error > 0) & np.isfinite(truth) & np.isfinite(parts[1]).all(axis=1)
     flux, error = np.where(good, flux, np.nan), np.where(good, error, np.nan)
     pit = np.full(len(flux), np.nan)

@@ -11,10 +11,12 @@ from lumos import __version__
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.files import write_atomic
 from lumos.photometry.measured import MeasuredRun, open_run
+from lumos.report.gallery import gallery_png
 from lumos.report.page import write_page
 from lumos.runs.locks import lock_folder, locked
 from lumos.runs.shards import read_shards
 from lumos.validate.charts import Chart, Series, known_charts
+from lumos.validate.gallery import choose_exhibits
 from lumos.validate.known import read_known
 from lumos.validate.metrics import Metric, flag_metrics, known_metrics
 from lumos.validate.pulls import figures_by_kind, format_figures
@@ -86,11 +88,13 @@ def validate_runs(
         if repeats:
             metrics.append(_repeat_metric(repeats))
             charts.append(_repeat_chart(repeats))
+    exhibits = [] if truth is None else choose_exhibits(opened[0], known)
+    gallery = gallery_png(exhibits) if exhibits else None
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "metrics.json", json.dumps([metric.as_dict() for metric in metrics], indent=1) + "\n")
     write_atomic(out / "charts.json", json.dumps(_plain([asdict(chart) for chart in charts]), indent=1) + "\n")
     facts = _facts(opened, truth, len(flags))
-    write_page(out / "report.html", title, metrics, charts, tables=tables, facts=facts)
+    write_page(out / "report.html", title, metrics, charts, gallery=gallery, tables=tables, facts=facts)
     return metrics
 
 

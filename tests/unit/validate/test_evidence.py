@@ -11,13 +11,16 @@ import pytest
 from scipy.stats import norm
 
 from lumos.errors import LumosDataError
+from lumos.photometry.measured import open_run
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.report.page import write_page
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
+from lumos.statistics import sigma68
 from lumos.surveys import load_survey
 from lumos.validate.charts import known_charts
+from lumos.validate.gallery import choose_exhibits
 from lumos.validate.known import KnownFluxes, PullRows, read_known
 from lumos.validate.metrics import Metric, flag_metrics, known_metrics, objects_again
 from lumos.validate.pulls import figures_by_kind, pull_figures
@@ -40,8 +43,9 @@ def known_rows(n, rng, *, width=1.0, shift=0.0, near=0.3):
         "x": nothing,
     }
     return KnownFluxes(
-        np.arange(n), np.full(n, "r"), np.full(n, ""), truth, np.zeros(n, dtype=np.int64), by, {"optimal": rows}
-    )
+        np.arange(n), *[np.full(n, name) for name in ("a", "1", "r", "")], truth, np.zeros(n, dtype=np.int64), by,
+        {"optimal": rows},
+    )  # fmt: skip
 
 
 def by_key(metrics):
@@ -152,6 +156,21 @@ def test_runs_are_judged_with_and_without_truth(measured, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "NaN" not in (tmp_path / "out" / "charts.json").read_text()
     assert "optimal" in page
+    assert page.count("data:image/png;base64,") == 1
+    known, run = read_known([measured / "run"], measured / "truth.parquet"), open_run(measured / "run")
+    exhibits = choose_exhibits(run, known)
+    assert len(exhibits) == 9
+    assert [one.title.split(":")[0] for one in exhibits] == ["best"] * 3 + ["middle"] * 3 + ["worst"] * 3
+    off = [abs(float(one.title.split("off by ")[1].split()[0])) for one in exhibits]
+    assert max(off[:3]) <= min(off[6:])
+    for one in exhibits:
+        # What is left of the galaxy is noise; the PDF holds all probability.
+        left = one.images["what is left"]
+        assert sigma68(left[22:38, 22:38][np.isfinite(left[22:38, 22:38])]) < 2
+        np.testing.assert_allclose(
+            one.images["stamp"] - one.images["scene"], left, atol=1e-3 * np.nanmax(np.abs(one.images["stamp"]))
+        )
+        assert np.trapezoid(one.density, one.flux) == pytest.approx(1, abs=0.01)
     alone = by_key(validate_runs([measured / "run"], tmp_path / "alone"))
     assert set(alone) == {"lost", "outside", "repeats"}
     assert 0.7 < alone["repeats"].value < 1.4

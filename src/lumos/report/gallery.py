@@ -1,0 +1,66 @@
+"""Pictures of galaxies: what was measured, what was subtracted, what is left, and the PDF."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lumos.validate.gallery import Exhibit
+
+__all__ = ["gallery_png"]
+
+#: Range of the images in units of the sky's noise, and pixels of the middle that are shown.
+_RANGE, _SIDE = (-4.0, 12.0), 60
+
+
+def gallery_png(exhibits: Sequence[Exhibit]) -> str:
+    """Draw galaxies, one in a row.
+
+    Parameters
+    ----------
+    exhibits : sequence of Exhibit
+        At least one.
+
+    Returns
+    -------
+    str
+        PNG as a data URI.
+    """
+    n_columns = len(exhibits[0].images) + 1
+    figure = Figure(figsize=(2.3 * n_columns + 1.2, 2.55 * len(exhibits)), layout="constrained", facecolor="white")
+    grid = figure.subplots(len(exhibits), n_columns, squeeze=False, width_ratios=[1] * (n_columns - 1) + [1.5])
+    colours = colormaps["magma"].with_extremes(bad="#6f9fc8")
+    for number, (line, exhibit) in enumerate(zip(grid, exhibits, strict=True)):
+        for axes, (name, image) in zip(line, exhibit.images.items(), strict=False):
+            low = max(0, (image.shape[0] - _SIDE) // 2)
+            middle = image[low : low + _SIDE, low : low + _SIDE]
+            axes.imshow(middle, origin="lower", vmin=_RANGE[0], vmax=_RANGE[1], cmap=colours, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(name if number == 0 else "", fontsize=9)
+        line[0].set_title(exhibit.title, fontsize=9, loc="left")
+        _draw_pdf(exhibit, line[-1], first=number == 0)
+    out = BytesIO()
+    figure.savefig(out, format="png", dpi=80)
+    return "data:image/png;base64," + b64encode(out.getvalue()).decode("ascii")
+
+
+def _draw_pdf(exhibit: Exhibit, axes: Axes, *, first: bool) -> None:
+    axes.plot(exhibit.flux, exhibit.density, color="#2B86C5", linewidth=1.5, label="PDF")
+    for component in exhibit.components:
+        axes.plot(exhibit.flux, component, color="#2B86C5", linewidth=0.6, alpha=0.5)
+    top = float(np.max(exhibit.density))
+    axes.axvline(exhibit.truth, color="black", linewidth=1, linestyle="--", label="truth")
+    marks = {"aperture": "s", "profile_fit": "^", "optimal": "o", "optimal_free": "v", "scene": "D"}
+    inside = {name: flux for name, flux in exhibit.fluxes.items() if name in marks}
+    for number, (name, flux) in enumerate(inside.items()):
+        if exhibit.flux[0] <= flux <= exhibit.flux[-1]:
+            axes.plot(flux, (0.08 + 0.09 * number) * top, marks[name], color="#D55E00", markersize=4, label=name)
+    axes.set(yticks=[], ylim=(0, 1.1 * top), xlim=(exhibit.flux[0], exhibit.flux[-1]))
+    axes.tick_params(labelsize=7)
+    axes.locator_params(axis="x", nbins=4)
+    if first:
+        axes.legend(frameon=False, fontsize=6, loc="upper left")

@@ -1,0 +1,174 @@
+"""Galaxies to look at: the best, middle and worst of an exposure whose fluxes are known."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray, IntArray
+from lumos.flags import flag_names
+from lumos.images.exposure import Exposure
+from lumos.images.reader import read_exposure
+from lumos.photometry.batches import stamp_batch
+from lumos.photometry.ccd import in_handy_units, object_batches, prepare_ccd
+from lumos.photometry.injected import inject_table
+from lumos.photometry.measured import MeasuredRun
+from lumos.photometry.objects import catalog_near, on_image, place_objects
+from lumos.photometry.scene import SCENE_REACH
+from lumos.runs.shards import read_shard
+from lumos.validate.known import KnownFluxes, pdf_columns
+
+__all__ = ["Exhibit", "choose_exhibits"]
+
+#: Galaxies of each kind, and the middle of a Gaussian's absolute pulls.
+_EACH, _MIDDLE = 3, 0.674
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One galaxy on one exposure.
+
+    Parameters
+    ----------
+    title : str
+        Which it is, and how far off.
+    images : mapping of float array, shape (size, size)
+        By name, in units of the sky's noise; NaN where pixels are masked.
+    flux, density : float array, shape (n,)
+        Its PDF, in the unit of the truth.
+    components : float array, shape (k, n)
+        Densities of the components, which sum to the PDF.
+    truth : float
+        True flux.
+    fluxes : mapping of float
+        Measured fluxes by estimator.
+    """
+
+    title: str
+    images: Mapping[str, FloatArray]
+    flux: FloatArray
+    density: FloatArray
+    components: FloatArray
+    truth: float
+    fluxes: Mapping[str, float]
+
+
+def choose_exhibits(run: MeasuredRun, known: KnownFluxes) -> list[Exhibit]:
+    """Choose galaxies of one exposure and cut out what their fluxes were measured on.
+
+    Parameters
+    ----------
+    run : MeasuredRun
+        A run.
+    known : KnownFluxes
+        Its rows, or those of several runs.
+
+    Returns
+    -------
+    list of Exhibit
+        Three with the smallest error above a signal-to-noise ratio of 10, three in the middle, three with the largest;
+        fewer where there are fewer. Empty if the exposure cannot be read any more.
+    """
+    name = run.settings.default_estimator
+    finished = run.finished
+    here = np.isin(known.exposure, list(finished)) & np.isfinite(known.estimators[name].pull)
+    places, counts = np.unique(known.exposure[here], return_counts=True)
+    if not len(places):
+        return []
+    chosen = str(places[np.argmax(counts)])
+    path = Path(finished[chosen]["file"])
+    if not path.is_file():
+        return []
+    for exposure in read_exposure(path, run.survey, psf_dir=run.psf_dir):
+        rows = np.flatnonzero(here & (known.exposure == chosen) & (known.detector == exposure.detector))
+        table = read_shard(run.path / finished[chosen]["shard"])
+        measured = set(table["object_id"].to_numpy().tolist())
+        rows = rows[[int(one) in measured for one in known.object_id[rows]]]
+        if len(rows):
+            return _exhibits(run, exposure, known, _best_and_worst(known, name, rows))
+    return []
+
+
+def _best_and_worst(known: KnownFluxes, name: str, rows: IntArray) -> dict[str, IntArray]:
+    off = np.abs(known.estimators[name].pull[rows])
+    bright = known.truth[rows] > 10 * known.estimators[name].flux_err[rows]
+    best = rows[np.argsort(np.where(bright, off, np.inf), kind="stable")][: min(_EACH, int(bright.sum()))]
+    middle = rows[np.argsort(np.abs(off - _MIDDLE), kind="stable")][:_EACH]
+    worst = rows[np.argsort(-off, kind="stable")][:_EACH]
+    return {"best": best, "middle": middle, "worst": worst}
+
+
+def _exhibits(run: MeasuredRun, exposure: Exposure, known: KnownFluxes, kinds: Mapping[str, IntArray]) -> list[Exhibit]:
+    """Cut out the galaxies as they were measured."""
+    injected = run.content.get("injected")
+    if injected is not None:
+        exposure = inject_table(exposure, Path(injected["path"]), run.settings)
+    handy, unit = in_handy_units(exposure)
+    around = place_objects(exposure, catalog_near(exposure, run.read_catalog()), run.settings, margin=SCENE_REACH)
+    ccd = prepare_ccd(handy, unit, around, on_image(around, exposure), run.settings)
+    table = read_shard(run.path / run.finished[exposure.exposure_id]["shard"])
+    numbers = {int(one): row for row, one in enumerate(ccd.objects.catalog.object_id)}
+    lines = {
+        int(one): row
+        for row, (one, detector) in enumerate(
+            zip(table["object_id"].to_pylist(), table["detector"].to_pylist(), strict=True)
+        )
+        if detector == exposure.detector
+    }
+    exhibits = []
+    for kind, rows in kinds.items():
+        for row in rows:
+            key = int(known.object_id[row])
+            if key not in numbers or key not in lines:
+                continue
+            one = ccd.take(np.array([numbers[key]]))
+            batch = stamp_batch(one, next(iter(object_batches(one.objects, run.settings))))[0]
+            noise = batch.sky_variance.expand(batch.data.shape)[0].sqrt().double().numpy()
+            masked = np.where(batch.good[0].numpy(), 1.0, np.nan)
+            clean = (batch.data[0] - batch.background[0]).double().numpy()
+            profile = batch.profile[0].double().numpy()
+            others = np.zeros_like(clean)
+            if batch.scene is not None and one.cleans:
+                others = batch.scene.others[0].double().numpy()
+            line = table.slice(lines[key], 1)
+            weights, means, stds = pdf_columns(line)
+            found = {name: float(of.flux[row]) for name, of in known.estimators.items() if np.isfinite(of.flux[row])}
+            default = run.settings.default_estimator
+            shown = found.get(default, 0.0) / _unit(ccd.unit, exposure)
+            images = {
+                "stamp": (clean + others) / noise * masked,
+                "scene": (others + shown * profile) / noise,
+                "neighbours taken away": clean / noise * masked,
+                "what is left": (clean - shown * profile) / noise * masked,
+            }
+            exhibits.append(_exhibit(kind, known, row, images, (weights, means, stds), found, default))
+    return exhibits
+
+
+def _unit(unit: float, exposure: Exposure) -> float:
+    """Return nJy (or image units, where there is no zero point) per unit of the stamps."""
+    return unit * (10 ** (0.4 * (AB_ZEROPOINT_NJY - exposure.zeropoint)) if np.isfinite(exposure.zeropoint) else 1.0)
+
+
+def _exhibit(
+    kind: str,
+    known: KnownFluxes,
+    row: int,
+    images: Mapping[str, FloatArray],
+    parts: tuple[FloatArray, FloatArray, FloatArray],
+    found: Mapping[str, float],
+    default: str,
+) -> Exhibit:
+    weights, means, stds = (part[0] for part in parts)
+    centre, spread = float(weights @ means), float(np.sqrt(weights @ (stds**2 + means**2) - (weights @ means) ** 2))
+    truth = float(known.truth[row])
+    low, high = min(centre - 4 * spread, truth - spread), max(centre + 4 * spread, truth + spread)
+    flux = np.linspace(low, high, 300)
+    components = weights[:, None] * np.exp(-0.5 * ((flux - means[:, None]) / stds[:, None]) ** 2)
+    components /= stds[:, None] * np.sqrt(2 * np.pi)
+    pull = known.estimators[default].pull[row]
+    flags = [name for name in flag_names(int(known.flags[row])) if name not in ("NEIGHBOUR", "NO_ZEROPOINT")]
+    title = f"{kind}: {known.object_id[row]}, {known.band[row]}, off by {pull:+.1f} errors"
+    title = ", ".join([title, *flags])
+    return Exhibit(title, images, flux, components.sum(axis=0), components, truth, found)
