@@ -158,8 +158,8 @@ def inject(
     with show_progress("inject") as progress:
         from lumos.injection.run import inject_run  # noqa: PLC0415
         from lumos.photometry.measured import open_run  # noqa: PLC0415
-        from lumos.validate.known import read_known  # noqa: PLC0415
-        from lumos.validate.pulls import figures_by_kind, format_figures  # noqa: PLC0415
+        from lumos.validate.evidence.known import read_known  # noqa: PLC0415
+        from lumos.validate.evidence.pulls import figures_by_kind, format_figures  # noqa: PLC0415
         from lumos.workflows.validate import validate_runs  # noqa: PLC0415
 
         if run is not None:

@@ -6,7 +6,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from lumos.validate.charts import Chart
+from lumos.validate.evidence.charts import Chart
 
 __all__ = ["INK", "chart_svg"]
 

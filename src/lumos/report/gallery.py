@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lumos.validate.gallery import Exhibit
+from lumos.validate.evidence.gallery import Exhibit
 
 __all__ = ["gallery_png"]
 

@@ -1,6 +1,7 @@
 """The page of evidence: one file of HTML that opens anywhere."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import numpy as np
 
 from lumos.files import write_atomic
 from lumos.report.charts import chart_svg
-from lumos.validate.charts import Chart
-from lumos.validate.metrics import Metric
+from lumos.validate.evidence.charts import Chart
+from lumos.validate.evidence.metrics import Metric
 
-__all__ = ["write_page"]
+__all__ = ["Page", "write_page"]
 
 #: The page may load nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -42,22 +43,12 @@ figcaption{font-size:.9rem;color:var(--soft)}figcaption b{color:var(--ink)}
 """
 
 
-def write_page(
-    path: Path,
-    title: str,
-    metrics: Sequence[Metric],
-    charts: Sequence[Chart],
-    *,
-    gallery: str | None = None,
-    tables: Mapping[str, str] | None = None,
-    facts: Mapping[str, object] | None = None,
-) -> None:
-    """Write a page of evidence.
+@dataclass(frozen=True)
+class Page:
+    """A page of evidence.
 
     Parameters
     ----------
-    path : Path
-        File to write.
     title : str
         Heading.
     metrics : sequence of Metric
@@ -70,11 +61,31 @@ def write_page(
         Text tables by heading.
     facts : mapping, optional
         Where it all comes from.
+    """
+
+    title: str
+    metrics: Sequence[Metric]
+    charts: Sequence[Chart]
+    gallery: str | None = None
+    tables: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Write a page of evidence.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    page : Page
+        What it shows.
 
     Notes
     -----
     Whatever stands in names and headers is text here: nothing of it is taken for HTML.
     """
+    title, metrics, charts, gallery = page.title, page.metrics, page.charts, page.gallery
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -95,11 +106,11 @@ def write_page(
         )
         picture = f'<img src="{gallery}" alt="Stamps, scenes, what is left, and PDFs">'
         parts.append(f'<h2>Galaxies</h2><p class="soft">{text}</p><div class="scroll" tabindex="0">{picture}</div>')
-    for heading, text in (tables or {}).items():
+    for heading, text in page.tables.items():
         parts.append(f'<h2>{escape(heading)}</h2><div class="scroll"><pre tabindex="0">{escape(text)}</pre></div>')
-    if facts:
+    if page.facts:
         rows = "".join(
-            f"<tr><th scope=row>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in facts.items()
+            f"<tr><th scope=row>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in page.facts.items()
         )
         parts.append(f'<h2>Where this comes from</h2><div class="scroll" tabindex="0"><table>{rows}</table></div>')
     parts.append("</main></body></html>")

@@ -12,14 +12,14 @@ from lumos.errors import LumosDataError, LumosValueError
 from lumos.files import write_atomic
 from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.report.gallery import gallery_png
-from lumos.report.page import write_page
+from lumos.report.page import Page, write_page
 from lumos.runs.locks import lock_folder, locked
 from lumos.runs.shards import read_shards
-from lumos.validate.charts import Chart, Series, known_charts
-from lumos.validate.gallery import choose_exhibits
-from lumos.validate.known import read_known
-from lumos.validate.metrics import Metric, flag_metrics, known_metrics
-from lumos.validate.pulls import figures_by_kind, format_figures
+from lumos.validate.evidence.charts import Chart, Series, known_charts
+from lumos.validate.evidence.gallery import choose_exhibits
+from lumos.validate.evidence.known import read_known
+from lumos.validate.evidence.metrics import Metric, flag_metrics, known_metrics
+from lumos.validate.evidence.pulls import figures_by_kind, format_figures
 from lumos.validate.repeats import Repeats, repeat_table
 
 __all__ = ["validate_runs"]
@@ -94,7 +94,8 @@ def validate_runs(
     write_atomic(out / "metrics.json", json.dumps([metric.as_dict() for metric in metrics], indent=1) + "\n")
     write_atomic(out / "charts.json", json.dumps(_plain([asdict(chart) for chart in charts]), indent=1) + "\n")
     facts = _facts(opened, truth, len(flags))
-    write_page(out / "report.html", title, metrics, charts, gallery=gallery, tables=tables, facts=facts)
+    page = Page(title, metrics, charts, gallery, tables, facts)
+    write_page(out / "report.html", page)
     return metrics
 
 

@@ -23,8 +23,8 @@ from lumos.runs.shards import read_shards
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.surveys import load_survey
-from lumos.validate.known import read_known
-from lumos.validate.pulls import figures_by_kind, format_figures
+from lumos.validate.evidence.known import read_known
+from lumos.validate.evidence.pulls import figures_by_kind, format_figures
 
 SMALL = Path(__file__).parents[2] / "small_survey.yaml"
 FEW = InjectSettings(rounds=2, n_per_ccd=60, distance=35)

@@ -14,16 +14,16 @@ from lumos.errors import LumosDataError
 from lumos.photometry.measured import open_run
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
-from lumos.report.page import write_page
+from lumos.report.page import Page, write_page
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 from lumos.statistics import sigma68
 from lumos.surveys import load_survey
-from lumos.validate.charts import known_charts
-from lumos.validate.gallery import choose_exhibits
-from lumos.validate.known import KnownFluxes, PullRows, read_known
-from lumos.validate.metrics import Metric, flag_metrics, known_metrics, objects_again
-from lumos.validate.pulls import figures_by_kind, pull_figures
+from lumos.validate.evidence.charts import known_charts
+from lumos.validate.evidence.gallery import choose_exhibits
+from lumos.validate.evidence.known import KnownFluxes, PullRows, read_known
+from lumos.validate.evidence.metrics import Metric, flag_metrics, known_metrics, objects_again
+from lumos.validate.evidence.pulls import figures_by_kind, pull_figures
 from lumos.workflows.validate import validate_runs
 
 SMALL = Path(__file__).parents[2] / "small_survey.yaml"
@@ -125,7 +125,7 @@ def test_hostile_names_are_text(tmp_path, rng):
     metrics = [Metric("a", evil, 1.0, 0.1, 0.0, 2.0, 50), Metric("b", "fails", 9.0, 0.1, 0.0, 2.0, 50)]
     charts = known_charts(known_rows(400, rng), ["optimal"], rng)
     named = [type(charts[0])(**{**vars(charts[0]), "title": evil, "x_label": evil, "text": evil})]
-    write_page(tmp_path / "a.html", evil, metrics, named, tables={evil: evil}, facts={evil: evil})
+    write_page(tmp_path / "a.html", Page(evil, metrics, named, tables={evil: evil}, facts={evil: evil}))
     text = (tmp_path / "a.html").read_text()
     tags = Tags()
     tags.feed(text)
@@ -133,7 +133,7 @@ def test_hostile_names_are_text(tmp_path, rng):
     assert tags.found.count("svg") == 1
     assert not tags.outside
     assert "1 of 2 requirements are not met" in text
-    write_page(tmp_path / "b.html", "empty", [], [])
+    write_page(tmp_path / "b.html", Page("empty", [], []))
     assert "Too few rows" in (tmp_path / "b.html").read_text()
 
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from lumos.conventions import AB_ZEROPOINT_NJY, BoolArray, FloatArray, IntArray
 from lumos.statistics import sigma68
-from lumos.validate.known import KnownFluxes, PullRows
-from lumos.validate.metrics import objects_again
-from lumos.validate.pulls import FEWEST
+from lumos.validate.evidence.known import KnownFluxes, PullRows
+from lumos.validate.evidence.metrics import objects_again
+from lumos.validate.evidence.pulls import FEWEST
 
 __all__ = ["Chart", "Series", "known_charts"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lumos.conventions import BoolArray, FloatArray
 from lumos.statistics import pit_ks, sigma68
-from lumos.validate.known import KnownFluxes
+from lumos.validate.evidence.known import KnownFluxes
 
 __all__ = ["FEWEST", "PullFigures", "figures_by_kind", "format_figures", "pull_figures", "sort_known"]
 

@@ -17,7 +17,7 @@ from lumos.photometry.measured import MeasuredRun
 from lumos.photometry.objects import catalog_near, on_image, place_objects
 from lumos.photometry.scene import SCENE_REACH
 from lumos.runs.shards import read_shard
-from lumos.validate.known import KnownFluxes, pdf_columns
+from lumos.validate.evidence.known import KnownFluxes, pdf_columns
 
 __all__ = ["Exhibit", "choose_exhibits"]
 
@@ -132,7 +132,6 @@ def _exhibits(run: MeasuredRun, exposure: Exposure, known: KnownFluxes, kinds: M
             if batch.scene is not None and one.cleans:
                 others = batch.scene.others[0].double().numpy()
             line = table.slice(lines[key], 1)
-            weights, means, stds = pdf_columns(line)
             found = {name: float(of.flux[row]) for name, of in known.estimators.items() if np.isfinite(of.flux[row])}
             default = run.settings.default_estimator
             shown = found.get(default, 0.0) / _unit(ccd.unit, exposure)
@@ -142,7 +141,8 @@ def _exhibits(run: MeasuredRun, exposure: Exposure, known: KnownFluxes, kinds: M
                 "neighbours taken away": clean / noise * masked,
                 "what is left": (clean - shown * profile) / noise * masked,
             }
-            exhibits.append(_exhibit(kind, known, row, images, (weights, means, stds), found, default))
+            title = f"{kind}: {_title(known, int(row), default)}"
+            exhibits.append(_exhibit(title, images, pdf_columns(line), float(known.truth[row]), found))
     return exhibits
 
 
@@ -151,24 +151,23 @@ def _unit(unit: float, exposure: Exposure) -> float:
     return unit * (10 ** (0.4 * (AB_ZEROPOINT_NJY - exposure.zeropoint)) if np.isfinite(exposure.zeropoint) else 1.0)
 
 
+def _title(known: KnownFluxes, row: int, name: str) -> str:
+    flags = [one for one in flag_names(int(known.flags[row])) if one not in ("NEIGHBOUR", "NO_ZEROPOINT")]
+    off = f"off by {known.estimators[name].pull[row]:+.1f} errors"
+    return ", ".join([str(known.object_id[row]), str(known.band[row]), off, *flags])
+
+
 def _exhibit(
-    kind: str,
-    known: KnownFluxes,
-    row: int,
+    title: str,
     images: Mapping[str, FloatArray],
     parts: tuple[FloatArray, FloatArray, FloatArray],
+    truth: float,
     found: Mapping[str, float],
-    default: str,
 ) -> Exhibit:
     weights, means, stds = (part[0] for part in parts)
     centre, spread = float(weights @ means), float(np.sqrt(weights @ (stds**2 + means**2) - (weights @ means) ** 2))
-    truth = float(known.truth[row])
     low, high = min(centre - 4 * spread, truth - spread), max(centre + 4 * spread, truth + spread)
     flux = np.linspace(low, high, 300)
     components = weights[:, None] * np.exp(-0.5 * ((flux - means[:, None]) / stds[:, None]) ** 2)
     components /= stds[:, None] * np.sqrt(2 * np.pi)
-    pull = known.estimators[default].pull[row]
-    flags = [name for name in flag_names(int(known.flags[row])) if name not in ("NEIGHBOUR", "NO_ZEROPOINT")]
-    title = f"{kind}: {known.object_id[row]}, {known.band[row]}, off by {pull:+.1f} errors"
-    title = ", ".join([title, *flags])
     return Exhibit(title, images, flux, components.sum(axis=0), components, truth, found)

@@ -8,8 +8,8 @@ import numpy as np
 from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.flags import Flag, flag_names
 from lumos.statistics import pit_ks, sigma68
-from lumos.validate.known import KnownFluxes
-from lumos.validate.pulls import FEWEST
+from lumos.validate.evidence.known import KnownFluxes
+from lumos.validate.evidence.pulls import FEWEST
 
 __all__ = ["Metric", "flag_metrics", "known_metrics", "objects_again"]
 

@@ -1,0 +1,1 @@
+"""What speaks for and against fluxes: known truths, metrics with requirements, charts, galleries."""
