@@ -84,7 +84,7 @@ def draw_galaxies(case: str, fwhm: float, rng: np.random.Generator) -> Drawn:
 
 def exposure(case: str, fwhm: float, rng: np.random.Generator) -> tuple[Exposure, ParentCatalog, np.ndarray]:
     """Return an exposure, its catalogue, and the true fluxes in nJy."""
-    galaxies = draw_galaxies(case, fwhm, rng)
+    galaxies = draw_galaxies(case.removesuffix(UNSTATED), fwhm, rng)
     psf, image = galsim.Moffat(beta=BETA, fwhm=fwhm), galsim.ImageD(SIDE, SIDE, scale=1.0)
     for x, y, flux, profile in zip(galaxies.x, galaxies.y, galaxies.flux, galaxies.profiles, strict=True):
         size = 2 * STEP
