@@ -194,7 +194,7 @@ def _draw(settings: MeasureSettings, rng: np.random.Generator) -> _World:
         psf=MoffatModel(_FWHM, _BETA),
         variance=np.full((side, side), variance, dtype=np.float32),
         gain=1.0,
-        zeropoint=25.5,
+        zeropoint=27.5,
     )
     ra, dec = pixel_to_sky(wcs, x, y)
     shape = galaxies.half_light_radius, galaxies.sersic_n, galaxies.axis_ratio, galaxies.position_angle
@@ -202,6 +202,10 @@ def _draw(settings: MeasureSettings, rng: np.random.Generator) -> _World:
     placed = place_objects(blank, catalog, settings)
     flux = 10 ** (0.4 * (blank.zeropoint - galaxies.ref_mag))
     return _World(inject(blank, placed.at(placed.x, placed.y), flux, rng), catalog, flux, settings)
+
+
+def _short(value: float) -> str:
+    return "-" if not np.isfinite(value) else f"{value:.0f}" if value >= 1 else f"{value:.1g}"
 
 
 def format_robustness(results: Mapping[str, Robustness]) -> str:
@@ -222,7 +226,7 @@ def format_robustness(results: Mapping[str, Robustness]) -> str:
     for name, one in results.items():
         paper = dict(zip(PARAMETERS, PAPER.get(name, (np.nan,) * len(PARAMETERS)), strict=True))
         cells = [
-            f"{one.for_ten_per_cent[p]:.0f} % ({paper[p]:.0f}) {one.correlation[p]:+.2f} {one.tried[p]:.3f}"
+            f"{_short(one.for_ten_per_cent[p])} % ({_short(paper[p])}) {one.correlation[p]:+.2f} {one.tried[p]:.3f}"
             for p in PARAMETERS
         ]
         lines.append(f"{name:<14}" + "".join(f"{cell:>24}" for cell in cells))
