@@ -115,8 +115,8 @@ def test_agreement_that_is_not_accuracy_is_refused_unless_forced(monkeypatch, ca
     # What it was asked to do it did: held-out exposures agree better, as far as their loss tells.
     held = report["held_out"]
     assert held["after"]["unsupervised_loss"] < held["before"]["unsupervised_loss"]
-    # And it shrank the errors, as the same loss without known fluxes does.
-    assert held["after"]["pull_sigma68"] > held["before"]["pull_sigma68"] + 0.1
+    # And the PDFs got worse, as agreement without known fluxes makes them.
+    assert held["after"]["pit_ks"] > held["before"]["pit_ks"] + 0.03
     code, text, err = lumos(monkeypatch, capsys, *arguments, "--force")
     assert code == 0, err
     assert text.rstrip().endswith("; forced")

@@ -163,9 +163,15 @@ def known_metrics(known: KnownFluxes, name: str, rng: np.random.Generator) -> li
             relative,
         ),
         metric(
-            "near_bias", "The same beside neighbours: median of (flux - truth) / error", (-0.1, 0.1), near, median_pull
+            "near_bias",
+            "Beside neighbours fluxes are right on average: the same median",
+            (-0.1, 0.1),
+            near,
+            median_pull,
         ),
-        metric("near_pull", "The same beside neighbours: width", (0.9, 1.1), near, width),
+        metric(
+            "near_pull", "Beside neighbours errors are as large as they say: the same width", (0.9, 1.1), near, width
+        ),
     ]
 
 
