@@ -5,18 +5,29 @@ Each command checks its arguments first and only then imports what it runs.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lumos import __version__
 from lumos.console import Interrupted, interruptible, list_failures, show_progress, with_log_options
-from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError
-
-if TYPE_CHECKING:
-    from lumos.surveys import Survey
+from lumos.errors import LumosConfigError, LumosError
+from lumos.options import (
+    Config,
+    Images,
+    ModelName,
+    Out,
+    Overwrite,
+    PsfFolder,
+    Set,
+    SurveyName,
+    Workers,
+    check_file,
+    check_output,
+    survey_and_files,
+)
 
 __all__ = ["app", "main"]
 
@@ -26,17 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Images = Annotated[
-    list[Path], typer.Argument(help="FITS files, folders of them, quoted patterns, or @file with a list of these.")
-]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-SurveyName = Annotated[str, typer.Option("--survey", help="Shipped survey (see `lumos surveys`), or a YAML file.")]
-PsfFolder = Annotated[Path | None, typer.Option("--psf", help="Folder of PSFs, as `lumos psf` writes.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
-Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Change one setting: stage.field=value.")]
-Workers = Annotated[int, typer.Option("--workers", help="Number of processes.")]
 
 
 def main() -> None:
@@ -65,33 +65,6 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
     return app.command()(with_log_options(function))
 
 
-def _survey_and_files(name: str, exposures: Sequence[Path], psf: Path | None) -> tuple["Survey", list[Path]]:
-    """Return a survey and the exposures that are meant; what is missing is found before anything slow is imported."""
-    from lumos.surveys import find_exposures, load_survey  # noqa: PLC0415
-
-    survey = load_survey(name)
-    if psf is not None and not psf.is_dir():
-        raise LumosDataError(f"{psf}: no such folder (PSF files)")
-    files = find_exposures(exposures, survey)
-    if not any(path.exists() for path in files):
-        more = f", nor any of {len(files) - 1} others" if len(files) > 1 else ""
-        raise LumosDataError(f"{files[0]}: no such file{more}")
-    return survey, files
-
-
-def _check_file(path: Path | None, what: str) -> None:
-    if path is not None and not path.is_file():
-        raise LumosDataError(f"{path}: no such {what}")
-
-
-def _check_output(path: Path, *, overwrite: bool) -> None:
-    from lumos.files import check_parquet_name  # noqa: PLC0415
-
-    check_parquet_name(path)
-    if path.exists() and not overwrite:
-        raise LumosConfigError(f"{path}: exists; give a new --out, or --overwrite")
-
-
 @_command
 def measure(
     exposures: Images,
@@ -99,7 +72,7 @@ def measure(
     out: Out,
     survey: SurveyName = "generic",
     psf: PsfFolder = None,
-    model: Annotated[str | None, typer.Option("--model", help="Name of a shipped model, or a model folder.")] = None,
+    model: ModelName = None,
     estimators: Annotated[
         str | None, typer.Option("--estimators", help="Names of classical estimators, separated by commas.")
     ] = None,
@@ -110,15 +83,13 @@ def measure(
     """Measure the flux of every catalogue object in every exposure."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
-    overrides = list(set_ or [])
+    overrides = [*(set_ or []), *([] if model is None else [f"measure.model={model}"])]
     if estimators is not None:
         names = [name.strip() for name in estimators.split(",") if name.strip()]
         overrides.append(f"measure.estimators=[{','.join(names)}]")
-    if model is not None:
-        overrides.append(f"measure.model={model}")
     settings = load_settings(config, overrides).measure
-    how, files = _survey_and_files(survey, exposures, psf)
-    _check_file(catalog, "parent catalogue")
+    how, files = survey_and_files(survey, exposures, psf)
+    check_file(catalog, "parent catalogue")
     with show_progress("measure") as progress:
         from lumos.photometry.run import measure_run  # noqa: PLC0415
 
@@ -141,7 +112,7 @@ def inject(
     run: Annotated[Path | None, typer.Option("--run", help="Take all from a run of `lumos measure`.")] = None,
     survey: SurveyName = "generic",
     psf: PsfFolder = None,
-    model: Annotated[str | None, typer.Option("--model", help="Name of a shipped model, or a model folder.")] = None,
+    model: ModelName = None,
     workers: Workers = 1,
     config: Config = None,
     set_: Set = None,
@@ -152,32 +123,24 @@ def inject(
     settings = load_settings(config, [*(set_ or []), *([] if model is None else [f"measure.model={model}"])])
     if (run is None) == (catalog is None) or (run is None) == (not exposures):
         raise LumosConfigError("give either exposures and --catalog, or --run")
-    how, files = (None, []) if exposures is None else _survey_and_files(survey, exposures, psf)
-    _check_file(catalog, "parent catalogue")
-    measured = settings.measure
+    found = None if exposures is None else survey_and_files(survey, exposures, psf)
+    check_file(catalog, "parent catalogue")
     with show_progress("inject") as progress:
-        from lumos.injection.run import inject_run  # noqa: PLC0415
-        from lumos.photometry.measured import open_run  # noqa: PLC0415
-        from lumos.validate.evidence.known import read_known  # noqa: PLC0415
-        from lumos.validate.evidence.pulls import figures_by_kind, format_figures  # noqa: PLC0415
-        from lumos.workflows.validate import validate_runs  # noqa: PLC0415
+        from lumos.injection.run import InjectInputs, inject_run  # noqa: PLC0415
+        from lumos.workflows.validate import KNOWN, validate_runs  # noqa: PLC0415
 
         if run is not None:
-            done = open_run(run)
-            how, files = done.survey, [Path(entry["file"]) for entry in done.finished.values()]
-            catalog, psf, measured = done.catalog_path, done.psf_dir, done.settings
-        assert how is not None
-        assert catalog is not None
-        report = inject_run(
-            files, catalog, out, how, settings.inject, measured, psf_dir=psf, workers=workers, progress=progress
-        )
-        validate_runs(report.runs, out / "report", truth=report.truth)
-        text = format_figures(figures_by_kind(read_known(report.runs, report.truth)))
-    typer.echo(text)
-    page = out / "report" / "report.html"
-    typer.echo(f"{report.n_injected} galaxies in {len(report.runs)} rounds; {page} shows more")
+            inputs = InjectInputs.of_run(run)
+        else:
+            assert found is not None
+            assert catalog is not None
+            inputs = InjectInputs(found[1], catalog, found[0], settings.measure, psf)
+        report = inject_run(inputs, out, settings.inject, workers=workers, progress=progress)
+        page = validate_runs(report.runs, out / "report", truth=report.truth)
+    typer.echo(page.tables[KNOWN])
+    typer.echo(f"{report.n_injected} galaxies in {len(report.runs)} rounds; {out / 'report/report.html'} shows more")
     if report.failed:
-        raise LumosError(list_failures(list(report.failed.values()), len(files), out))
+        raise LumosError(list_failures(list(report.failed.values()), len(inputs.exposures), out))
 
 
 @_command
@@ -187,17 +150,14 @@ def validate(
     truth: Annotated[Path | None, typer.Option("--truth", help="Table with object_id, flux (nJy) and band.")] = None,
 ) -> None:
     """Judge the fluxes of runs: a page with a verdict, metrics and charts, which opens anywhere."""
-    _check_file(truth, "table of true fluxes")
+    check_file(truth, "table of true fluxes")
     from lumos.injection.run import injected_runs  # noqa: PLC0415
+    from lumos.validate.evidence.metrics import format_metrics  # noqa: PLC0415
     from lumos.workflows.validate import validate_runs  # noqa: PLC0415
 
     if truth is None and len(runs) == 1 and injected_runs(runs[0]):
         runs, truth = list(injected_runs(runs[0])), runs[0] / "truth.parquet"
-    metrics = validate_runs(runs, out, truth=truth)
-    for metric in metrics:
-        verdict = {None: "too few", True: "met", False: "NOT MET"}[metric.passed]
-        typer.echo(f"{verdict:<8} {metric.value:>9.3g}  {metric.text} ({metric.low:g} to {metric.high:g})")
-    typer.echo(f"{out / 'report.html'}")
+    typer.echo(f"{format_metrics(validate_runs(runs, out, truth=truth).metrics)}\n{out / 'report.html'}")
 
 
 @_command
@@ -216,7 +176,7 @@ def catalog(
     from lumos.surveys import load_survey  # noqa: PLC0415
 
     settings, how = load_settings(config, set_ or []).catalog, load_survey(survey)
-    _check_file(image, "file")
+    check_file(image, "file")
     check_parquet_name(out)
     with show_progress("catalog") as progress:
         from lumos.workflows.catalog import make_catalog  # noqa: PLC0415
@@ -240,8 +200,8 @@ def psf(
     from lumos.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(config, set_ or []).psf
-    how, files = _survey_and_files(survey, images, None)
-    _check_file(catalog, "catalogue")
+    how, files = survey_and_files(survey, images, None)
+    check_file(catalog, "catalogue")
     with show_progress("psf") as progress:
         from lumos.workflows.psf import make_psfs  # noqa: PLC0415
 
@@ -283,7 +243,7 @@ def backgrounds(
     from lumos.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(config, set_ or []).backgrounds
-    how, files = _survey_and_files(survey, exposures, psf)
+    how, files = survey_and_files(survey, exposures, psf)
     with show_progress("backgrounds") as progress:
         from lumos.pools.cut import make_backgrounds  # noqa: PLC0415
 
@@ -318,9 +278,9 @@ def coadd(
     overrides += [f"coadd.{name}={value}" for name, value in (("prior", prior), ("product", product)) if value]
     settings = load_settings(config, overrides).coadd
     for run in (*runs, *([] if sky is None else [sky])):
-        _check_file(run / "manifest.json", "run of `lumos measure`")
+        check_file(run / "manifest.json", "run of `lumos measure`")
     for path, what in ((catalog, "catalogue"), (zeropoints, "table of zero points"), (reference, "reference")):
-        _check_file(path, what)
+        check_file(path, what)
     with show_progress("coadd") as progress:
         from lumos.coadds.run import coadd_run  # noqa: PLC0415
 
@@ -353,8 +313,8 @@ def sky(
     from lumos.settings import load_settings  # noqa: PLC0415
 
     columns = load_settings(config, set_ or []).measure.catalog
-    _check_file(catalog, "parent catalogue")
-    _check_output(out, overwrite=overwrite)
+    check_file(catalog, "parent catalogue")
+    check_output(out, overwrite=overwrite)
     with show_progress("sky"):
         from lumos.coadds.sky import make_sky  # noqa: PLC0415
 
@@ -402,15 +362,9 @@ def models(
     name: Annotated[str | None, typer.Argument(help="Show the card of this model, or of a model folder.")] = None,
 ) -> None:
     """List the shipped models, or show the card of one."""
-    from lumos.nets.checkpoint import find_model, read_config, shipped_models  # noqa: PLC0415
+    from lumos.workflows.listings import list_models  # noqa: PLC0415
 
-    if name is not None:
-        typer.echo((find_model(name) / "README.md").read_text(encoding="utf-8"))
-        return
-    for shipped in shipped_models():
-        config = read_config(shipped)
-        bands = f"{len(config.bands)} bands" if config.bands else "any band"
-        typer.echo(f"{shipped}: {config.architecture}, {config.kind}, {bands}, PIT-KS {config.metrics['pit_ks']:.3f}")
+    typer.echo(list_models(name))
 
 
 @app.command()
@@ -418,15 +372,9 @@ def surveys(
     name: Annotated[str | None, typer.Argument(help="Show the survey file of this survey.")] = None,
 ) -> None:
     """List the shipped surveys, or show the survey file of one, as a start for your own."""
-    from lumos.surveys import load_survey, read_survey_text, shipped_surveys  # noqa: PLC0415
+    from lumos.workflows.listings import list_surveys  # noqa: PLC0415
 
-    if name is not None:
-        typer.echo(read_survey_text(name).rstrip())
-        return
-    for shipped in shipped_surveys():
-        survey = load_survey(shipped)
-        bands = "any band" if survey.other_bands else f"{len(survey.bands)} bands"
-        typer.echo(f"{shipped}: {survey.text}; {bands}, PSF from {survey.psf.kind}")
+    typer.echo(list_surveys(name))
 
 
 @app.command()
@@ -434,13 +382,9 @@ def flags(
     value: Annotated[int | None, typer.Argument(help="Value of a `flags` column: list the flags in it.")] = None,
 ) -> None:
     """List the flags with their bits and meanings, or those set in a value."""
-    from lumos.flags import FLAG_TEXT, Flag  # noqa: PLC0415
+    from lumos.workflows.listings import list_flags  # noqa: PLC0415
 
-    if value is not None and not 0 <= value < 2 * max(Flag):
-        raise LumosValueError("flags", value, f"0 to {2 * max(Flag) - 1}")
-    for flag in Flag:
-        if value is None or value & flag:
-            typer.echo(f"{int(flag):>8} {flag.name}: {FLAG_TEXT[flag]}")
+    typer.echo(list_flags(value))
 
 
 @_command

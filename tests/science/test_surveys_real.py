@@ -67,11 +67,7 @@ def test_vista_repeats_agree_with_their_errors(data_dir, tmp_path):
         for name, repeats in side.quarters.items():
             found = repeats.difference
             assert (np.abs(found.median) < 4 * found.median_err).all(), name
-            assert (found.sigma68 < 1.2).all(), name
-            if name != "generic":
-                assert (found.sigma68 > 0.8).all(), name
-            # The network's errors also hold what exposures share, which no repeat sees: the wrong shapes of the
-            # catalogue and light of the neighbours. Injected galaxies, below, tell whether they are true.
+            assert (np.abs(found.sigma68 - 1) < 0.2).all(), name
         assert 0.005 < side.floor < 0.025
         # Errors for independent pixels are wrong by a factor.
         faint = (edges[:-1] >= 19) & (edges[1:] <= 22)
@@ -80,6 +76,7 @@ def test_vista_repeats_agree_with_their_errors(data_dir, tmp_path):
         assert np.abs(side.full.scales - 1).max() < 0.03
         assert side.full.scales_err.max() < 0.01
 
+    # The network's errors also hold what exposures share and no repeat sees: wrong shapes, light of neighbours.
     pull, pit, signal_to_noise = injected_pulls(tmp_path / "east_network")
     assert len(pull) > 1500
     assert kstest(pit, "uniform").statistic < 0.06

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pyarrow.parquet as pq
 
@@ -14,13 +15,14 @@ from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
 from lumos.injection.plan import join_catalogs, plan_rounds
 from lumos.injection.settings import InjectSettings
+from lumos.photometry.measured import open_run
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.runs.locks import lock_folder, locked
 from lumos.runs.outputs import settle_settings
 from lumos.surveys import Survey
 
-__all__ = ["InjectReport", "inject_run", "injected_runs"]
+__all__ = ["InjectInputs", "InjectReport", "inject_run", "injected_runs"]
 
 Progress = Callable[[int, int, str], None]
 _TRUTH = "truth.parquet"
@@ -48,16 +50,60 @@ class InjectReport:
     failed: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class InjectInputs:
+    """What galaxies are put into, and how they are measured.
+
+    Parameters
+    ----------
+    exposures : sequence of Path
+        FITS files; they are only read.
+    catalog : Path
+        Catalogue of their own objects.
+    survey : Survey
+        How to read the exposures.
+    measure : MeasureSettings
+        How everything is measured.
+    psf_dir : Path or None
+        Folder with PSF models.
+    """
+
+    exposures: Sequence[Path]
+    catalog: Path
+    survey: Survey
+    measure: MeasureSettings
+    psf_dir: Path | None = None
+
+    @classmethod
+    def of_run(cls, folder: Path) -> Self:
+        """Take everything from a run.
+
+        Parameters
+        ----------
+        folder : Path
+            That ``lumos measure`` wrote.
+
+        Returns
+        -------
+        InjectInputs
+            Its finished exposures, catalogue, survey, settings and PSFs.
+
+        Raises
+        ------
+        LumosDataError
+            If it is no run.
+        """
+        run = open_run(folder)
+        files = [Path(entry["file"]) for entry in run.finished.values()]
+        return cls(files, run.catalog_path, run.survey, run.settings, run.psf_dir)
+
+
 @locked(lock_folder)
 def inject_run(
-    exposures: Sequence[Path],
-    catalog_path: Path,
+    inputs: InjectInputs,
     out: Path,
-    survey: Survey,
     settings: InjectSettings,
-    measure: MeasureSettings,
     *,
-    psf_dir: Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> InjectReport:
@@ -65,20 +111,12 @@ def inject_run(
 
     Parameters
     ----------
-    exposures : sequence of Path
-        FITS files; they are only read.
-    catalog_path : Path
-        Catalogue of their own objects.
+    inputs : InjectInputs
+        Exposures, catalogue, and how they are measured.
     out : Path
         Folder; gets ``truth.parquet``, and for each round its catalogue, its galaxies and its run.
-    survey : Survey
-        How to read the exposures.
     settings : InjectSettings
         Which galaxies.
-    measure : MeasureSettings
-        How they are measured.
-    psf_dir : Path, optional
-        Folder with PSF models.
     workers : int, optional
         Number of processes.
     progress : callable, optional
@@ -96,18 +134,19 @@ def inject_run(
     LumosConfigError
         If ``out`` holds injections of other settings.
     """
+    exposures, survey, measure, psf_dir = inputs.exposures, inputs.survey, inputs.measure, inputs.psf_dir
     content = {
         "inject": settings.model_dump(mode="json"),
         "measure": measure.model_dump(mode="json"),
         "survey": survey.model_dump(mode="json"),
-        "catalog": {"path": str(catalog_path.resolve()), "sha256": file_sha256(catalog_path)},
+        "catalog": {"path": str(inputs.catalog.resolve()), "sha256": file_sha256(inputs.catalog)},
         "exposures": [str(path.resolve()) for path in exposures],
     }
     truth = out / _TRUTH
     settle_settings(out, "inject", content, begun=truth.exists())
     folders = [out / f"round_{number:02d}" for number in range(settings.rounds)]
     failed: dict[str, str] = {}
-    catalog = read_parent(catalog_path, measure.catalog.columns, measure.catalog.radius, measure.catalog.made_from)
+    catalog = read_parent(inputs.catalog, measure.catalog.columns, measure.catalog.radius, measure.catalog.made_from)
     # What a run reads has the columns' usual names.
     plain = measure.model_copy(update={"catalog": type(measure.catalog)(errors=measure.catalog.errors)})
     if not truth.exists():

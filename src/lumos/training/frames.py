@@ -232,9 +232,8 @@ def frame_inputs(
         assert batch.context is not None
         start, side = 0, side_inputs(model, batch.context)
         if frame.place is not None:
-            side = replace(
-                side, ccd_x=frame.place.x_of(ccd.objects.x[some]), ccd_y=frame.place.y_of(ccd.objects.y[some])
-            )
+            ccd_x, ccd_y = frame.place.at(ccd.objects.x[some], ccd.objects.y[some])
+            side = replace(side, ccd_x=ccd_x, ccd_y=ccd_y)
         for inputs in prepare_inputs(model, batch, side, batch.context.noise_factor):
             part = slice(start, start + len(inputs))
             keep = ((flags[part] & int(_UNFIT)) == 0) & inputs.usable.numpy()

@@ -60,35 +60,21 @@ class CameraPlace:
     x: tuple[float, float]
     y: tuple[float, float]
 
-    def x_of(self, pixel: FloatArray) -> Tensor:
-        """Return the place of pixels along x.
+    def at(self, x: FloatArray, y: FloatArray) -> tuple[Tensor, Tensor]:
+        """Return the places of pixels of the frame.
 
         Parameters
         ----------
-        pixel : float array, shape (n,)
-            In the frame.
+        x, y : float array, shape (n,)
+            Pixels.
 
         Returns
         -------
-        tensor, shape (n,), float32
+        x, y : tensor, shape (n,), float32
             0 to 1.
         """
-        return torch.from_numpy(self.x[0] + self.x[1] * pixel).float()
-
-    def y_of(self, pixel: FloatArray) -> Tensor:
-        """Return the place of pixels along y.
-
-        Parameters
-        ----------
-        pixel : float array, shape (n,)
-            In the frame.
-
-        Returns
-        -------
-        tensor, shape (n,), float32
-            0 to 1.
-        """
-        return torch.from_numpy(self.y[0] + self.y[1] * pixel).float()
+        along = (self.x[0] + self.x[1] * x, self.y[0] + self.y[1] * y)
+        return torch.from_numpy(along[0]).float(), torch.from_numpy(along[1]).float()
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,10 @@ from lumos.validate.evidence.metrics import Metric, flag_metrics, known_metrics
 from lumos.validate.evidence.pulls import figures_by_kind, format_figures
 from lumos.validate.repeats import Repeats, repeat_table
 
-__all__ = ["validate_runs"]
+__all__ = ["KNOWN", "validate_runs"]
 
+#: Heading of the table of known fluxes.
+KNOWN = "Known fluxes, by estimator, place and signal-to-noise ratio"
 #: Magnitudes of the bins of repeats.
 _EDGES = np.arange(14.0, 28.01, 1.0)
 #: Most bands that a chart of repeats shows one by one.
@@ -33,7 +35,7 @@ _MOST_BANDS = 7
 @locked(lock_folder)
 def validate_runs(
     runs: Sequence[Path], out: Path, *, truth: Path | None = None, title: str = "Are these fluxes true?", seed: int = 0
-) -> list[Metric]:
+) -> Page:
     """Judge the fluxes of runs and write ``metrics.json``, ``charts.json`` and ``report.html``.
 
     Parameters
@@ -51,8 +53,8 @@ def validate_runs(
 
     Returns
     -------
-    list of Metric
-        What was judged.
+    Page
+        What it shows.
 
     Raises
     ------
@@ -77,7 +79,7 @@ def validate_runs(
         shown = [name, *(one for one in names if one != name)]
         metrics += known_metrics(known, name, rng)
         charts += known_charts(known, shown, rng)
-        tables["Known fluxes, by estimator, place and signal-to-noise ratio"] = format_figures(figures_by_kind(known))
+        tables[KNOWN] = format_figures(figures_by_kind(known))
     rows = [read_shards(run, ["flags", "flux"]) for run in runs]
     flags, flux = (np.concatenate([part[column].to_numpy() for part in rows]) for column in ("flags", "flux"))
     counted, shares = flag_metrics(flags, flux)
@@ -96,7 +98,7 @@ def validate_runs(
     facts = _facts(opened, truth, len(flags))
     page = Page(title, metrics, charts, gallery, tables, facts)
     write_page(out / "report.html", page)
-    return metrics
+    return page
 
 
 def _repeats(run: MeasuredRun, name: str) -> list[Repeats]:

@@ -13,7 +13,7 @@ from lumos.catalogs.parent import read_parent, write_parent
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.images.reader import read_exposure
 from lumos.injection.plan import join_catalogs, plan_rounds
-from lumos.injection.run import inject_run
+from lumos.injection.run import InjectInputs, inject_run
 from lumos.injection.settings import InjectSettings
 from lumos.photometry.injected import inject_table
 from lumos.photometry.objects import on_image, place_objects
@@ -43,9 +43,9 @@ def files(survey):
 
 
 def run(survey, out, settings=FEW, measure=PLAIN, exposures=None, **options):
-    return inject_run(
-        exposures or files(survey), survey / "parent.parquet", out, load_survey("generic"), settings, measure, **options
-    )
+    some = exposures or files(survey)
+    inputs = InjectInputs(some, survey / "parent.parquet", load_survey("generic"), measure)
+    return inject_run(inputs, out, settings, **options)
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,7 @@ def measured(tmp_path_factory):
 
 
 def test_runs_are_judged_with_and_without_truth(measured, tmp_path):
-    metrics = by_key(validate_runs([measured / "run"], tmp_path / "out", truth=measured / "truth.parquet"))
+    metrics = by_key(validate_runs([measured / "run"], tmp_path / "out", truth=measured / "truth.parquet").metrics)
     assert 0.8 < metrics["pull"].value < 1.6
     stored = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert [one["key"] for one in stored] == list(metrics)
@@ -171,7 +171,7 @@ def test_runs_are_judged_with_and_without_truth(measured, tmp_path):
             one.images["stamp"] - one.images["scene"], left, atol=1e-3 * np.nanmax(np.abs(one.images["stamp"]))
         )
         assert np.trapezoid(one.density, one.flux) == pytest.approx(1, abs=0.01)
-    alone = by_key(validate_runs([measured / "run"], tmp_path / "alone"))
+    alone = by_key(validate_runs([measured / "run"], tmp_path / "alone").metrics)
     assert set(alone) == {"lost", "outside", "repeats"}
     assert 0.7 < alone["repeats"].value < 1.4
     figures = figures_by_kind(read_known([measured / "run"], measured / "truth.parquet"))

@@ -10,6 +10,7 @@ from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray, IntArray
 from lumos.flags import flag_names
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
+from lumos.pdf import GaussianMixture
 from lumos.photometry.batches import stamp_batch
 from lumos.photometry.ccd import in_handy_units, object_batches, prepare_ccd
 from lumos.photometry.injected import inject_table
@@ -168,6 +169,6 @@ def _exhibit(
     centre, spread = float(weights @ means), float(np.sqrt(weights @ (stds**2 + means**2) - (weights @ means) ** 2))
     low, high = min(centre - 4 * spread, truth - spread), max(centre + 4 * spread, truth + spread)
     flux = np.linspace(low, high, 300)
-    components = weights[:, None] * np.exp(-0.5 * ((flux - means[:, None]) / stds[:, None]) ** 2)
-    components /= stds[:, None] * np.sqrt(2 * np.pi)
+    one_each = GaussianMixture(np.ones((len(means), 1)), means[:, None], stds[:, None])
+    components = weights[:, None] * one_each.pdf(flux[None])
     return Exhibit(title, images, flux, components.sum(axis=0), components, truth, found)

@@ -1,6 +1,6 @@
 """Metrics of a page of evidence: figures with errors and requirements."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from lumos.statistics import pit_ks, sigma68
 from lumos.validate.evidence.known import KnownFluxes
 from lumos.validate.evidence.pulls import FEWEST
 
-__all__ = ["Metric", "flag_metrics", "known_metrics", "objects_again"]
+__all__ = ["Metric", "flag_metrics", "format_metrics", "known_metrics", "objects_again"]
 
 #: Times that objects are drawn again for an error.
 _AGAIN = 100
@@ -63,6 +63,25 @@ class Metric:
         """
         plain = {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in asdict(self).items()}
         return plain | {"passed": self.passed}
+
+
+def format_metrics(metrics: Sequence[Metric]) -> str:
+    """Return metrics as lines of text.
+
+    Parameters
+    ----------
+    metrics : sequence of Metric
+        What was judged.
+
+    Returns
+    -------
+    str
+        Verdict, value, words and range of each.
+    """
+    words = {None: "too few", True: "met", False: "NOT MET"}
+    return "\n".join(
+        f"{words[one.passed]:<8} {one.value:>9.3g}  {one.text} ({one.low:g} to {one.high:g})" for one in metrics
+    )
 
 
 def objects_again(

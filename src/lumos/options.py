@@ -1,0 +1,116 @@
+"""Arguments that commands of ``lumos`` share, and their checks; nothing slow is imported."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lumos.errors import LumosConfigError, LumosDataError
+
+if TYPE_CHECKING:
+    from lumos.surveys import Survey
+
+__all__ = [
+    "Config",
+    "Images",
+    "ModelName",
+    "Out",
+    "Overwrite",
+    "PsfFolder",
+    "Set",
+    "SurveyName",
+    "Workers",
+    "check_file",
+    "check_output",
+    "survey_and_files",
+]
+
+Images = Annotated[
+    list[Path], typer.Argument(help="FITS files, folders of them, quoted patterns, or @file with a list of these.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+SurveyName = Annotated[str, typer.Option("--survey", help="Shipped survey (see `lumos surveys`), or a YAML file.")]
+PsfFolder = Annotated[Path | None, typer.Option("--psf", help="Folder of PSFs, as `lumos psf` writes.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Change one setting: stage.field=value.")]
+ModelName = Annotated[str | None, typer.Option("--model", help="Name of a shipped model, or a model folder.")]
+Workers = Annotated[int, typer.Option("--workers", help="Number of processes.")]
+
+
+def survey_and_files(name: str, exposures: Sequence[Path], psf: Path | None) -> tuple["Survey", list[Path]]:
+    """Find a survey and exposures; what is missing is found before anything slow is imported.
+
+    Parameters
+    ----------
+    name : str
+        Shipped survey, or a YAML file.
+    exposures : sequence of Path
+        Files, folders, patterns, lists.
+    psf : Path or None
+        Folder of PSFs.
+
+    Returns
+    -------
+    survey : Survey
+        How to read the exposures.
+    files : list of Path
+        Those that are meant.
+
+    Raises
+    ------
+    LumosError
+        If the survey, the folder or every file is missing.
+    """
+    from lumos.surveys import find_exposures, load_survey  # noqa: PLC0415
+
+    survey = load_survey(name)
+    if psf is not None and not psf.is_dir():
+        raise LumosDataError(f"{psf}: no such folder (PSF files)")
+    files = find_exposures(exposures, survey)
+    if not any(path.exists() for path in files):
+        more = f", nor any of {len(files) - 1} others" if len(files) > 1 else ""
+        raise LumosDataError(f"{files[0]}: no such file{more}")
+    return survey, files
+
+
+def check_file(path: Path | None, what: str) -> None:
+    """Refuse a file that is not there.
+
+    Parameters
+    ----------
+    path : Path or None
+        The file; None is none.
+    what : str
+        What it should be.
+
+    Raises
+    ------
+    LumosDataError
+        If it is missing.
+    """
+    if path is not None and not path.is_file():
+        raise LumosDataError(f"{path}: no such {what}")
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output table that exists.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    overwrite : bool
+        Whether it may be replaced.
+
+    Raises
+    ------
+    LumosConfigError
+        If it exists, or its name is none for Parquet.
+    """
+    from lumos.files import check_parquet_name  # noqa: PLC0415
+
+    check_parquet_name(path)
+    if path.exists() and not overwrite:
+        raise LumosConfigError(f"{path}: exists; give a new --out, or --overwrite")
