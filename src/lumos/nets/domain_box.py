@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lumos.conventions import FloatArray
-from lumos.nets.inputs import PAPER_SCALARS, NetworkInputs, named_scalar
+from lumos.nets.inputs import NetworkInputs, named_scalar
+from lumos.nets.paper import PAPER_SCALARS
 
 __all__ = ["FLAGGED", "LARGEST", "box_score", "domain_properties", "exposure_verdict", "psf_score"]
 

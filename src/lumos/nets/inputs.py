@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lumos.errors import LumosShapeError, LumosValueError
+from lumos.errors import LumosValueError
 from lumos.estimators import StampBatch
 from lumos.estimators.base import NoiseFactor
 from lumos.estimators.optimal import optimal, optimal_flux_free
@@ -19,7 +19,6 @@ from lumos.rows import Rowwise
 
 __all__ = [
     "N_CHANNELS",
-    "PAPER_SCALARS",
     "POSITION_SCALARS",
     "REFERENCE_SCALARS",
     "SCALARS",
@@ -28,8 +27,8 @@ __all__ = [
     "NetworkInputs",
     "SideInputs",
     "named_scalar",
-    "paper_inputs",
     "residual_inputs",
+    "scalar_names",
 ]
 
 #: Images of the residual network: residual, profile, their product, usable pixels; light of the neighbours.
@@ -64,8 +63,6 @@ SCENE_SCALARS = (
     "log_position_err",
 )
 REFERENCE_SCALARS = ("log_reference", "asinh_reference_offset", "asinh_reference_ratio")
-#: Numbers of the paper's network.
-PAPER_SCALARS = ("ref_mag", "ccd_x", "ccd_y")
 #: A tiny share of the light or variance, against logarithms of 0.
 _TINY = 1e-12
 #: Errors of shapes that are as good as none.
@@ -172,6 +169,22 @@ def named_scalar(inputs: NetworkInputs, name: str, names: Sequence[str] = SCALAR
     return inputs.scalars[:, names.index(name)]
 
 
+def scalar_names(*, position: bool = False, reference: bool = False, scene: bool = False) -> tuple[str, ...]:
+    """Return the names of the numbers of :func:`residual_inputs`, in their order.
+
+    Parameters
+    ----------
+    position, reference, scene : bool
+        As there.
+
+    Returns
+    -------
+    tuple of str
+        Names.
+    """
+    return SCALARS + POSITION_SCALARS * position + REFERENCE_SCALARS * reference + SCENE_SCALARS * scene
+
+
 def residual_inputs(
     batch: StampBatch,
     side: SideInputs,
@@ -225,11 +238,9 @@ def residual_inputs(
     unit = torch.where(usable, unit, 1.0)
     images, scalars = _describe(batch, flux, unit, factor)
     scalars["source_share"] = 1 - result.noise.sky
-    names: tuple[str, ...] = SCALARS
     if position:
         ccd_x, ccd_y = side.require("ccd_x", "ccd_y")
         scalars |= {"ccd_x": 2 * ccd_x.float() - 1, "ccd_y": 2 * ccd_y.float() - 1}
-        names += POSITION_SCALARS
     if reference:
         (ref_flux,) = side.require("ref_flux")
         # The network's answer depends on where the prior lies as seen from the measured flux, in its unit.
@@ -238,13 +249,12 @@ def residual_inputs(
             "asinh_reference_offset": torch.asinh((ref_flux - flux) / unit),
             "asinh_reference_ratio": torch.asinh(3 * flux / ref_flux),
         }
-        names += REFERENCE_SCALARS
     joint = batch.scene
     widening = torch.zeros_like(flux) if joint is None else joint.widening * factor
     if scene:
         images = torch.cat([images, _neighbour_image(batch, flux)[:, None]], dim=1)
         scalars |= _scene_numbers(batch, flux, unit, widening)
-        names += SCENE_SCALARS
+    names = scalar_names(position=position, reference=reference, scene=scene)
     table = torch.stack([scalars[name].float() for name in names], dim=1)
     # A pixel that is not finite makes the sum so too.
     usable &= torch.isfinite(table).all(1) & torch.isfinite(images.sum((1, 2, 3)))
@@ -339,53 +349,3 @@ def _describe(batch: StampBatch, flux: Tensor, unit: Tensor, factor: Tensor) -> 
         "log_power": torch.log(torch.linalg.vecdot(profile, profile)),
     }
     return images, numbers
-
-
-def paper_inputs(batch: StampBatch, side: SideInputs, *, n_states: int, profile_image: bool = True) -> NetworkInputs:
-    """Prepare stamps for the paper's network: stamps and fluxes in electrons per second, as they come.
-
-    Parameters
-    ----------
-    batch : StampBatch
-        n objects; their backgrounds and variances are not used.
-    side : SideInputs
-        All but ``ref_flux``.
-    n_states : int
-        Camera states of each band: the embedding has a row for each pair.
-    profile_image : bool
-        Without it the network sees zeros in place of the profile.
-
-    Returns
-    -------
-    NetworkInputs
-        Of n objects.
-
-    Raises
-    ------
-    LumosValueError
-        If a side input is missing.
-    LumosShapeError
-        If bands and states are not one per object.
-
-    Notes
-    -----
-    Source: paper, section 4 and Fig. 4.
-    """
-    band, state, ccd_x, ccd_y, ref_mag, rate = side.require("band", "state", "ccd_x", "ccd_y", "ref_mag", "rate")
-    if len(band) != len(batch):
-        raise LumosShapeError("bands for the stamps", len(band), len(batch))
-    data = torch.where(batch.good, batch.data, batch.background.nan_to_num()[:, None, None]) * rate[:, None, None]
-    profile = batch.profile if profile_image else torch.zeros_like(batch.profile)
-    named = {"ref_mag": ref_mag, "ccd_x": ccd_x, "ccd_y": ccd_y}
-    scalars = torch.stack([named[name].float() for name in PAPER_SCALARS], dim=1)
-    images = torch.stack([data, profile], dim=1)
-    usable = torch.isfinite(scalars).all(1) & torch.isfinite(images).flatten(1).all(1) & torch.isfinite(rate)
-    return NetworkInputs(
-        images=torch.where(usable[:, None, None, None], images, 0.0),
-        scalars=torch.where(usable[:, None], scalars, 0.0),
-        index=band * n_states + state,
-        centre=torch.zeros_like(rate),
-        unit=torch.where(usable, 1 / rate, 1.0).float(),
-        widening=torch.zeros_like(rate).float() if batch.scene is None else batch.scene.widening,
-        usable=usable,
-    )

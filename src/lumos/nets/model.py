@@ -16,9 +16,9 @@ from lumos.estimators import StampBatch
 from lumos.estimators.base import NoiseFactor
 from lumos.nets.domain import DomainNetwork
 from lumos.nets.domain_box import box_score
-from lumos.nets.inputs import NetworkInputs, SideInputs, paper_inputs, residual_inputs
+from lumos.nets.inputs import NetworkInputs, SideInputs, residual_inputs
 from lumos.nets.mdn import MixtureHead, MixtureOutput
-from lumos.nets.paper import PaperNetwork
+from lumos.nets.paper import PaperNetwork, paper_inputs
 from lumos.nets.residual import ResidualNetwork
 from lumos.nets.settings import Architecture, NetworkOwner, PaperSettings, ResidualSettings
 

@@ -4,11 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from lumos.errors import LumosShapeError, LumosValueError
-from lumos.nets.inputs import PAPER_SCALARS
+from lumos.estimators import StampBatch
+from lumos.nets.inputs import NetworkInputs, SideInputs
 from lumos.nets.mdn import MixtureHead, MixtureOutput
 
-__all__ = ["PaperNetwork"]
+__all__ = ["PAPER_SCALARS", "PaperNetwork", "paper_inputs"]
 
+#: Numbers beside the images.
+PAPER_SCALARS = ("ref_mag", "ccd_x", "ccd_y")
 #: Side of the images in pixels: five halvings and the paddings below leave 4 x 4.
 _SIDE = 60
 #: Output channels, kernel and padding of each block.
@@ -122,3 +125,53 @@ class PaperNetwork(nn.Module):
         if outside.any():
             allowed = f"0 to {self.embedding.num_embeddings - 1}"
             raise LumosValueError("row of the embedding", int(index[outside][0]), allowed)
+
+
+def paper_inputs(batch: StampBatch, side: SideInputs, *, n_states: int, profile_image: bool = True) -> NetworkInputs:
+    """Prepare stamps for the paper's network: stamps and fluxes in electrons per second, as they come.
+
+    Parameters
+    ----------
+    batch : StampBatch
+        n objects; their backgrounds and variances are not used.
+    side : SideInputs
+        All but ``ref_flux``.
+    n_states : int
+        Camera states of each band: the embedding has a row for each pair.
+    profile_image : bool
+        Without it the network sees zeros in place of the profile.
+
+    Returns
+    -------
+    NetworkInputs
+        Of n objects.
+
+    Raises
+    ------
+    LumosValueError
+        If a side input is missing.
+    LumosShapeError
+        If bands and states are not one per object.
+
+    Notes
+    -----
+    Source: paper, section 4 and Fig. 4.
+    """
+    band, state, ccd_x, ccd_y, ref_mag, rate = side.require("band", "state", "ccd_x", "ccd_y", "ref_mag", "rate")
+    if len(band) != len(batch):
+        raise LumosShapeError("bands for the stamps", len(band), len(batch))
+    data = torch.where(batch.good, batch.data, batch.background.nan_to_num()[:, None, None]) * rate[:, None, None]
+    profile = batch.profile if profile_image else torch.zeros_like(batch.profile)
+    named = {"ref_mag": ref_mag, "ccd_x": ccd_x, "ccd_y": ccd_y}
+    scalars = torch.stack([named[name].float() for name in PAPER_SCALARS], dim=1)
+    images = torch.stack([data, profile], dim=1)
+    usable = torch.isfinite(scalars).all(1) & torch.isfinite(images).flatten(1).all(1) & torch.isfinite(rate)
+    return NetworkInputs(
+        images=torch.where(usable[:, None, None, None], images, 0.0),
+        scalars=torch.where(usable[:, None], scalars, 0.0),
+        index=band * n_states + state,
+        centre=torch.zeros_like(rate),
+        unit=torch.where(usable, 1 / rate, 1.0).float(),
+        widening=torch.zeros_like(rate).float() if batch.scene is None else batch.scene.widening,
+        usable=usable,
+    )

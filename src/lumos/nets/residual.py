@@ -8,14 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from lumos.errors import LumosShapeError
-from lumos.nets.inputs import (
-    N_CHANNELS,
-    POSITION_SCALARS,
-    REFERENCE_SCALARS,
-    SCALARS,
-    SCENE_CHANNELS,
-    SCENE_SCALARS,
-)
+from lumos.nets.inputs import N_CHANNELS, SCENE_CHANNELS, scalar_names
 from lumos.nets.mdn import MixtureHead, MixtureOutput
 from lumos.nets.settings import ResidualSettings
 
@@ -88,12 +81,14 @@ class ResidualNetwork(nn.Module):
             )
         self.bands = nn.Embedding(n_bands, settings.embedding_dim) if n_bands > 1 else None
         self.states = nn.Embedding(n_states, settings.embedding_dim) if n_states > 1 else None
+        scalars = scalar_names(position=settings.position, reference=settings.reference, scene=settings.scene)
         #: Length of the vectors of numbers that it takes.
-        self.n_scalars = len(SCALARS) + len(POSITION_SCALARS) * settings.position
-        self.n_scalars += len(REFERENCE_SCALARS) * settings.reference + len(SCENE_SCALARS) * settings.scene
-        n_numbers = self.n_scalars + settings.embedding_dim * ((n_bands > 1) + (n_states > 1))
+        self.n_scalars = len(scalars)
+        embedded = [(name, n) for name, n in (("band", n_bands), ("state", n_states)) if n > 1]
+        #: All that the dense layers see beside the images' features.
+        self.numbers = scalars + tuple(f"{name}_{i}" for name, _ in embedded for i in range(settings.embedding_dim))
         self.dense = nn.Sequential(
-            nn.Linear(hidden + n_numbers, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
+            nn.Linear(hidden + len(self.numbers), hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
         )
         self.head = MixtureHead(hidden, settings.n_components, shares=settings.scene)
         with torch.no_grad():
@@ -104,6 +99,22 @@ class ResidualNetwork(nn.Module):
             self.head.linear.weight[3 * n :] = 0.0
             self.head.linear.bias.zero_()
             self.head.linear.bias[2 * n : 3 * n] = torch.linspace(0.0, 4.0, n)
+
+    @torch.no_grad()
+    def take_weights(self, other: "ResidualNetwork") -> None:
+        """Take the weights of another network; what only this one is given does not count at first.
+
+        Parameters
+        ----------
+        other : ResidualNetwork
+            Of the same sizes, and given the same or less.
+        """
+        columns = [self.numbers.index(name) for name in other.numbers]
+        hidden = self.dense.get_submodule("0").in_features - len(self.numbers)
+        weights = other.state_dict()
+        first = torch.zeros_like(self.state_dict()["dense.0.weight"])
+        first[:, [*range(hidden), *(hidden + column for column in columns)]] = weights["dense.0.weight"]
+        self.load_state_dict(self.state_dict() | weights | {"dense.0.weight": first})
 
     def forward(self, images: Tensor, scalars: Tensor, index: Tensor) -> MixtureOutput:
         """Return the mixtures.

@@ -19,6 +19,7 @@ from lumos.errors import LumosConfigError, LumosDataError
 from lumos.files import whole_file, write_atomic
 from lumos.nets.checkpoint import load_model
 from lumos.nets.model import FluxModel
+from lumos.nets.residual import ResidualNetwork
 from lumos.pools.pool import BackgroundPool
 from lumos.runs.outputs import settle_settings
 from lumos.teahupoo.draws import FluxProposal
@@ -162,13 +163,20 @@ class _Trainer:
 
 
 def _start_from(model: FluxModel, name: str) -> None:
-    """Give a new network the weights of another model."""
+    """Give a new network the weights of another model, which may know less: no bands, place or magnitude."""
     other = load_model(name)
+    run, its = model.config, other.config
+    less = {what: getattr(run.network, what) for what in ("position", "reference") if not getattr(its.network, what)}
+    more = {"network": its.network.model_copy(update=less)}
+    more |= {what: getattr(run, what) for what in ("bands", "states") if not getattr(its, what)}
     for what in ("architecture", "network", "bands", "states", "stamp_size"):
-        wanted, found = getattr(model.config, what), getattr(other.config, what)
-        if wanted != found:
+        if getattr(run, what) != more.get(what, getattr(its, what)):
+            found, wanted = getattr(its, what), getattr(run, what)
             raise LumosConfigError(f"start={name!r}: its {what} is {found}, allowed: that of the run, {wanted}")
-    model.network.load_state_dict(other.network.state_dict())
+    if isinstance(model.network, ResidualNetwork) and isinstance(other.network, ResidualNetwork):
+        model.network.take_weights(other.network)
+    else:
+        model.network.load_state_dict(other.network.state_dict())
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

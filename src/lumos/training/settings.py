@@ -77,7 +77,7 @@ class TrainSettings(NetworkOwner):
     cut_from: float | None = None
     """Reference magnitude from which components are cut at flux 0 (eq. 10 of the paper)."""
     start: str | None = None
-    """Model, a shipped one or a folder, whose weights training starts from; of the same network."""
+    """Model, a shipped one or a folder, whose weights training starts from; its network may only be given less."""
     pool: PoolSettings | None = None
     """Where the background stamps come from; null: frames full of galaxies, for networks on scenes."""
     stamps: StampSettings = StampSettings()
