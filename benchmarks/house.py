@@ -48,7 +48,7 @@ def main() -> None:
 
 def commands(path: Path) -> bool:
     """Tell whether the functions of a file are commands, whose parameters are options of the shell."""
-    return path.name == "cli.py"
+    return path.parent.name == "cli"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ ROOMS = [
     *("background", "scenes", "pools", "sources", "simulate", "teahupoo", "nets"),
     *("photometry", "training", "coadds", "adaptation", "injection"),
     *("validate", "report"),
-    *("settings", "workflows", "api", "console", "options", "cli", "__main__"),
+    *("settings", "workflows", "api", "cli", "__main__"),
     # It names what the API has; nothing of it is imported before it is used.
     "__init__",
 ]

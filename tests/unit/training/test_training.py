@@ -7,6 +7,8 @@ import torch
 from helpers.background_pools import flat_pool, new_stamps, write_pool
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.nets.checkpoint import save_model
+from lumos.nets.residual import ResidualNetwork
+from lumos.nets.settings import ResidualSettings
 from lumos.pools.pool import BackgroundPool
 from lumos.settings import load_training
 from lumos.training import loop
@@ -98,6 +100,35 @@ def test_training_goes_on_from_another_models_weights(pool, tmp_path):
     wider = {"channels": [4, 6, 8], "blocks": [0, 0, 0], "hidden": 32}
     with pytest.raises(LumosConfigError, match=r"first': its network is .*hidden=16.*, allowed: that of the run"):
         train_network(settings(tmp_path, network=wider, **changes), pool, tmp_path / "third")
+
+
+def test_what_a_network_is_given_besides_counts_for_nothing_at_first():
+    """Its answers are those of the network whose weights it took, until it has learnt."""
+    torch.manual_seed(5)
+    less = ResidualNetwork(ResidualSettings(hidden=16, scene=True))
+    given = ResidualSettings(hidden=16, scene=True, position=True, reference=True)
+    more = ResidualNetwork(given, n_bands=3, n_states=2)
+    more.take_weights(less)
+    images, scalars = torch.randn(4, less.n_channels, 60, 60), torch.randn(4, more.n_scalars)
+    index = torch.tensor([[0, 0], [1, 1], [2, 0], [0, 1]])
+    shared = [more.numbers.index(name) for name in less.numbers]
+    before, after = less(images, scalars[:, shared], index), more(images, scalars, index)
+    for one, other in zip(before.parameters, after.parameters, strict=True):
+        torch.testing.assert_close(one, other)
+    assert torch.equal(before.share, after.share)
+
+
+def test_training_may_start_from_a_model_that_knows_no_bands(pool, tmp_path):
+    bare = train_network(settings(tmp_path), pool, tmp_path / "run")
+    save_model(bare.model, tmp_path / "bare", "")
+    changes = {"start": str(tmp_path / "bare"), "optimizer": {"batch_size": 64, "learning_rate": 1e-12}}
+    told = train_network(settings(tmp_path, per_band=True, **changes), pool, tmp_path / "told")
+    assert told.model.config.bands
+    torch.testing.assert_close(weights(told)["head.linear.bias"], weights(bare)["head.linear.bias"])
+    save_model(told.model, tmp_path / "told_model", "")
+    back = settings(tmp_path, **(changes | {"start": str(tmp_path / "told_model")}))
+    with pytest.raises(LumosConfigError, match=r"told_model': its bands is \('.*, allowed: that of the run, \(\)"):
+        train_network(back, pool, tmp_path / "back")
 
 
 def test_another_run_in_the_same_folder_is_refused(pool, tmp_path):
