@@ -110,7 +110,7 @@ class ResidualNetwork(nn.Module):
             Of the same sizes, and given the same or less.
         """
         columns = [self.numbers.index(name) for name in other.numbers]
-        hidden = self.dense.get_submodule("0").in_features - len(self.numbers)
+        hidden = self.head.linear.in_features
         weights = other.state_dict()
         first = torch.zeros_like(self.state_dict()["dense.0.weight"])
         first[:, [*range(hidden), *(hidden + column for column in columns)]] = weights["dense.0.weight"]
