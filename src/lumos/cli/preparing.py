@@ -20,7 +20,21 @@ from lumos.cli.options import (
     survey_and_files,
 )
 
-__all__ = ["backgrounds", "catalog", "psf", "simulate"]
+__all__ = ["backgrounds", "catalog", "init", "psf", "simulate"]
+
+
+@command
+def init(
+    images: Images,
+    out: Annotated[Path, typer.Option("--out", help="Survey file to write (YAML).")],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the survey; by default the instrument's.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Look at the files of a camera and write its survey file, with the questions that the files leave open."""
+    with show_progress("init"):
+        from lumos.workflows.init import make_survey  # noqa: PLC0415
+
+        typer.echo(make_survey(images, out, name=name, overwrite=overwrite))
 
 
 @command

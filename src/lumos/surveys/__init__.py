@@ -1,6 +1,6 @@
 """Surveys as data: one YAML file each says how its exposures are read."""
 
-from lumos.surveys.find import find_exposures
+from lumos.surveys.find import find_exposures, find_files
 from lumos.surveys.header import HeaderCondition, HeaderEntry, HeaderMap, StateRule, Substitution
 from lumos.surveys.load import load_survey, read_survey_text, shipped_surveys
 from lumos.surveys.model import (
@@ -29,6 +29,7 @@ __all__ = [
     "VarianceSource",
     "ZeropointRule",
     "find_exposures",
+    "find_files",
     "load_survey",
     "read_survey_text",
     "shipped_surveys",

@@ -11,7 +11,7 @@ from lumos.errors import LumosDataError
 from lumos.files import read_text
 from lumos.surveys.model import Survey
 
-__all__ = ["find_exposures"]
+__all__ = ["find_exposures", "find_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +45,33 @@ def find_exposures(arguments: Sequence[Path | str], survey: Survey) -> list[Path
     LumosConfigError
         If a list cannot be read.
     """
-    files = list(dict.fromkeys(path for argument in arguments for path in _expand(str(argument))))
+    files = find_files(arguments)
     companions = {name for path in files for name in _companions(path, survey)}
     exposures = [path for path in files if path not in companions and not _is_psf(path, survey)]
     if len(exposures) < len(files):
         logger.info("%d masks, weights and other companions of exposures left out", len(files) - len(exposures))
     return exposures
+
+
+def find_files(arguments: Sequence[Path | str]) -> list[Path]:
+    """Return all files that are meant, companions among them.
+
+    Parameters
+    ----------
+    arguments : sequence of Path or str
+        As of :func:`find_exposures`.
+
+    Returns
+    -------
+    list of Path
+        Each once.
+
+    Raises
+    ------
+    LumosDataError, LumosConfigError
+        As of :func:`find_exposures`.
+    """
+    return list(dict.fromkeys(path for argument in arguments for path in _expand(str(argument))))
 
 
 def _expand(argument: str) -> Iterator[Path]:

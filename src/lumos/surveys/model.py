@@ -165,6 +165,8 @@ class Survey(StageSettings):
     """Arcsec per pixel; null: not checked."""
     pixel_scale_tolerance: float = Field(0.03, gt=0)
     """Largest relative difference of the WCS from ``pixel_scale``."""
+    recognised_by: tuple[HeaderCondition, ...] = ()
+    """Header values, all of which tell `lumos init` that images are of this survey."""
     flux_unit: str
     """Unit of a pixel, in words."""
     sky_subtracted: bool

@@ -1,0 +1,1 @@
+"""Cameras that nobody prepared for: what their files say of themselves, as a survey file with open questions."""
