@@ -23,7 +23,31 @@ from lumos.cli.options import (
 )
 from lumos.errors import LumosConfigError, LumosError
 
-__all__ = ["coadd", "inject", "measure", "sky", "validate"]
+__all__ = ["coadd", "inject", "measure", "run", "sky", "validate"]
+
+
+@command
+def run(
+    images: Images,
+    out: Out,
+    survey: Annotated[str | None, typer.Option("--survey", help="Known survey; else the files describe it.")] = None,
+    psf: PsfFolder = None,
+    catalog: Annotated[Path | None, typer.Option("--catalog", help="Catalogue; else one is made.")] = None,
+    model: Annotated[str, typer.Option("--model", help="Shipped model, or a model folder.")] = "generic",
+    workers: Workers = 2,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Do everything: from a folder of FITS files to calibrated flux PDFs, coadds and the page that judges them."""
+    from lumos.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings(config, [f"measure.model={model}", "inject.rounds=2", *(set_ or [])])
+    check_file(catalog, "parent catalogue")
+    with show_progress("run") as progress:
+        from lumos.workflows.everything import RunInputs, run_everything  # noqa: PLC0415
+
+        inputs = RunInputs(images, settings, survey, psf, catalog)
+        typer.echo(run_everything(inputs, out, workers=workers, progress=progress))
 
 
 @command
