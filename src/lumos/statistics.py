@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from lumos.conventions import FloatArray
 from lumos.errors import LumosValueError
 
-__all__ = ["LEVELS_68", "LEVELS_95", "SUMMARY_LEVELS", "pit_ks", "sigma68"]
+__all__ = ["LEVELS_68", "LEVELS_95", "SUMMARY_LEVELS", "pit_distance", "pit_ks", "sigma68"]
 
 #: Quantiles between which 68 % lie: those of a Gaussian one standard deviation below and above its median.
 LEVELS_68 = (0.15865525, 0.84134475)
@@ -47,6 +47,26 @@ def pit_ks(pit: ArrayLike) -> tuple[float, float]:
 
     result = stats.kstest(values, "uniform")
     return float(result.statistic), float(result.pvalue)
+
+
+def pit_distance(pit: FloatArray) -> float:
+    """Return the Kolmogorov-Smirnov distance of PIT values from uniform.
+
+    Parameters
+    ----------
+    pit : float array, shape (n,)
+        Finite values.
+
+    Returns
+    -------
+    float
+        As of :func:`pit_ks`, without its probability; NaN without values.
+    """
+    ordered, n = np.sort(pit), len(pit)
+    if n == 0:
+        return float("nan")
+    steps = np.arange(n + 1) / n
+    return float(max(np.max(steps[1:] - ordered), np.max(ordered - steps[:-1])))
 
 
 def sigma68(values: FloatArray) -> float:

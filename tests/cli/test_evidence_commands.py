@@ -46,7 +46,14 @@ def test_a_run_is_tried_and_judged(survey, tmp_path, monkeypatch, capsys):
     assert lumos(monkeypatch, "validate", tmp_path / "in", "--out", tmp_path / "again") == 0
     assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics
     assert "report.html" in capsys.readouterr().out
-    assert lumos(monkeypatch, "validate", survey / "run", "--out", tmp_path / "alone") == 0
+    capsys.readouterr()
+    # Known fluxes of the injections, beside the run's own repeats.
+    both = tmp_path / "both"
+    assert lumos(monkeypatch, "validate", survey / "run", "--injected", tmp_path / "in", "--out", both) == 0
+    found = {metric["key"]: metric for metric in json.loads((both / "metrics.json").read_text())}
+    assert found["bias"]["n"] == next(metric["n"] for metric in metrics if metric["key"] == "bias")
+    assert found["lost"]["n"] < next(metric["n"] for metric in metrics if metric["key"] == "lost")
+    assert "Fluxes are right on average" in capsys.readouterr().out
     truth = survey / "truth.parquet"
     assert lumos(monkeypatch, "validate", survey / "run", "--truth", truth, "--out", tmp_path / "true") == 0
 
@@ -69,6 +76,7 @@ def test_exposures_and_a_catalogue_do_as_well(survey, tmp_path, monkeypatch, cap
         (("inject", "--run", "nothing", "--out", "o"), "not a run of"),
         (("validate", "nothing", "--out", "o"), "not a run of"),
         (("validate", "run", "--truth", "none.parquet", "--out", "o"), "no such table of true fluxes"),
+        (("validate", "run", "--injected", "nothing", "--out", "o"), "not a folder of `lumos inject`"),
         (("inject", "--run", "r", "--out", "o", "--set", "inject.n=3"), "unknown key 'inject.n'"),
     ],
 )

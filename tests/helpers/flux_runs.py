@@ -71,7 +71,12 @@ def write_run(folder: Path, exposures, ref_mag=None, *, model=None, n_objects=10
         schema = measure_schema(names, "nJy" if calibrated else "image unit", n_components, with_names=with_names)
         path = folder / "shards" / f"{name}.parquet"
         write_table([to_arrow(columns, schema)], path)
-        entries[name] = {"status": "done", "shard": f"shards/{name}.parquet", "sha256": file_sha256(path)}
+        entries[name] = {
+            "status": "done",
+            "file": str(folder / f"{name}.fits"),
+            "shard": f"shards/{name}.parquet",
+            "sha256": file_sha256(path),
+        }
     write_json(folder / "manifest.json", {"exposures": entries})
     catalog = folder.parent / "parent.parquet"
     if not catalog.exists():

@@ -8,14 +8,17 @@ import typer
 from lumos.cli.app import command
 from lumos.cli.console import list_failures, show_progress
 from lumos.cli.options import (
+    CoaddFile,
     Config,
     Images,
+    Injected,
     ModelName,
     Out,
     Overwrite,
     PsfFolder,
     Set,
     SurveyName,
+    Truth,
     Workers,
     check_file,
     check_output,
@@ -121,7 +124,7 @@ def inject(
             assert catalog is not None
             inputs = InjectInputs(found[1], catalog, found[0], settings.measure, psf)
         report = inject_run(inputs, out, settings.inject, workers=workers, progress=progress)
-        page = validate_runs(report.runs, out / "report", truth=report.truth)
+        page = validate_runs([out], out / "report")
     typer.echo(page.tables[KNOWN])
     typer.echo(f"{report.n_injected} galaxies in {len(report.runs)} rounds; {out / 'report/report.html'} shows more")
     if report.failed:
@@ -132,17 +135,17 @@ def inject(
 def validate(
     runs: Annotated[list[Path], typer.Argument(help="Folders that `lumos measure` or `lumos inject` wrote.")],
     out: Out,
-    truth: Annotated[Path | None, typer.Option("--truth", help="Table with object_id, flux (nJy) and band.")] = None,
+    truth: Truth = None,
+    injected: Injected = None,
+    coadd: CoaddFile = None,
 ) -> None:
     """Judge the fluxes of runs: a page with a verdict, metrics and charts, which opens anywhere."""
     check_file(truth, "table of true fluxes")
-    from lumos.injection.run import injected_runs  # noqa: PLC0415
     from lumos.validate.evidence.metrics import format_metrics  # noqa: PLC0415
     from lumos.workflows.validate import validate_runs  # noqa: PLC0415
 
-    if truth is None and len(runs) == 1 and injected_runs(runs[0]):
-        runs, truth = list(injected_runs(runs[0])), runs[0] / "truth.parquet"
-    typer.echo(f"{format_metrics(validate_runs(runs, out, truth=truth).metrics)}\n{out / 'report.html'}")
+    page = validate_runs(runs, out, truth=truth, injected=injected, coadd=coadd)
+    typer.echo(f"{format_metrics(page.metrics)}\n{out / 'report.html'}")
 
 
 @command

@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from lumos.surveys import Survey
 
 __all__ = [
+    "CoaddFile",
     "Config",
     "Images",
+    "Injected",
     "ModelName",
     "Out",
     "Overwrite",
     "PsfFolder",
     "Set",
     "SurveyName",
+    "Truth",
     "Workers",
     "check_file",
     "check_output",
@@ -36,6 +39,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change one setting: stage.field=value.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Name of a shipped model, or a model folder.")]
+Truth = Annotated[Path | None, typer.Option("--truth", help="Table with object_id, flux (nJy) and band.")]
+Injected = Annotated[Path | None, typer.Option("--injected", help="Folder of `lumos inject` on the same exposures.")]
+CoaddFile = Annotated[Path | None, typer.Option("--coadd", help="Coadd of the runs, judged with them.")]
 Workers = Annotated[int, typer.Option("--workers", help="Number of processes.")]
 
 

@@ -1,4 +1,4 @@
-"""Places for injected galaxies: anywhere, where nothing is, and beside objects."""
+"""Places for injected galaxies: anywhere, where nothing is, and beside objects; and for none, to measure the sky."""
 
 import numpy as np
 
@@ -9,10 +9,11 @@ from lumos.injection.settings import InjectSettings
 from lumos.photometry.objects import PlacedObjects
 from lumos.simulate.inject import draw_positions, far_apart
 
-__all__ = ["PLACES", "draw_places"]
+__all__ = ["PLACES", "SKY", "draw_places"]
 
-#: Kinds of places.
-PLACES = ("anywhere", "empty", "beside")
+#: Kinds of places; at the last, which are empty too, the flux is 0.
+PLACES = ("anywhere", "empty", "beside", "sky")
+SKY = PLACES.index("sky")
 #: Places tried for each that is wanted.
 _TRIES = 6
 
@@ -52,12 +53,13 @@ def draw_places(
         Distance from the object that a place is beside, FWHM; NaN for the others.
     """
     assert exposure.psf is not None
-    shares = (1 - settings.empty - settings.beside, settings.empty, settings.beside)
+    shares = (1 - settings.empty - settings.beside - settings.sky, settings.empty, settings.beside, settings.sky)
     numbers = [int(np.ceil(_TRIES * n * share)) for share in shares]
     nobody = np.zeros(0), np.zeros(0)
     x, y, place, distance = [], [], [], []
     clear = settings.clearance
-    for kind, avoid, least in ((0, nobody, 0.0), (1, (objects.x, objects.y), clear)):
+    known = objects.x, objects.y
+    for kind, avoid, least in ((0, nobody, 0.0), (1, known, clear), (SKY, known, clear)):
         found = draw_positions(exposure, numbers[kind], rng, avoid, distance=1e-3, clearance=least)
         x.append(found[0])
         y.append(found[1])

@@ -14,7 +14,7 @@ from lumos.errors import LumosDataError
 from lumos.images.exposure import Exposure
 from lumos.images.wcs import pixel_to_sky
 from lumos.images.zeropoint import known_zeropoint
-from lumos.injection.places import PLACES, draw_places
+from lumos.injection.places import PLACES, SKY, draw_places
 from lumos.injection.settings import InjectSettings
 from lumos.photometry.batches import stamp_batch
 from lumos.photometry.ccd import in_handy_units, object_batches, prepare_ccd
@@ -190,6 +190,7 @@ def _add_to(
     placed = place_objects(exposure, numbered.take(np.isnan(flux)), measure)
     low, high = settings.snr_range
     signal = low * (high / low) ** rng.uniform(size=len(placed))
+    signal[whole.place[placed.catalog.object_id] == SKY] = 0.0
     unit = 10 ** (0.4 * (AB_ZEROPOINT_NJY - zeropoint)) if calibrated else 1.0
     flux[placed.catalog.object_id] = signal * _errors(exposure, placed, measure) * unit
     one.flux[exposure.band] = flux

@@ -18,13 +18,15 @@ class InjectSettings(StageSettings):
     rounds: Count = 4
     """How often galaxies are put into each CCD, each time at new places."""
     n_per_ccd: Count = 300
-    """Galaxies put into a CCD at a time, as far as it has room."""
+    """Galaxies and places of sky in a CCD at a time, as far as it has room."""
     distance: Positive = 40.0
     """Least distance between them, pixels."""
-    empty: Share = 0.33
+    empty: Share = 0.3
     """Share of them that are put where no object of the catalogue is within ``clearance``."""
-    beside: Share = 0.33
+    beside: Share = 0.3
     """Share of them that are put beside an object of the catalogue; the others lie anywhere."""
+    sky: Share = 0.1
+    """Share that are such empty places where nothing is put: the catalogue lists a galaxy, its true flux is 0."""
     clearance: Positive = 4.0
     """Distance of empty places from objects of the catalogue, FWHM of the PSF."""
     beside_range: tuple[Positive, Positive] = (0.5, 3.0)
@@ -40,8 +42,9 @@ class InjectSettings(StageSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.empty + self.beside > 1:
-            raise ValueError(f"empty={self.empty:g} and beside={self.beside:g} are shares of one whole")
+        if self.empty + self.beside + self.sky > 1:
+            shares = f"empty={self.empty:g}, beside={self.beside:g} and sky={self.sky:g}"
+            raise ValueError(f"{shares} are shares of one whole")
         for name in ("beside_range", "snr_range", "mag_range"):
             low, high = getattr(self, name)
             if not low < high:

@@ -40,7 +40,8 @@ def gallery_png(exhibits: Sequence[Exhibit]) -> str:
             middle = image[low : low + _SIDE, low : low + _SIDE]
             axes.imshow(middle, origin="lower", vmin=_RANGE[0], vmax=_RANGE[1], cmap=colours, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
-            axes.set_title(name if number == 0 else "", fontsize=9)
+            if number == 0:
+                axes.text(0.04, 0.04, name, transform=axes.transAxes, fontsize=9, color="white")
         line[0].set_title(exhibit.title, fontsize=9, loc="left")
         _draw_pdf(exhibit, line[-1], first=number == 0)
     out = BytesIO()
@@ -61,6 +62,7 @@ def _draw_pdf(exhibit: Exhibit, axes: Axes, *, first: bool) -> None:
             axes.plot(flux, (0.08 + 0.09 * number) * top, marks[name], color="#D55E00", markersize=4, label=name)
     axes.set(yticks=[], ylim=(0, 1.1 * top), xlim=(exhibit.flux[0], exhibit.flux[-1]))
     axes.tick_params(labelsize=7)
+    axes.set_xlabel(f"flux ({exhibit.unit})", fontsize=7)
     axes.locator_params(axis="x", nbins=4)
     if first:
         axes.legend(frameon=False, fontsize=6, loc="upper left")

@@ -9,19 +9,21 @@ import numpy as np
 
 from lumos.files import write_atomic
 from lumos.report.charts import chart_svg
-from lumos.validate.evidence.charts import Chart
+from lumos.validate.evidence.chart import Chart, MapChart
 from lumos.validate.evidence.metrics import Metric
 
 __all__ = ["Page", "write_page"]
 
 #: The page may load nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_GALLERY, _SOURCE = "Galaxies", "Where this comes from"
 #: Mark, word and class of a verdict.
 _MARKS = {None: ("–", "too few rows", "soft"), True: ("✓", "met", "pass"), False: ("✗", "not met", "fail")}
 _STYLE = """
-:root{color-scheme:light dark;--paper:#fff;--ink:#1c1e21;--soft:#5c636b;--line:#d8dce1;--good:#0b6e4f;--bad:#b3261e}
+:root{color-scheme:light dark;--paper:#fff;--ink:#1c1e21;--soft:#5c636b;--line:#d8dce1;--good:#0b6e4f;--bad:#b3261e;
+--link:#0b57d0}
 @media(prefers-color-scheme:dark){:root{--paper:#14171a;--ink:#e9ecef;
---soft:#a7afb7;--line:#363c43;--good:#6fd3a8;--bad:#ff9d94}}
+--soft:#a7afb7;--line:#363c43;--good:#6fd3a8;--bad:#ff9d94;--link:#8ab4f8}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:72rem;padding:1rem;
 background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
@@ -30,16 +32,22 @@ p{max-width:46rem}.soft{color:var(--soft)}
 .verdict{border-left:.4rem solid var(--line);padding:.4rem 1rem;font-size:1.1rem}
 .verdict.good{border-color:var(--good)}.verdict.bad{border-color:var(--bad)}
 .scroll{overflow-x:auto}
+td{overflow-wrap:anywhere}
+pre{font-size:.85rem}
 table{border-collapse:collapse;min-width:100%}
+td.n{overflow-wrap:normal}
 th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .pass{color:var(--good);font-weight:600}.fail{color:var(--bad);font-weight:600}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1.5rem}
+nav ul{columns:2 18rem;padding-left:1.2rem}
+a{color:var(--link)}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,26rem),1fr));gap:1.5rem}
 img{min-width:44rem;max-width:100%}
 figure{margin:0}figure svg{width:100%;height:auto;color:var(--ink)}
 figcaption{font-size:.9rem;color:var(--soft)}figcaption b{color:var(--ink)}
-@media(max-width:40rem){td,th{padding:.35rem .3rem}.rows{display:none}}
-@media print{body{max-width:none}.charts{grid-template-columns:1fr 1fr}figure{break-inside:avoid}}
+@media(max-width:40rem){td,th{padding:.3rem .25rem;font-size:.85rem}.rows{display:none}pre{font-size:.72rem}}
+@media print{body{max-width:none;font-size:12px}nav{display:none}h2{break-after:avoid}tr{break-inside:avoid}
+.charts{grid-template-columns:1fr 1fr}figure{break-inside:avoid}}
 """
 
 
@@ -53,21 +61,24 @@ class Page:
         Heading.
     metrics : sequence of Metric
         What is judged; the verdict stands first.
-    charts : sequence of Chart
-        What is drawn.
+    charts : mapping of sequence of Chart and MapChart
+        What is drawn, by heading.
     gallery : str, optional
         Picture of galaxies, as a data URI.
     tables : mapping, optional
         Text tables by heading.
+    notes : mapping, optional
+        What a reader sees in a table, by its heading.
     facts : mapping, optional
         Where it all comes from.
     """
 
     title: str
     metrics: Sequence[Metric]
-    charts: Sequence[Chart]
+    charts: Mapping[str, Sequence[Chart | MapChart]]
     gallery: str | None = None
     tables: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -96,23 +107,30 @@ def write_page(path: Path, page: Page) -> None:
         _verdict(metrics),
         _metric_table(metrics),
     ]
-    if charts:
-        parts.append('<h2>Charts</h2><div class="charts">')
-        parts += [_figure(chart) for chart in charts]
+    headings = [*charts, *([] if gallery is None else [_GALLERY]), *page.tables, *([_SOURCE] if page.facts else [])]
+    links = (f'<li><a href="#s{number}">{escape(name)}</a></li>' for number, name in enumerate(headings))
+    parts.append(f"<nav><ul>{''.join(links)}</ul></nav>")
+    heads = iter(f'<h2 id="s{number}">{escape(name)}</h2>' for number, name in enumerate(headings))
+    for some in charts.values():
+        parts.append(f'{next(heads)}<div class="charts">')
+        parts += [_figure(chart) for chart in some]
         parts.append("</div>")
     if gallery is not None:
         text = (
-            "The best, middle and worst galaxies of one exposure, in units of the sky's noise; masked pixels are blue."
+            "The best, middle and worst galaxies of one exposure. From the left: what was observed, what was fitted, "
         )
+        text += "neighbours taken away, what is left, all in units of the sky's noise with masked pixels in blue; and "
+        text += "the PDF with its components, the truth (dashed) and the fluxes of the other estimators."
         picture = f'<img src="{gallery}" alt="Stamps, scenes, what is left, and PDFs">'
-        parts.append(f'<h2>Galaxies</h2><p class="soft">{text}</p><div class="scroll" tabindex="0">{picture}</div>')
+        parts.append(f'{next(heads)}<p class="soft">{text}</p><div class="scroll" tabindex="0">{picture}</div>')
     for heading, text in page.tables.items():
-        parts.append(f'<h2>{escape(heading)}</h2><div class="scroll"><pre tabindex="0">{escape(text)}</pre></div>')
+        note = f'<p class="soft">{escape(page.notes[heading])}</p>' if heading in page.notes else ""
+        parts.append(f'{next(heads)}{note}<div class="scroll"><pre tabindex="0">{escape(text)}</pre></div>')
     if page.facts:
         rows = "".join(
             f"<tr><th scope=row>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in page.facts.items()
         )
-        parts.append(f'<h2>Where this comes from</h2><div class="scroll" tabindex="0"><table>{rows}</table></div>')
+        parts.append(f'{next(heads)}<div class="scroll" tabindex="0"><table>{rows}</table></div>')
     parts.append("</main></body></html>")
     write_atomic(path, "\n".join(parts) + "\n")
 
@@ -147,6 +165,6 @@ def _metric_table(metrics: Sequence[Metric]) -> str:
     return f'<div class="scroll" tabindex="0"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _figure(chart: Chart) -> str:
+def _figure(chart: Chart | MapChart) -> str:
     svg = chart_svg(chart).replace("<svg", f'<svg role="img" aria-label="{escape(chart.title)}"', 1)
     return f"<figure>{svg}<figcaption><b>{escape(chart.title)}.</b> {escape(chart.text)}</figcaption></figure>"

@@ -12,9 +12,8 @@ from lumos.coadds.calibrate import Calibration, calibrate_run
 from lumos.coadds.settings import CalibrateSettings
 from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosValueError
-from lumos.flags import UNUSABLE, Flag
-from lumos.runs.shards import read_shard
 from lumos.validate.differences import Differences, differences
+from lumos.validate.pairs import Measurements, all_pairs, catalog_exposures, read_measurements
 from lumos.validate.shards import run_estimators, shards_by_band
 from lumos.validate.statistics import binned_statistics
 
@@ -69,17 +68,6 @@ class Repeats:
     detector: tuple[str, ...]
     scales: FloatArray
     scales_err: FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class _Measurements:
-    """Usable, calibrated fluxes of one estimator in one band, m rows."""
-
-    object_index: IntArray
-    unit: IntArray
-    flux: FloatArray
-    flux_err: FloatArray
-    n_unusable: int
 
 
 def run_repeats(
@@ -169,7 +157,7 @@ def repeat_table(
         wrong = next((name for name in asked or () if name not in allowed), None)
         if wrong is not None:
             raise LumosValueError(f"{run}: {what}", wrong, ", ".join(allowed))
-    for name in sorted({name for band in bands or shards for name in _catalog_exposures(shards[band])}):
+    for name in sorted({name for band in bands or shards for name in catalog_exposures(shards[band])}):
         text = (
             "exposure %s: the catalogue was made from it, so its pairs are left out: its noise chose the faint objects"
         )
@@ -178,8 +166,8 @@ def repeat_table(
     for estimator in estimators or known:
         calibration = calibrate_run([run], CalibrateSettings(estimator=estimator), zeropoints=zeropoints)
         for band in bands or sorted(shards):
-            rows = _measurements(shards[band], estimator, calibration)
-            first, second = _pairs(rows.object_index)
+            rows = read_measurements(shards[band], estimator, calibration)
+            first, second = all_pairs(rows.object_index)
             if len(first):
                 results.append(_compare(rows, (first, second), calibration, (estimator, band), edges, seed))
             elif bands is not None:
@@ -215,47 +203,8 @@ def check_edges(edges: FloatArray) -> FloatArray:
     return edges
 
 
-def _measurements(paths: Sequence[Path], estimator: str, calibration: Calibration) -> _Measurements:
-    """Read what one estimator measured in one band."""
-    names = ["object_id", "exposure_id", "detector", "flags", f"{estimator}_flux", f"{estimator}_flux_err"]
-    tables = [read_shard(path, names) for path in paths]
-    object_id, exposure, detector, flags, flux, error = (
-        np.concatenate([table[name].to_numpy(zero_copy_only=False) for table in tables]) for name in names
-    )
-    unit = calibration.index(exposure, detector)
-    scale = np.exp(calibration.log_scale[unit])
-    flux, error = flux * scale, error * scale
-    good = ((flags & int(UNUSABLE | Flag.CATALOG_EXPOSURE)) == 0) & np.isfinite(flux) & np.isfinite(error) & (error > 0)
-    _, object_index = np.unique(object_id[good], return_inverse=True)
-    return _Measurements(object_index, unit[good], flux[good], error[good], int((~good).sum()))
-
-
-def _catalog_exposures(paths: Sequence[Path]) -> set[str]:
-    """Return the exposures that the catalogue was made from."""
-    found: set[str] = set()
-    for path in paths:
-        table = read_shard(path, ["exposure_id", "flags"])
-        marked = (table["flags"].to_numpy() & int(Flag.CATALOG_EXPOSURE)) > 0
-        found |= set(table["exposure_id"].to_numpy(zero_copy_only=False)[marked].tolist())
-    return found
-
-
-def _pairs(object_index: IntArray) -> tuple[IntArray, IntArray]:
-    """Return all pairs of rows of one object, the earlier row first."""
-    order = np.argsort(object_index, kind="stable")
-    ordered = object_index[order]
-    first, second = [order[:0]], [order[:0]]
-    for lag in range(1, len(order)):
-        same = ordered[lag:] == ordered[:-lag]
-        if not same.any():
-            break
-        first.append(order[:-lag][same])
-        second.append(order[lag:][same])
-    return np.concatenate(first), np.concatenate(second)
-
-
 def _compare(
-    rows: _Measurements,
+    rows: Measurements,
     pairs: tuple[IntArray, IntArray],
     calibration: Calibration,
     name: tuple[str, str],

@@ -73,7 +73,7 @@ def run_demo(out: Path, *, workers: int = 2, progress: Progress | None = None) -
     coadd_run([run], out / "coadd.parquet", CoaddSettings(), progress=progress)
     table = f"{accuracy_table(results)}\n\n{_coadd_table(out / 'coadd.parquet', truth)}"
     write_atomic(out / "accuracy.txt", table + "\n")
-    validate_runs([run], out / "report", truth=truth)
+    validate_runs([run], out / "report", truth=truth, coadd=out / "coadd.parquet")
     names = ("coadd.parquet", "accuracy.txt", "accuracy.png", "pdfs.png", "report/report.html")
     files = (out / name for name in names)
     return f"{table}\n\n{report.n_rows} rows in {run}; {', '.join(map(str, files))}"

@@ -241,7 +241,7 @@ def _judge(run: Path, out: Path, settings: Settings, told: _Told, workers: int, 
     folder = out / "inject"
     try:
         injected = inject_run(InjectInputs.of_run(run), folder, settings.inject, workers=workers, progress=progress)
-        page = validate_runs(injected.runs, folder / "report", truth=injected.truth)
+        page = validate_runs([folder], folder / "report")
     except LumosDataError as error:
         told.add(f"no galaxies injected: {error}")
         return

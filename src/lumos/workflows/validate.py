@@ -2,52 +2,111 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from lumos import __version__
+from lumos.coadds.read import read_coadd
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.files import write_atomic
+from lumos.injection.run import injected_runs
 from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.report.gallery import gallery_png
 from lumos.report.page import Page, write_page
 from lumos.runs.locks import lock_folder, locked
 from lumos.runs.shards import read_shards
-from lumos.validate.evidence.charts import Chart, Series, known_charts
+from lumos.validate.evidence.agreement import (
+    comparison_charts,
+    read_pairs,
+    repeat_charts,
+    repeat_metric,
+    repeat_table,
+)
+from lumos.validate.evidence.chart import Chart, MapChart
+from lumos.validate.evidence.charts import bias_charts, calibration_charts, group_charts, sky_charts
+from lumos.validate.evidence.coadded import COADD, read_known_coadd
+from lumos.validate.evidence.colours import colour_charts, object_fluxes
+from lumos.validate.evidence.flagged import flag_metrics, flag_table, recall_metrics, recall_table
 from lumos.validate.evidence.gallery import choose_exhibits
-from lumos.validate.evidence.known import read_known
-from lumos.validate.evidence.metrics import Metric, flag_metrics, known_metrics
-from lumos.validate.evidence.pulls import figures_by_kind, format_figures
-from lumos.validate.repeats import Repeats, repeat_table
+from lumos.validate.evidence.known import KnownFluxes, match_truth, read_known
+from lumos.validate.evidence.maps import pull_map
+from lumos.validate.evidence.metrics import Metric, known_metrics
+from lumos.validate.evidence.pulls import figures_by_kind, format_figures, sky_table
 
 __all__ = ["KNOWN", "validate_runs"]
 
 #: Heading of the table of known fluxes.
 KNOWN = "Known fluxes, by estimator, place and signal-to-noise ratio"
-#: Magnitudes of the bins of repeats.
-_EDGES = np.arange(14.0, 28.01, 1.0)
-#: Most bands that a chart of repeats shows one by one.
-_MOST_BANDS = 7
+_COADDS = "Coadds of known fluxes"
+_SKY = "Fluxes where nothing is"
+_RECALL = "Do flags find the wrong fluxes?"
+_FLAGS = "Flags"
+_REPEATS = "Repeats: differences of two exposures over their error"
+_FLUX = ("flux", "flux_err")
+_TITLE = "Are these fluxes true?"
+_FIGURES = (
+    "bias/σ: median of (flux - truth) / error, 0 if true; pull: its width, 1; in 68 %, in 95 %: truths inside that "
+)
+_FIGURES += (
+    "part of the PDF; PIT-KS: distance of the PIT from uniform, 0; > 5σ: off by more than five errors; - stands "
+)
+_FIGURES += (
+    "for fewer than 30 fluxes; lost have no usable flux. S/N is the true flux over the error of optimal weights."
+)
+_NOTES = {
+    KNOWN: _FIGURES,
+    _COADDS: _FIGURES,
+    _SKY: "The true flux is 0 here. The mean weighs fluxes with their inverse variances.",
+    _RECALL: "Flags are good if they find wrong fluxes and leave good ones alone. Some forbid the use of a flux, "
+    "others only doubt it.",
+    _FLAGS: "A row may have several.",
+    _REPEATS: "D is the difference over its error: median, width (1 if errors are true), half the 95 % range, and the "
+    "share of pairs that differ by more than 3 and 5 errors.",
+}
+
+
+@dataclass
+class _Evidence:
+    """What the page will show."""
+
+    metrics: list[Metric] = field(default_factory=list)
+    charts: dict[str, list[Chart | MapChart]] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def add(self, section: str, charts: Sequence[Chart | MapChart]) -> None:
+        """Put charts into a section; without any there is none."""
+        if charts:
+            self.charts.setdefault(section, []).extend(charts)
 
 
 @locked(lock_folder)
 def validate_runs(
-    runs: Sequence[Path], out: Path, *, truth: Path | None = None, title: str = "Are these fluxes true?", seed: int = 0
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    truth: Path | None = None,
+    injected: Path | None = None,
+    coadd: Path | None = None,
+    seed: int = 0,
 ) -> Page:
     """Judge the fluxes of runs and write ``metrics.json``, ``charts.json`` and ``report.html``.
 
     Parameters
     ----------
     runs : sequence of Path
-        Folders that ``lumos measure`` or ``lumos inject`` wrote, of one set of estimators.
+        Folders that ``lumos measure`` wrote, of one set of estimators; or one that ``lumos inject`` wrote.
     out : Path
         Folder to write.
     truth : Path, optional
-        Table of true fluxes; without it repeats and flags are all that there is.
-    title : str, optional
-        Heading of the page.
+        Table of true fluxes; without it, repeats, flags and colours are all that there is.
+    injected : Path, optional
+        Folder that ``lumos inject`` wrote: known fluxes on the exposures of the runs.
+    coadd : Path, optional
+        Coadd of the runs, judged as they are.
     seed : int, optional
         Of the objects that are drawn again for errors.
 
@@ -59,96 +118,164 @@ def validate_runs(
     Raises
     ------
     LumosValueError
-        If there is no run.
+        If there is no run, or both ``truth`` and ``injected`` are given.
     LumosDataError
         If a folder is no run, runs have other estimators, or the truth is of other objects.
     """
     if not runs:
         raise LumosValueError("runs", 0, "at least one folder that lumos measure wrote")
-    opened = [open_run(run) for run in runs]
-    name, names = opened[0].settings.default_estimator, opened[0].settings.all_estimators
-    other = next((run for run in opened if run.settings.all_estimators != names), None)
-    if other is not None:
-        raise LumosDataError(f"{other.path}: estimators {', '.join(other.settings.all_estimators)}; {runs[0]}: {names}")
+    if truth is not None and injected is not None:
+        raise LumosValueError("truth", str(truth), "none where --injected is given")
+    rounds: Sequence[Path] = () if injected is None else injected_runs(injected)
+    if injected is not None and not rounds:
+        raise LumosDataError(f"{injected}: not a folder of `lumos inject`, or none of its rounds is measured")
+    if truth is None and injected is None and len(runs) == 1:
+        # The folder of injections itself: its rounds are the runs.
+        rounds = injected_runs(runs[0])
+        runs, truth = (rounds, runs[0] / "truth.parquet") if rounds else (runs, None)
+    # Injected galaxies are in their own runs, not in those that are judged beside them.
+    own_truth = truth
+    if injected is not None:
+        truth = injected / "truth.parquet"
+    opened = _open(runs)
+    names = _estimators(opened[0])
+    bands = _bands(opened[0])
     rng = np.random.default_rng(seed)
-    metrics: list[Metric] = []
-    charts: list[Chart] = []
-    tables: dict[str, str] = {}
+    found = _Evidence(facts=_facts(opened, truth, coadd))
+    exhibits = []
     if truth is not None:
-        known = read_known(runs, truth)
-        shown = [name, *(one for one in names if one != name)]
-        metrics += known_metrics(known, name, rng)
-        charts += known_charts(known, shown, rng)
-        tables[KNOWN] = format_figures(figures_by_kind(known))
-    rows = [read_shards(run, ["flags", "flux"]) for run in runs]
-    flags, flux = (np.concatenate([part[column].to_numpy() for part in rows]) for column in ("flags", "flux"))
-    counted, shares = flag_metrics(flags, flux)
-    metrics += counted
-    tables["Flags"] = "\n".join(f"{flag:<20}{share:>8.2%}" for flag, share in shares.items()) or "none"
-    if truth is None:
-        repeats = _repeats(opened[0], name)
-        if repeats:
-            metrics.append(_repeat_metric(repeats))
-            charts.append(_repeat_chart(repeats))
-    exhibits = [] if truth is None else choose_exhibits(opened[0], known)
-    gallery = gallery_png(exhibits) if exhibits else None
+        where = rounds or runs
+        judged = _open(where)
+        known = read_known(where, truth)
+        _add_known(found, known, _estimators(judged[0]), bands, rng)
+        found.facts["fluxes that are known"] = len(known)
+        exhibits = choose_exhibits(judged[0], known)
+    columns = ["object_id", "band", "flags", "flux", *(f"{name}_{part}" for name in names for part in _FLUX)]
+    rows = pa.concat_tables([read_shards(run, columns) for run in runs])
+    found.facts["rows"] = len(rows)
+    flags, flux = rows["flags"].to_numpy(), rows["flux"].to_numpy()
+    found.metrics += flag_metrics(flags, flux)
+    found.tables[_FLAGS] = flag_table(flags)
+    _add_agreement(found, opened[0], names, bands, rng)
+    if coadd is not None and own_truth is not None:
+        _add_coadd(found, read_known_coadd(coadd, own_truth, opened[0]), bands, rng)
+    _add_colours(found, opened[0], rows if coadd is None else read_coadd(coadd)[0], bands, own_truth, coadd is not None)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "metrics.json", json.dumps([metric.as_dict() for metric in metrics], indent=1) + "\n")
-    write_atomic(out / "charts.json", json.dumps(_plain([asdict(chart) for chart in charts]), indent=1) + "\n")
-    facts = _facts(opened, truth, len(flags))
-    page = Page(title, metrics, charts, gallery, tables, facts)
+    write_atomic(out / "metrics.json", json.dumps([metric.as_dict() for metric in found.metrics], indent=1) + "\n")
+    charts = [{"section": name, **asdict(chart)} for name, some in found.charts.items() for chart in some]
+    write_atomic(out / "charts.json", json.dumps(_plain(charts), indent=1) + "\n")
+    gallery = gallery_png(exhibits) if exhibits else None
+    page = Page(_TITLE, found.metrics, found.charts, gallery, found.tables, _NOTES, found.facts)
     write_page(out / "report.html", page)
     return page
 
 
-def _repeats(run: MeasuredRun, name: str) -> list[Repeats]:
-    """Return the repeats of a run's default estimator; none where no object has two measurements."""
-    try:
-        return list(repeat_table(run.path, _EDGES, estimators=[name]))
-    except LumosDataError:
-        return []
+def _open(runs: Sequence[Path]) -> list[MeasuredRun]:
+    """Open runs, which must have the same estimators."""
+    opened = [open_run(run) for run in runs]
+    names = _estimators(opened[0])
+    other = next((run for run in opened if _estimators(run) != names), None)
+    if other is not None:
+        raise LumosDataError(f"{other.path}: estimators {_estimators(other)}; {runs[0]}: {names}")
+    return opened
 
 
-def _repeat_metric(repeats: Sequence[Repeats]) -> Metric:
-    """Return the width of D of all bands together."""
-    text = "Exposures of one object agree within their errors: width of D"
-    pairs = np.array([one.overall.n_pairs[0] for one in repeats], dtype=np.float64)
-    widths, errors = (
-        np.array([getattr(one.overall, what)[0] for one in repeats]) for what in ("sigma68", "sigma68_err")
+def _estimators(run: MeasuredRun) -> list[str]:
+    """Return the estimators of a run, its default first."""
+    first = run.settings.default_estimator
+    return [first, *(name for name in run.settings.all_estimators if name != first)]
+
+
+def _bands(run: MeasuredRun) -> list[str]:
+    """Return the bands of a run by wavelength, those of unknown wavelength last."""
+    found = set(read_shards(run.path, ["band"])["band"].to_pylist())
+    passbands = {band: run.survey.passband(band) for band in found}
+    return sorted(found, key=lambda band: (np.inf if (one := passbands[band]) is None else one.wavelength, band))
+
+
+def _add_known(
+    found: _Evidence, known: KnownFluxes, names: Sequence[str], bands: Sequence[str], rng: np.random.Generator
+) -> None:
+    """Add what known fluxes tell."""
+    found.metrics += known_metrics(known, names[0], rng)
+    found.metrics += recall_metrics(known, names[0])
+    estimators = {name: known.estimators[name] for name in names}
+    found.add("PDFs and errors", [*calibration_charts(estimators), *sky_charts(known, names)])
+    found.add("Bias and scatter", bias_charts(known, names, bands, rng))
+    found.add(f"Errors of {names[0]} by band, galaxy, place and neighbour", group_charts(known, names[0], bands, rng))
+    found.add("On the CCD", pull_map(known, names))
+    found.tables[KNOWN] = format_figures(figures_by_kind(known))
+    if sky := sky_table(known, names):
+        found.tables[_SKY] = sky
+    found.tables[_RECALL] = recall_table(known, names)
+
+
+def _add_coadd(found: _Evidence, known: KnownFluxes, bands: Sequence[str], rng: np.random.Generator) -> None:
+    """Add what a coadd's known fluxes tell: the same figures as of the exposures'."""
+    found.metrics += known_metrics(known, COADD, rng, "coadd")
+    names = list(known.estimators)
+    found.add(
+        "Coadds",
+        [
+            chart.of_coadd()
+            for chart in (
+                *calibration_charts(known.estimators),
+                *bias_charts(known, names, bands, rng),
+                *group_charts(known, COADD, bands, rng),
+            )
+        ],
     )
-    good = np.isfinite(widths) & np.isfinite(errors)
-    if not good.any():
-        return Metric("repeats", text, float("nan"), float("nan"), 0.9, 1.1, int(pairs.sum()))
-    share = pairs[good] / pairs[good].sum()
-    error = float(np.sqrt(np.sum((share * errors[good]) ** 2)))
-    return Metric("repeats", text, float(np.sum(share * widths[good])), error, 0.9, 1.1, int(pairs.sum()))
+    found.tables[_COADDS] = format_figures(figures_by_kind(known))
 
 
-def _repeat_chart(repeats: Sequence[Repeats]) -> Chart:
-    series = []
-    for one in repeats[:_MOST_BANDS]:
-        good = np.flatnonzero(np.isfinite(one.difference.sigma68_err))
-        middles = (one.edges[1:] + one.edges[:-1])[good] / 2
-        values, errors = one.difference.sigma68[good], one.difference.sigma68_err[good]
-        series.append(Series(one.band, *(tuple(float(v) for v in column) for column in (middles, values, errors))))
-    text = "Half the 68 % range of (f1 - f2) / sqrt(s1² + s2²) of pairs of exposures (Fig. 12 of the paper): 1 where "
-    text += "errors are true. What all exposures share, as wrong shapes, does not show."
-    if len(repeats) > _MOST_BANDS:
-        text += f" The first {_MOST_BANDS} of {len(repeats)} bands."
-    return Chart("repeats", "Repeats", text, "magnitude of the mean flux (AB)", "width of D", tuple(series), 1.0)
+def _add_agreement(
+    found: _Evidence, run: MeasuredRun, names: Sequence[str], bands: Sequence[str], rng: np.random.Generator
+) -> None:
+    """Add how exposures and estimators agree, for which no truth is needed."""
+    pairs = read_pairs(run, names)
+    if names[0] in pairs:
+        found.metrics.append(repeat_metric(pairs[names[0]], rng))
+        found.add("Repeats: do exposures agree?", repeat_charts(pairs, bands, rng))
+        found.tables[_REPEATS] = repeat_table(pairs, rng)
+    found.add("Estimators beside each other", comparison_charts(run, names, bands))
 
 
-def _facts(runs: Sequence[MeasuredRun], truth: Path | None, n_rows: int) -> dict[str, object]:
+def _add_colours(
+    found: _Evidence,
+    run: MeasuredRun,
+    table: pa.Table,
+    bands: Sequence[str],
+    truth: Path | None,
+    is_coadd: bool,
+) -> None:
+    """Add colours of galaxies, of the coadd where there is one."""
+    names = {name: (f"{name}_flux", f"{name}_flux_err") for name in _estimators(run)}
+    names = {name: columns for name, columns in names.items() if set(columns) <= set(table.column_names)}
+    if is_coadd:
+        means = {f"mean of {name}": columns for name, columns in names.items()}
+        names = {COADD: ("flux_median", "flux_sigma68"), **means}
+    known = None
+    if truth is not None:
+        rows, flux, _ = match_truth(table, truth)
+        known = np.full(len(table), np.nan)
+        known[rows] = flux
+    fluxes = object_fluxes(table, names, bands, known)
+    objects, magnitudes = run.read_magnitudes()
+    at = np.searchsorted(objects, fluxes.object_id).clip(max=len(objects) - 1)
+    found.add("Colours", colour_charts(fluxes, np.where(objects[at] == fluxes.object_id, magnitudes[at], np.nan)))
+
+
+def _facts(runs: Sequence[MeasuredRun], truth: Path | None, coadd: Path | None) -> dict[str, object]:
     first = runs[0]
     return {
         "runs": ", ".join(str(run.path) for run in runs),
-        "rows": n_rows,
         "exposures": sum(len(run.finished) for run in runs),
         "survey": first.survey.name,
         "catalogue": first.catalog_path,
         "sha256 of the catalogue": first.catalog_sha256,
         "model": "none" if first.model is None else f"{first.model['name']} ({first.model['sha256'][:12]})",
         "truth": "none" if truth is None else truth,
+        "coadd": "none" if coadd is None else coadd,
         "lumos": __version__,
     }
 

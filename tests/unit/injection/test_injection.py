@@ -12,6 +12,7 @@ from astropy.io import fits
 from lumos.catalogs.parent import read_parent, write_parent
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.images.reader import read_exposure
+from lumos.images.wcs import pixel_to_sky
 from lumos.injection.plan import join_catalogs, plan_rounds
 from lumos.injection.run import InjectInputs, inject_run
 from lumos.injection.settings import InjectSettings
@@ -79,12 +80,12 @@ def test_places_keep_their_distances(survey):
             away = np.hypot(placed.x[:, None] - objects.x, placed.y[:, None] - objects.y) / objects.psf_fwhm
             place, stated = whole.place[numbered.object_id[placed.catalog.object_id]], whole.neighbour_distance
             nearest = away.min(axis=1)
-            assert (nearest[place == 1] > 3.9).all()
+            assert (nearest[(place == 1) | (place == 3)] > 3.9).all()
             beside = place == 2
             expected = stated[placed.catalog.object_id][beside]
             # Seeing differs between the two exposures; another object may be nearer.
             assert (nearest[beside] < 1.3 * expected + 0.1).all()
-            assert {0, 1, 2} <= set(place.tolist())
+            assert {0, 1, 2, 3} <= set(place.tolist())
     first, second = (one.all.true for one in rounds)
     assert not set(first.object_id) & (set(second.object_id) | set(catalog.object_id))
     assert not np.isin(first.ra, second.ra).any()
@@ -131,7 +132,15 @@ def test_runs_hold_the_galaxies_and_what_is_true(survey, made):
     assert figures["all"].n > 200
     assert abs(figures["all"].bias) < 0.3
     assert 0.85 < figures["all"].pull < 1.4
-    assert sum(figures[f"place: {one}"].n for one in ("anywhere", "empty", "beside")) == figures["all"].n
+    kinds = [*(f"place: {one}" for one in ("anywhere", "empty", "beside")), "true flux 0"]
+    assert sum(figures[kind].n for kind in kinds) == figures["all"].n
+    # The rows of sky are in the catalogue without light.
+    assert {one for one, flux in zip(truth["place"], truth["flux"], strict=True) if flux == 0} == {"sky"}
+    assert min(flux for one, flux in zip(truth["place"], truth["flux"], strict=True) if one != "sky") > 0
+    nothing = read_known(made.runs, made.truth)
+    pull = nothing.estimators["optimal"].pull[nothing.truth == 0]
+    assert len(pull) > 10
+    assert abs(np.nanmean(pull)) < 4 / np.sqrt(len(pull))
     text = format_figures({"optimal": figures})
     assert text.splitlines()[1].split()[:2] == ["optimal", "all"]
 
@@ -179,6 +188,39 @@ def test_a_mask_over_everything_leaves_no_room(survey):
         plan_rounds([full], read_parent(survey / "parent.parquet"), FEW, PLAIN)
 
 
+def test_an_image_without_room_is_left_out(survey):
+    image, other = exposures(survey)
+    catalog = read_parent(survey / "parent.parquet")
+    settings = InjectSettings(rounds=1, n_per_ccd=60, distance=35, empty=0.5, beside=0.0, sky=0.5)
+    # Objects everywhere: no place is empty.
+    objects = place_objects(image, catalog, PLAIN)
+    y, x = np.mgrid[0 : image.shape[0] : 8, 0 : image.shape[1] : 8]
+    ra, dec = pixel_to_sky(image.wcs, x.ravel().astype(float), y.ravel().astype(float))
+    n = len(ra)
+    one = objects.catalog.take(np.zeros(n, dtype=int))
+    crowd = replace(one, object_id=np.arange(n), ra=ra, dec=dec)
+    with pytest.raises(LumosDataError, match="no exposure has room for a galaxy"):
+        plan_rounds([image], crowd, settings, PLAIN)
+    # A mask over one image leaves the other's galaxies.
+    full = replace(image, mask=np.ones_like(image.mask))
+    (made,) = plan_rounds([full, other], catalog, InjectSettings(rounds=1, n_per_ccd=60, distance=35), PLAIN)
+    assert len(made.all) > 40
+
+
+def test_images_without_gain_are_measured(survey, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(survey, bare)
+    for path in files(bare):
+        with fits.open(path, mode="update") as hdus:
+            for hdu in hdus:
+                hdu.header.remove("GAIN", ignore_missing=True)
+    assert not np.isfinite(exposures(bare)[0].gain)
+    report = run(bare, tmp_path / "out", InjectSettings(rounds=1, n_per_ccd=60, distance=35))
+    figures = injected_figures(report.runs, report.truth)["optimal"]["all"]
+    assert abs(figures.bias) < 0.4
+    assert 0.8 < figures.pull < 1.5
+
+
 def test_an_unreadable_file_does_not_stop_the_others(survey, tmp_path):
     bad = tmp_path / "bad.fits"
     bad.write_bytes(b"nothing")
@@ -206,6 +248,7 @@ def test_few_galaxies_give_no_figures(survey, made, tmp_path):
     ("changes", "message"),
     [
         ({"empty": 0.7, "beside": 0.5}, "shares of one whole"),
+        ({"empty": 0.5, "beside": 0.45}, r"sky=0\.1 are shares of one whole"),
         ({"snr_range": (10, 1)}, "the smaller first"),
         ({"errors": {"psf_fwhm": 0.1}}, "the PSF is the exposure's"),
     ],

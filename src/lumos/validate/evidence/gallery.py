@@ -10,7 +10,6 @@ from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray, IntArray
 from lumos.flags import flag_names
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
-from lumos.pdf import GaussianMixture
 from lumos.photometry.batches import stamp_batch
 from lumos.photometry.ccd import in_handy_units, object_batches, prepare_ccd
 from lumos.photometry.injected import inject_table
@@ -18,9 +17,10 @@ from lumos.photometry.measured import MeasuredRun
 from lumos.photometry.objects import catalog_near, on_image, place_objects
 from lumos.photometry.scene import SCENE_REACH
 from lumos.runs.shards import read_shard
-from lumos.validate.evidence.known import KnownFluxes, pdf_columns
+from lumos.validate.evidence.known import KnownFluxes
+from lumos.validate.evidence.pdfs import cut_rows, pdf_columns, row_pdfs
 
-__all__ = ["Exhibit", "choose_exhibits"]
+__all__ = ["Exhibit", "choose_exhibits", "pdf_curves"]
 
 #: Galaxies of each kind, and the middle of a Gaussian's absolute pulls.
 _EACH, _MIDDLE = 3, 0.674
@@ -44,6 +44,8 @@ class Exhibit:
         True flux.
     fluxes : mapping of float
         Measured fluxes by estimator.
+    unit : str
+        Of all fluxes.
     """
 
     title: str
@@ -53,6 +55,7 @@ class Exhibit:
     components: FloatArray
     truth: float
     fluxes: Mapping[str, float]
+    unit: str
 
 
 def choose_exhibits(run: MeasuredRun, known: KnownFluxes) -> list[Exhibit]:
@@ -118,6 +121,7 @@ def _exhibits(run: MeasuredRun, exposure: Exposure, known: KnownFluxes, kinds: M
         if detector == exposure.detector
     }
     exhibits = []
+    flux_unit = "nJy" if np.isfinite(exposure.zeropoint) else "image units"
     for kind, rows in kinds.items():
         for row in rows:
             key = int(known.object_id[row])
@@ -143,7 +147,9 @@ def _exhibits(run: MeasuredRun, exposure: Exposure, known: KnownFluxes, kinds: M
                 "what is left": (clean - shown * profile) / noise * masked,
             }
             title = f"{kind}: {_title(known, int(row), default)}"
-            exhibits.append(_exhibit(title, images, pdf_columns(line), float(known.truth[row]), found))
+            cut = bool(cut_rows(run, known.by["ref_mag"][row : row + 1])[0])
+            pdf = pdf_curves(pdf_columns(line), float(known.truth[row]), cut=cut)
+            exhibits.append(Exhibit(title, images, *pdf, float(known.truth[row]), found, flux_unit))
     return exhibits
 
 
@@ -158,17 +164,35 @@ def _title(known: KnownFluxes, row: int, name: str) -> str:
     return ", ".join([str(known.object_id[row]), str(known.band[row]), off, *flags])
 
 
-def _exhibit(
-    title: str,
-    images: Mapping[str, FloatArray],
-    parts: tuple[FloatArray, FloatArray, FloatArray],
-    truth: float,
-    found: Mapping[str, float],
-) -> Exhibit:
-    weights, means, stds = (part[0] for part in parts)
-    centre, spread = float(weights @ means), float(np.sqrt(weights @ (stds**2 + means**2) - (weights @ means) ** 2))
+def pdf_curves(
+    parts: tuple[FloatArray, FloatArray, FloatArray], truth: float, *, cut: bool
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the curves of one PDF.
+
+    Parameters
+    ----------
+    parts : tuple of three float array, each of shape (1, k)
+        Weights, means, standard deviations.
+    truth : float
+        Flux that the curves reach.
+    cut : bool
+        Whether components are cut at flux 0.
+
+    Returns
+    -------
+    flux, density : float array, shape (n,)
+        The PDF.
+    components : float array, shape (k, n)
+        Densities of the components, which sum to it.
+    """
+    weights = parts[0][0]
+    pdf = row_pdfs(parts, cut)
+    centre, spread = float(pdf.mean()[0]), float(np.sqrt(pdf.variance()[0]))
     low, high = min(centre - 4 * spread, truth - spread), max(centre + 4 * spread, truth + spread)
     flux = np.linspace(low, high, 300)
-    one_each = GaussianMixture(np.ones((len(means), 1)), means[:, None], stds[:, None])
-    components = weights[:, None] * one_each.pdf(flux[None])
-    return Exhibit(title, images, flux, components.sum(axis=0), components, truth, found)
+    if cut and low < 0 < high:
+        # The edge stands upright.
+        flux = np.sort(np.append(flux, [-1e-6 * spread, 0.0]))
+    turned = tuple(part[0][:, None] for part in parts)
+    components = weights[:, None] * row_pdfs((np.ones_like(turned[0]), *turned[1:]), cut).pdf(flux[None])
+    return flux, components.sum(axis=0), components

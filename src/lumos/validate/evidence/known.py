@@ -7,20 +7,23 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.special import ndtr
 
-from lumos.catalogs.schema import list_column
+from lumos.catalogs.parent import ParentCatalog
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosDataError
 from lumos.flags import UNUSABLE
-from lumos.pdf import GaussianMixture
-from lumos.photometry.measured import open_run
+from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.rows import Rowwise
 from lumos.runs.shards import read_shards
+from lumos.validate.evidence.pdfs import cut_rows, pdf_columns, row_pdfs
 
-__all__ = ["KnownFluxes", "PullRows", "pdf_columns", "read_known"]
+__all__ = ["SHAPES", "KnownFluxes", "PullRows", "look_up", "match_truth", "pulls_of", "read_known"]
 
 #: Columns of a run that rows can be sorted by.
 _SORTED_BY = ("psf_fwhm", "x", "y", "contamination", "blendedness", "ood_score")
+#: Columns of a parent catalogue that rows can be sorted by.
+SHAPES = ("ref_mag", "half_light_radius", "axis_ratio", "sersic_n")
 #: Keys of a table of true fluxes.
 _KEYS = ("object_id", "band")
 
@@ -37,12 +40,15 @@ class PullRows(Rowwise):
         (flux - truth) / error.
     pit : float array, shape (n,)
         Probability of a smaller flux than the true one (eq. 13).
+    any_pull : float array, shape (n,)
+        The pull, also of rows whose flags say that nobody should use them.
     """
 
     flux: FloatArray
     flux_err: FloatArray
     pull: FloatArray
     pit: FloatArray
+    any_pull: FloatArray
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,7 +68,9 @@ class KnownFluxes(Rowwise):
     by : mapping of float array, each of shape (n,)
         Quantities by name, NaN where unknown: ``ref_mag``, ``half_light_radius`` (arcsec), ``axis_ratio``,
         ``sersic_n``, ``psf_fwhm`` (arcsec), ``x``, ``y`` (pixels), ``neighbour`` (distance of the one that matters most
-        over the FWHM), ``contamination``, ``blendedness``, ``ood_score``.
+        over the FWHM) and its catalogue magnitude ``neighbour_mag``, ``contamination``, ``blendedness``,
+        ``ood_score``, and ``signal``: the true flux over the error of optimal weights (of the default estimator, where
+        the run lacks them), so that all estimators have the same bins.
     estimators : mapping of PullRows
         By name.
     """
@@ -98,10 +106,54 @@ def read_known(runs: Sequence[Path], truth: Path) -> KnownFluxes:
     LumosDataError
         If the table lacks a column, or holds no object of the runs.
     """
-    known = pq.read_table(truth)
+    parts = []
+    for run in runs:
+        measured = open_run(run)
+        table = read_shards(run)
+        rows, flux, place = match_truth(table, truth)
+        if len(rows):
+            parts.append(_known(table.take(rows), flux, place, measured.read_catalog(), measured))
+    if not parts:
+        raise LumosDataError(f"{truth}: none of its objects was measured in {runs[0]}")
+    return KnownFluxes.concatenate(parts)
+
+
+def match_truth(table: pa.Table, truth: Path) -> tuple[IntArray, FloatArray, AnyArray]:
+    """Find the rows of a table whose fluxes another knows.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        With ``object_id`` and ``band``.
+    truth : Path
+        As of :func:`read_known`.
+
+    Returns
+    -------
+    rows : int array, shape (n,)
+        Their numbers, ascending.
+    flux : float array, shape (n,)
+        True fluxes.
+    place : str array, shape (n,)
+        Kinds of places, ``""`` where the table of truths has none.
+
+    Raises
+    ------
+    LumosDataError
+        If the table of truths is damaged or lacks a column.
+    """
+    try:
+        known = pq.read_table(truth)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise LumosDataError(f"{truth}: not a Parquet table of true fluxes ({error})") from error
     missing = [name for name in ("object_id", "flux") if name not in known.column_names]
     if missing:
         raise LumosDataError(f"{truth}: no column {missing[0]!r}, needed: object_id, flux (and band)")
+    for name in ("object_id", "flux"):
+        kind = known.schema.field(name).type
+        if not (pa.types.is_integer(kind) or (name == "flux" and pa.types.is_floating(kind))):
+            raise LumosDataError(f"{truth}: column {name!r} is of type {kind}, needed: numbers as in the run")
+    known = known.set_column(known.column_names.index("object_id"), "object_id", known["object_id"].cast(pa.int64()))
     keys = [name for name in _KEYS if name in known.column_names]
     names = [*keys, "flux", *(["place"] if "place" in known.column_names else [])]
     # The first where a row stands twice, so that the join never multiplies rows.
@@ -110,36 +162,40 @@ def read_known(runs: Sequence[Path], truth: Path) -> KnownFluxes:
         .group_by(keys, use_threads=False)
         .aggregate([(name, "first") for name in names[len(keys) :]])
     )
-    parts = []
-    for run in runs:
-        measured = open_run(run)
-        table, catalog, default = read_shards(run), measured.read_catalog(), measured.settings.default_estimator
-        wanted = table.select(keys).append_column("row", pa.array(np.arange(len(table))))
-        joined = wanted.join(first, keys, join_type="inner", use_threads=False).sort_by("row")
-        if len(joined):
-            order = np.argsort(catalog.object_id)
-            some = table.take(joined["row"])
-            at = order[np.searchsorted(catalog.object_id[order], some["object_id"].to_numpy())]
-            shapes = {
-                name: getattr(catalog, name)[at] for name in ("ref_mag", "half_light_radius", "axis_ratio", "sersic_n")
-            }
-            place = joined["place_first"].to_pylist() if "place" in names else [""] * len(joined)
-            flux = joined["flux_first"].to_numpy().astype(np.float64)
-            parts.append(_known(some, flux, np.array(place), shapes, default))
-    if not parts:
-        raise LumosDataError(f"{truth}: none of its objects was measured in {runs[0]}")
-    return KnownFluxes.concatenate(parts)
+    wanted = table.select(keys).append_column("row", pa.array(np.arange(len(table))))
+    joined = wanted.join(first, keys, join_type="inner", use_threads=False).sort_by("row")
+    place = joined["place_first"].to_pylist() if "place" in names else [""] * len(joined)
+    flux = joined["flux_first"].to_numpy().astype(np.float64)
+    return joined["row"].to_numpy(), flux, np.array(place, dtype=np.str_)
 
 
 def _known(
-    table: pa.Table, truth: FloatArray, place: AnyArray, shapes: Mapping[str, FloatArray], default: str
+    table: pa.Table, truth: FloatArray, place: AnyArray, catalog: ParentCatalog, run: MeasuredRun
 ) -> KnownFluxes:
+    """Return rows of a run with what is known of them."""
+    order = np.argsort(catalog.object_id)
+    at = look_up(catalog.object_id, order, table["object_id"].to_numpy())
+    shapes = {name: getattr(catalog, name)[at] for name in SHAPES}
     columns = {name: table[name].to_numpy().astype(np.float64) for name in _SORTED_BY if name in table.column_names}
     with np.errstate(invalid="ignore"):
-        neighbour = table["neighbour_distance"].to_numpy().astype(np.float64) / columns["psf_fwhm"]
-    flags = table["flags"].to_numpy()
+        columns["neighbour"] = table["neighbour_distance"].to_numpy().astype(np.float64) / columns["psf_fwhm"]
+    neighbour = table["neighbour_id"].to_numpy()
+    beside = catalog.ref_mag[look_up(catalog.object_id, order, neighbour)]
+    columns["neighbour_mag"] = np.where(neighbour >= 0, beside, np.nan)
+    flags, default = table["flags"].to_numpy(), run.settings.default_estimator
     usable = (flags & int(UNUSABLE)) == 0
     names = [name.removesuffix("_flux_err") for name in table.column_names if name.endswith("_flux_err")]
+    estimators = {}
+    for name in names:
+        flux, error = (table[f"{name}_{part}"].to_numpy().astype(np.float64) for part in ("flux", "flux_err"))
+        pit = None
+        if name == default:
+            pit, cut = row_pdfs(pdf_columns(table), False).pit(truth), cut_rows(run, shapes["ref_mag"])
+            if cut.any():
+                pit[cut] = row_pdfs(pdf_columns(table.filter(pa.array(cut))), True).pit(truth[cut])
+        estimators[name] = pulls_of(flux, error, truth, usable, pit)
+    error = table["optimal_flux_err" if "optimal" in names else "flux_err"].to_numpy().astype(np.float64)
+    signal = truth / np.where(error > 0, error, np.nan)
     return KnownFluxes(
         object_id=table["object_id"].to_numpy(),
         exposure=np.array(table["exposure_id"].to_pylist()),
@@ -148,35 +204,55 @@ def _known(
         place=place,
         truth=truth,
         flags=flags,
-        by={**shapes, **columns, "neighbour": neighbour},
-        estimators={name: _pulls(table, name, truth, usable, has_pdf=name == default) for name in names},
+        by={**shapes, **columns, "signal": signal},
+        estimators=estimators,
     )
 
 
-def pdf_columns(table: pa.Table) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the components of the default estimator's PDFs.
+def look_up(known: IntArray, order: IntArray, wanted: IntArray) -> IntArray:
+    """Return where objects stand in a list; any place for those that it lacks.
 
     Parameters
     ----------
-    table : pyarrow.Table
-        n rows of a run.
+    known : int array, shape (m,)
+        Objects, one or more.
+    order : int array, shape (m,)
+        Sorts them.
+    wanted : int array, shape (n,)
+        Objects to find.
 
     Returns
     -------
-    weights, means, stds : float array, shape (n, k)
-        As of :class:`lumos.pdf.GaussianMixture`.
+    int array, shape (n,)
+        Numbers of entries of ``known``.
     """
-    weights, means, stds = (list_column(table, f"pdf_{part}") for part in ("weights", "means", "stds"))
-    return weights, means, stds
+    return np.asarray(order[np.minimum(np.searchsorted(known[order], wanted), len(order) - 1)])
 
 
-def _pulls(table: pa.Table, name: str, truth: FloatArray, usable: BoolArray, *, has_pdf: bool) -> PullRows:
-    flux, error = (table[f"{name}_{part}"].to_numpy().astype(np.float64) for part in ("flux", "flux_err"))
-    parts = [np.ones((len(flux), 1)), flux[:, None], error[:, None]]
-    if has_pdf:
-        parts = list(pdf_columns(table))
-    good = usable & np.isfinite(flux) & (error > 0) & np.isfinite(truth) & np.isfinite(parts[1]).all(axis=1)
-    flux, error = np.where(good, flux, np.nan), np.where(good, error, np.nan)
-    pit = np.full(len(flux), np.nan)
-    pit[good] = GaussianMixture(*(part[good] for part in parts)).cdf(truth[good])
-    return PullRows(flux, error, (flux - truth) / error, pit)
+def pulls_of(
+    flux: FloatArray, error: FloatArray, truth: FloatArray, usable: BoolArray, pit: FloatArray | None
+) -> PullRows:
+    """Compare an estimator's fluxes with the truth.
+
+    Parameters
+    ----------
+    flux, error, truth : float array, shape (n,)
+        Measured fluxes, their errors, true fluxes.
+    usable : bool array, shape (n,)
+        Rows whose flags allow their use.
+    pit : float array, shape (n,), or None
+        PIT of the estimator's PDFs; None for Gaussian ones.
+
+    Returns
+    -------
+    PullRows
+        NaN where there is no usable flux.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pull = np.where(error > 0, (flux - truth) / error, np.nan)
+    if pit is None:
+        pit = ndtr(-pull)
+    good = usable & np.isfinite(pull) & np.isfinite(pit)
+    any_pull = np.where(np.isfinite(pull), pull, np.nan)
+    flux, error, pull, pit = (np.where(good, values, np.nan) for values in (flux, error, pull, pit))
+    return PullRows(flux, error, pull, pit, any_pull)
