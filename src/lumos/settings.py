@@ -9,9 +9,10 @@ from lumos.config import StageSettings, apply_override, read_yaml, validated
 from lumos.injection.settings import InjectSettings
 from lumos.photometry.settings import MeasureSettings
 from lumos.pools.settings import BackgroundSettings
-from lumos.simulate.settings import SurveySimulation, read_simulation
+from lumos.simulate.settings import load_simulation
 from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.training.settings import TrainSettings, read_training
+from lumos.validate.paper.settings import PaperSettings
 
 __all__ = ["Settings", "load_settings", "load_simulation", "load_training"]
 
@@ -26,6 +27,7 @@ class Settings(StageSettings):
     backgrounds: BackgroundSettings = BackgroundSettings()
     adapt: AdaptSettings = AdaptSettings()
     inject: InjectSettings = InjectSettings()
+    paper: PaperSettings = PaperSettings()
 
 
 def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
@@ -61,32 +63,6 @@ def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> 
     elif source == "--set" and set(content) - set(Settings.model_fields):
         hint = " (write stage.field=value, as measure.stamp_size=40)"
     return validated(Settings, content, source, hint)
-
-
-def load_simulation(name_or_path: str, overrides: Sequence[str] = ()) -> SurveySimulation:
-    """Read the description of a simulated survey and apply overrides.
-
-    Parameters
-    ----------
-    name_or_path : str
-        Name of a preset, or the path of a YAML file.
-    overrides : sequence of str, optional
-        Each ``field=value`` or ``group.field=value``, the value in YAML.
-
-    Returns
-    -------
-    SurveySimulation
-        Defaults where nothing is given.
-
-    Raises
-    ------
-    LumosConfigError
-        If there is no such preset or file, or a key or value is not allowed; the message lists what is.
-    """
-    content = read_simulation(name_or_path)
-    for override in overrides:
-        apply_override(content, override)
-    return validated(SurveySimulation, content, name_or_path)
 
 
 def load_training(name_or_path: str, overrides: Sequence[str] = ()) -> TrainSettings:

@@ -84,3 +84,24 @@ def test_wrong_arguments_are_named(tmp_path, monkeypatch, capsys, arguments, mes
     monkeypatch.chdir(tmp_path)
     assert lumos(monkeypatch, *arguments) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("RUN", "--suite", "paper"),
+        ("--suite", "article"),
+        ("--suite", "paper", "--truth", "truth.parquet"),
+    ],
+)
+def test_either_runs_or_the_suite(arguments, tmp_path, monkeypatch, capsys):
+    assert lumos(monkeypatch, "validate", *arguments, "--out", tmp_path / "out") == 1
+    assert "either runs, or --suite paper" in capsys.readouterr().err
+
+
+def test_settings_of_the_suite_are_checked(tmp_path, monkeypatch, capsys):
+    arguments = ("validate", "--suite", "paper", "--out", tmp_path, "--set")
+    for override, told in (("paper.studies=[photoz]", "robustness"), ("paper.side=3", "survey_side")):
+        assert lumos(monkeypatch, *arguments, override) == 1
+        assert told in capsys.readouterr().err

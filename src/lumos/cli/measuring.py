@@ -133,18 +133,34 @@ def inject(
 
 @command
 def validate(
-    runs: Annotated[list[Path], typer.Argument(help="Folders that `lumos measure` or `lumos inject` wrote.")],
     out: Out,
+    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of `lumos measure` or `lumos inject`.")] = None,
     truth: Truth = None,
     injected: Injected = None,
     coadd: CoaddFile = None,
+    suite: Annotated[str | None, typer.Option("--suite", help="paper: its figures beside ours; no runs.")] = None,
+    workers: Workers = 1,
+    config: Config = None,
+    set_: Set = None,
 ) -> None:
-    """Judge the fluxes of runs: a page with a verdict, metrics and charts, which opens anywhere."""
+    """Judge the fluxes of runs: a page with a verdict, metrics and charts; or make the figures of the source paper."""
+    from lumos.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings(config, set_ or []).paper
+    given = [path for path in (truth, injected, coadd) if path is not None]
+    if (suite is None) == (not runs) or suite not in {None, "paper"} or (suite is not None and given):
+        raise LumosConfigError("give either runs, or --suite paper without --truth, --injected and --coadd")
     check_file(truth, "table of true fluxes")
+    if suite is not None:
+        with show_progress("validate") as progress:
+            from lumos.workflows.paper import make_paper  # noqa: PLC0415
+
+            typer.echo(make_paper(out, settings, workers=workers, progress=progress))
+        return
     from lumos.validate.evidence.metrics import format_metrics  # noqa: PLC0415
     from lumos.workflows.validate import validate_runs  # noqa: PLC0415
 
-    page = validate_runs(runs, out, truth=truth, injected=injected, coadd=coadd)
+    page = validate_runs(runs or [], out, truth=truth, injected=injected, coadd=coadd)
     typer.echo(f"{format_metrics(page.metrics)}\n{out / 'report.html'}")
 
 

@@ -2,6 +2,7 @@
 
 from lumos.pdf.base import FluxPdf
 from lumos.pdf.coadd import catalogue_prior, inverse_variance, product
+from lumos.pdf.colours import Colours, colour
 from lumos.pdf.compact import to_mixture
 from lumos.pdf.grid import GridPdf
 from lumos.pdf.mixture import GaussianMixture, TruncatedMixture
@@ -11,6 +12,7 @@ from lumos.pdf.prior import FluxPrior, posterior
 from lumos.pdf.reweight import reweighted
 
 __all__ = [
+    "Colours",
     "FluxPdf",
     "FluxPrior",
     "GaussianMixture",
@@ -18,6 +20,7 @@ __all__ = [
     "LogPrior",
     "TruncatedMixture",
     "catalogue_prior",
+    "colour",
     "compatibility",
     "inverse_variance",
     "posterior",

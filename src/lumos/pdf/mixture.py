@@ -11,8 +11,7 @@ from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.errors import LumosShapeError, LumosValueError
 from lumos.pdf import truncated
 from lumos.pdf.base import FluxPdf, check_factor, per_row, row_chunks
-from lumos.pdf.invert import invert
-from lumos.pdf.peaks import highest_peak
+from lumos.pdf.search import highest_peak, invert
 from lumos.rows import Rowwise
 
 __all__ = ["GaussianMixture", "Mixture", "TruncatedMixture"]

@@ -1,11 +1,22 @@
 """The description of a simulated survey: what ``lumos simulate`` reads, and the presets that come with it."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lumos.config import Count, NotNegative, Positive, Seed, StageSettings, read_shipped_yaml, shipped_yaml
+from lumos.config import (
+    Count,
+    NotNegative,
+    Positive,
+    Seed,
+    StageSettings,
+    apply_override,
+    read_shipped_yaml,
+    shipped_yaml,
+    validated,
+)
 from lumos.simulate.readable import survey_of
 
 __all__ = [
@@ -15,7 +26,7 @@ __all__ = [
     "SeeingSettings",
     "SkySettings",
     "SurveySimulation",
-    "read_simulation",
+    "load_simulation",
     "shipped_presets",
 ]
 
@@ -253,22 +264,27 @@ def shipped_presets() -> tuple[str, ...]:
     return shipped_yaml("lumos.simulate", "presets")
 
 
-def read_simulation(name_or_path: str) -> dict[str, object]:
-    """Read the description of a simulated survey, unchecked.
+def load_simulation(name_or_path: str, overrides: Sequence[str] = ()) -> SurveySimulation:
+    """Read the description of a simulated survey and apply overrides.
 
     Parameters
     ----------
     name_or_path : str
-        Name of a preset, or the path of a YAML file (ending in ``.yaml`` or ``.yml``).
+        Name of a preset, or the path of a YAML file.
+    overrides : sequence of str, optional
+        Each ``field=value`` or ``group.field=value``, the value in YAML.
 
     Returns
     -------
-    dict
-        Content of the file.
+    SurveySimulation
+        Defaults where nothing is given.
 
     Raises
     ------
     LumosConfigError
-        If there is no such preset (the presets are listed) or the file cannot be read or holds no mapping.
+        If there is no such preset or file, or a key or value is not allowed; the message lists what is.
     """
-    return read_shipped_yaml("lumos.simulate", "presets", "preset", name_or_path)
+    content = read_shipped_yaml("lumos.simulate", "presets", "preset", name_or_path)
+    for override in overrides:
+        apply_override(content, override)
+    return validated(SurveySimulation, content, name_or_path)

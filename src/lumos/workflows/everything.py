@@ -12,11 +12,13 @@ import sep
 from lumos.catalogs.parent import read_parent
 from lumos.coadds.learn import FEWEST_FOR_PRIOR
 from lumos.coadds.run import coadd_run
+from lumos.coadds.settings import CoaddSettings
 from lumos.errors import LumosDataError, LumosError
 from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
 from lumos.injection.run import InjectInputs, inject_run
+from lumos.injection.settings import InjectSettings
 from lumos.photometry.run import measure_run
 from lumos.runs.locks import lock_folder, locked
 from lumos.runs.outputs import settle_settings
@@ -134,8 +136,13 @@ def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: 
     told.done += [f"not measured: {reason}" for reason in report.failed.values()]
     if report.n_rows == 0:
         raise LumosError("\n".join([*told.done, f"{catalog}: no object lies on any of the exposures"]))
-    _coadd(run, catalog, out, settings, told, workers, progress)
-    _judge(run, out, settings, told, workers, progress)
+    coadd = out / "coadd.parquet"
+    text, used = _coadd(run, catalog, settings.coadd, coadd, workers)
+    told.add(text, "coadd", run, "--prior", used.prior, "--out", coadd)
+    validate_runs([run], out / "report")
+    told.add(f"{out / 'report/report.html'}: flags, repeats", "validate", run, "--out", out / "report")
+    folder = out / "inject"
+    told.add(_inject(run, settings.inject, folder, workers, progress), "inject", "--run", run, "--out", folder)
     return "\n".join([*told.done, "The same by hand:", *(f"  {command}" for command in told.commands)])
 
 
@@ -217,33 +224,24 @@ def _n_sources(exposure: Exposure) -> int:
         return 0
 
 
-def _coadd(
-    run: Path, catalog: Path, out: Path, settings: Settings, told: _Told, workers: int, progress: Progress | None
-) -> None:
-    """Coadd a run, without a prior where too few galaxies would have to tell it."""
-    path, coadd = out / "coadd.parquet", settings.coadd
-    n = len(read_parent(catalog))
-    if coadd.prior == "catalog" and n < FEWEST_FOR_PRIOR:
-        told.add(f"{n} objects are too few to learn a prior from: likelihoods alone are multiplied")
-        coadd = coadd.model_copy(update={"prior": "none"})
+def _coadd(run: Path, catalog: Path, settings: CoaddSettings, path: Path, workers: int) -> tuple[str, CoaddSettings]:
+    """Coadd a run, without a prior where too few galaxies would have to tell it; return what is told of it."""
+    n, told = len(read_parent(catalog)), ""
+    if settings.prior == "catalog" and n < FEWEST_FOR_PRIOR:
+        told = f"; {n} objects are too few to learn a prior from: likelihoods alone are multiplied"
+        settings = settings.model_copy(update={"prior": "none"})
     try:
-        report = coadd_run([run], path, coadd, workers=workers, progress=progress)
+        report = coadd_run([run], path, settings, workers=workers)
     except LumosDataError as error:
-        told.add(f"no coadd: {error}")
-        return
-    told.add(f"{path}: {report.n_rows} objects and bands", "coadd", run, "--prior", coadd.prior, "--out", path)
+        return f"no coadd: {error}", settings
+    return f"{path}: {report.n_rows} objects and bands{told}", settings
 
 
-def _judge(run: Path, out: Path, settings: Settings, told: _Told, workers: int, progress: Progress | None) -> None:
-    """Judge the fluxes by repeats, and by galaxies that are put into the exposures."""
-    validate_runs([run], out / "report")
-    told.add(f"{out / 'report/report.html'}: flags, repeats", "validate", run, "--out", out / "report")
-    folder = out / "inject"
+def _inject(run: Path, settings: InjectSettings, out: Path, workers: int, progress: Progress | None) -> str:
+    """Put galaxies into the exposures, and return how true their fluxes are."""
     try:
-        injected = inject_run(InjectInputs.of_run(run), folder, settings.inject, workers=workers, progress=progress)
-        page = validate_runs([folder], folder / "report")
+        injected = inject_run(InjectInputs.of_run(run), out, settings, workers=workers, progress=progress)
+        page = validate_runs([out], out / "report")
     except LumosDataError as error:
-        told.add(f"no galaxies injected: {error}")
-        return
-    text = f"{folder / 'report/report.html'}: {injected.n_injected} injected galaxies, how true the errors are"
-    told.add(f"{text}\n{page.tables[KNOWN]}", "inject", "--run", run, "--out", folder)
+        return f"no galaxies injected: {error}"
+    return f"{out / 'report/report.html'}: {injected.n_injected} injected galaxies\n{page.tables[KNOWN]}"

@@ -24,7 +24,7 @@ from lumos.catalogs.parent import parent_table, read_parent, write_parent
 from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosShapeError, LumosValueError
 from lumos.flags import Flag
 from lumos.images import MoffatModel, read_exposure
-from lumos.pdf import base, views
+from lumos.pdf import base, colours, views
 from lumos.photometry.settings import MeasureSettings
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
@@ -526,7 +526,7 @@ def test_psf_and_catalogue_of_images_at_hand(survey, tmp_path):
 def test_examples_run(survey, monkeypatch, caplog):
     monkeypatch.chdir(survey)
     caplog.set_level(logging.ERROR)
-    for module, fewest in ((fluxes, 8), (tables, 8), (base, 5), (views, 5)):
+    for module, fewest in ((fluxes, 8), (tables, 8), (base, 5), (views, 5), (colours, 6)):
         result = doctest.testmod(module)
         assert result.failed == 0
         assert result.attempted >= fewest

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from astropy.wcs import WCS
 
 from lumos.catalogs.parent import ParentCatalog
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, FloatArray
@@ -19,8 +18,9 @@ from lumos.photometry.settings import MeasureSettings
 from lumos.simulate.inject import inject
 from lumos.simulate.population import load_population
 from lumos.statistics import sigma68
+from lumos.validate.studies.flat import flat_exposure
 
-__all__ = ["PARAMETERS", "Robustness", "format_robustness", "robustness"]
+__all__ = ["GALAXIES", "PAPER", "PARAMETERS", "Robustness", "format_robustness", "robustness"]
 
 #: Parameters of the paper's table: half-light radius, Sérsic index, FWHM, ellipticity, background.
 PARAMETERS = ("r50", "n", "PSF", "e", "background")
@@ -37,6 +37,8 @@ _ROW, _STEP, _SCALE, _FWHM, _BETA, _SKY, _READ_NOISE = 10, 120, 0.263, 3.8, 4.76
 #: Relative step of derivatives, prior of the forecast, and scatter of the catalogues that are tried.
 _DERIVATIVE, _PRIOR, _WRONG = 0.02, 0.1, 0.1
 _MAGNITUDES = (19.0, 22.5)
+#: Galaxies of the study.
+GALAXIES = _ROW**2
 
 
 @dataclass(frozen=True)
@@ -177,26 +179,11 @@ def _draw(settings: MeasureSettings, rng: np.random.Generator) -> _World:
     place = np.arange(_STEP / 2, side, _STEP)
     x, y = (values.ravel() + rng.uniform(-0.5, 0.5, values.size) for values in np.meshgrid(place, place))
     galaxies = load_population().draw(len(x), rng, _MAGNITUDES)
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [150.0, 2.0], [side / 2, side / 2]
-    wcs.wcs.cdelt = [-_SCALE / 3600, _SCALE / 3600]
     variance = _SKY + _READ_NOISE**2
-    blank = Exposure(
-        exposure_id="robustness",
-        detector="",
-        survey="",
-        band="",
-        state="",
-        data=(_SKY + np.sqrt(variance) * rng.standard_normal((side, side))).astype(np.float32),
-        mask=np.zeros((side, side), dtype=np.int32),
-        wcs=wcs,
-        pixel_scale=_SCALE,
-        psf=MoffatModel(_FWHM, _BETA),
-        variance=np.full((side, side), variance, dtype=np.float32),
-        gain=1.0,
-        zeropoint=27.5,
-    )
-    ra, dec = pixel_to_sky(wcs, x, y)
+    data = _SKY + np.sqrt(variance) * rng.standard_normal((side, side))
+    psf = MoffatModel(_FWHM, _BETA)
+    blank = flat_exposure(data, psf, variance=variance, pixel_scale=_SCALE, zeropoint=27.5)
+    ra, dec = pixel_to_sky(blank.wcs, x, y)
     shape = galaxies.half_light_radius, galaxies.sersic_n, galaxies.axis_ratio, galaxies.position_angle
     catalog = ParentCatalog(np.arange(len(x)), ra, dec, *shape, galaxies.ref_mag)
     placed = place_objects(blank, catalog, settings)

@@ -5,29 +5,30 @@ on every exposure, crosstalk ghosts of every saturated star, hot pixels and dead
 trails, strong scattered light. *Flagged* are rows without a usable flux. Of the others: σ68 of the pulls, share beyond
 5 errors. *Told*: of fluxes that are off by more than 5 errors, those that some flag tells; *false*: rows above a
 signal-to-noise ratio of 10 that are not off, and are called unlike the training.
-
-Usage: ``python benchmarks/artefacts.py OUT [--model generic]``.
 """
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from lumos.errors import LumosDataError, LumosValueError
 from lumos.flags import UNUSABLE, Flag
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.runs.shards import read_shards
-from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
+from lumos.simulate.settings import load_simulation
 from lumos.statistics import sigma68
 from lumos.surveys import load_survey
 from lumos.validate.accuracy import look_up_truth
+from lumos.validate.studies.artefact_figures import ArtefactFigures
+
+__all__ = ["KINDS", "artefacts"]
 
 BASE = (
     "bands=[NB625, NB785]",
     "states=[after]",
-    "camera.shape=[1536, 1536]",
     "exposures_per_band=3",
     "sky.galaxies=900",
     "sky.catalog_limit=23.0",
@@ -41,7 +42,7 @@ BASE = (
     "sky.star_mag_range=[17, 22]",
     "background.scattered_light={after: [0.0, 0.0]}",
 )
-KINDS = {
+KINDS: dict[str, tuple[str, ...]] = {
     "none": (),
     "cosmic rays": ("artefacts.cosmic_rays=150",),
     "satellites": ("artefacts.satellites=1",),
@@ -52,21 +53,52 @@ KINDS = {
 }
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--model", default="generic")
-    args = parser.parse_args()
-    settings = MeasureSettings(estimators=("aperture", "optimal"), model=args.model)
-    print("| artefact | rows | flagged | estimator | pull | beyond 5σ | told | false |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for kind, changes in KINDS.items():
-        folder = args.out / kind.replace(" ", "_").replace(",", "")
-        simulation = load_simulation("paucam-mini", [*BASE, *changes])
-        exposures = simulate_survey(simulation, folder, workers=2).exposures
+def artefacts(
+    out: Path, model: str | None = "generic", *, side: int = 1536, kinds: Sequence[str] = tuple(KINDS), workers: int = 1
+) -> list[ArtefactFigures]:
+    """Simulate exposures with one kind of artefact at a time and measure them.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the simulated surveys; what is finished there is not made again.
+    model : str, optional
+        Model to measure with, beside aperture and optimal weights.
+    side : int, optional
+        Of the exposures, pixels.
+    kinds : sequence of str, optional
+        Some of ``KINDS``.
+    workers : int, optional
+        Processes.
+
+    Returns
+    -------
+    list of ArtefactFigures
+        Kind by kind, in it by estimator.
+
+    Raises
+    ------
+    LumosValueError
+        If there is no such kind.
+    LumosConfigError
+        If there is no such model.
+    LumosDataError
+        If an exposure cannot be measured.
+    """
+    wrong = next((kind for kind in kinds if kind not in KINDS), None)
+    if wrong is not None:
+        raise LumosValueError("kind of artefact", wrong, ", ".join(KINDS))
+    found: list[ArtefactFigures] = []
+    settings = MeasureSettings(estimators=("aperture", "optimal"), model=model)
+    for kind in kinds:
+        changes = KINDS[kind]
+        folder = out / kind.replace(" ", "_").replace(",", "")
+        simulation = load_simulation("paucam-mini", [*BASE, f"camera.shape=[{side}, {side}]", *changes])
+        exposures = simulate_survey(simulation, folder, workers=workers).exposures
         survey = load_survey("paucam")
-        measure_run(exposures, folder / "parent.parquet", folder / "run", survey, settings, workers=2)
+        report = measure_run(exposures, folder / "parent.parquet", folder / "run", survey, settings, workers=workers)
+        if report.failed:
+            raise LumosDataError("; ".join(report.failed.values()))
         table = read_shards(folder / "run")
         truth, flags = look_up_truth(table, folder / "truth.parquet"), table["flags"].to_numpy()
         unusable, outside = (flags & int(UNUSABLE)) > 0, (flags & int(Flag.OUT_OF_DOMAIN)) > 0
@@ -79,13 +111,18 @@ def main() -> None:
             kept = known & ~unusable
             off = known & (np.abs(pull) > 5)
             fine = kept & ~off & (truth > 10 * error)
-            told = f"{np.mean(tells[off]):.0%} of {off.sum()}" if off.any() else "none"
-            print(
-                f"| {kind} | {len(flux)} | {np.mean(~kept):.1%} | {name} | {sigma68(pull[kept]):.2f} "
-                f"| {np.mean(off[kept]):.2%} | {told} | {np.mean(outside[fine]):.1%} |",
-                flush=True,
+            found.append(
+                ArtefactFigures(
+                    kind=kind,
+                    estimator=name,
+                    galaxies=len(np.unique(table["object_id"].to_numpy())),
+                    rows=len(flux),
+                    flagged=float(np.mean(~kept)),
+                    pull=sigma68(pull[kept]),
+                    beyond5=float(np.mean(off[kept])),
+                    n_off=int(off.sum()),
+                    told=float(np.mean(tells[off])) if off.any() else float("nan"),
+                    false=float(np.mean(outside[fine])) if fine.any() else float("nan"),
+                )
             )
-
-
-if __name__ == "__main__":
-    main()
+    return found
