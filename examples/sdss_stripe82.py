@@ -15,7 +15,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from lumos.catalogs.parent import ParentCatalog, write_parent
-from lumos.flags import UNUSABLE
+from lumos.flags import UNUSABLE, Flag, has_flag
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.runs.shards import read_shards
@@ -184,6 +184,22 @@ def compare(
     return results
 
 
+def doubts(data: Path, out: Path) -> str:
+    """Return how many objects of a run are said to hold other light, or to be unlike the training."""
+    table, is_star = read_shards(out / "run"), load_galaxies(data).catalog.half_light_radius == 0
+    flags, star = table["flags"].to_numpy(), is_star[table["object_id"].to_numpy()]
+    ratio = table["flux"].to_numpy() / table["flux_err"].to_numpy()
+    told = Flag.HIDDEN_SOURCE, Flag.CATALOG_MISMATCH, Flag.OUT_OF_DOMAIN
+    lines = ["objects   signal-to-noise     n   HIDDEN_SOURCE   CATALOG_MISMATCH   OUT_OF_DOMAIN"]
+    for kind, members in (("galaxies", ~star), ("stars", star)):
+        for low, high in ((5, 10), (10, 30), (30, 100), (100, 300)):
+            rows = flags[members & ~has_flag(flags, UNUSABLE) & (ratio > low) & (ratio < high)]
+            if len(rows):
+                shares = [f"{has_flag(rows, flag).mean():16.1%}" for flag in told]
+                lines.append(f"{kind:9} {low:5}-{high:<10} {len(rows):6}" + " ".join(shares))
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -198,6 +214,7 @@ def main() -> None:
             for band, results in made.items():
                 print(f"\nSDSS {band}, {title}; magnitudes are r of the single epoch")
                 print(accuracy_table(results))
+        print(f"\nSDSS g and i, {title}: what flags doubt\n{doubts(arguments.data, out)}")
     for kind, results in compare_blends(arguments.data, arguments.out / "blends", arguments.model).items():
         print(f"\nSDSS g and i, all objects of the coadd, {kind} galaxies; magnitudes are r of the coadd")
         print(accuracy_table(results))

@@ -81,6 +81,8 @@ class Flag(IntFlag):
     DOUBTFUL_SHAPE = 4194304
     CATALOG_EXPOSURE = 8388608
     INSEPARABLE = 16777216
+    HIDDEN_SOURCE = 33554432
+    CATALOG_MISMATCH = 67108864
 
 
 FLAG_TEXT: dict[Flag, str] = {
@@ -109,6 +111,8 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.DOUBTFUL_SHAPE: "the catalogue itself flags the object's shape or position as doubtful",
     Flag.CATALOG_EXPOSURE: "the catalogue was made from this very exposure: fluxes near its limit are biased high",
     Flag.INSEPARABLE: "the pixels tell only the sum of this flux and a neighbour's: each has the error of not knowing",
+    Flag.HIDDEN_SOURCE: "a source that the catalogue lacks is seen; it adds over 3 errors and a fifth to the flux",
+    Flag.CATALOG_MISMATCH: "the flux is over 3 errors above any that its catalogue magnitude lets expect in this band",
 }
 
 #: The flux and PDF of a measured row are NaN if and only if one of these is set.

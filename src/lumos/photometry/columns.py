@@ -40,7 +40,9 @@ def empty_columns(n: int, estimators: Iterable[Estimator]) -> Columns:
     dict
         NaN and no flags.
     """
-    columns: Columns = {name: np.full(n, np.nan) for name in ("background", "background_err", "ood_score")}
+    columns: Columns = {
+        name: np.full(n, np.nan) for name in ("background", "background_err", "flux_without_hidden", "ood_score")
+    }
     for one in estimators:
         columns |= {f"{one.name}_{part}": np.full(n, np.nan) for part in ("flux", "flux_err")}
         columns |= {column.name: np.full(n, np.nan) for column in one.columns}
@@ -95,7 +97,7 @@ def in_flux_units(columns: Mapping[str, AnyArray], estimators: Iterable[Estimato
     dict
         All columns.
     """
-    carry = {"background", "background_err"}
+    carry = {"background", "background_err", "flux_without_hidden"}
     for one in estimators:
         carry |= {f"{one.name}_{part}" for part in ("flux", "flux_err", "pdf_means", "pdf_stds")}
         carry |= {column.name for column in one.columns if "{flux}" in column.unit}

@@ -23,6 +23,7 @@ from lumos.nets.estimator import network_estimator
 from lumos.photometry.batches import stamp_batch
 from lumos.photometry.ccd import Ccd, in_handy_units, object_batches, prepare_ccd
 from lumos.photometry.columns import Columns, columns_of, empty_columns, in_flux_units, settle, to_table
+from lumos.photometry.hidden import doubtful_fluxes, without_hidden
 from lumos.photometry.neighbours import scene_columns, scene_flags, widen
 from lumos.photometry.network import model_of
 from lumos.photometry.objects import on_image, place_objects
@@ -84,6 +85,7 @@ def measure_exposure(exposure: Exposure, catalog: ParentCatalog, settings: Measu
     judged = any(one.judges_exposures for one in estimators.values())
     verdict = _judge(exposure, columns["ood_score"]) if judged else None
     settle(columns, estimators.values(), settings.default_estimator)
+    columns["flags"] |= doubtful_fluxes(columns, ccd.objects.catalog.ref_mag)
     columns |= scene_columns(ccd)
     columns["flags"] |= scene_flags(ccd)
     _warn_of_nan(exposure, columns)
@@ -138,6 +140,7 @@ def _measure_batch(ccd: Ccd, rows: AnyArray, estimators: Mapping[str, Estimator]
     columns: Columns = {
         "background": cutout.background.level.numpy(),
         "background_err": cutout.background.level_err.numpy(),
+        "flux_without_hidden": without_hidden(ccd, rows, batch),
     }
     correlation = ccd.noise.correlation_at(batch.data.shape[1])
     factor = 1.0 if correlation is None else torch.from_numpy(correlation.factor_at(_noise_area(batch)))

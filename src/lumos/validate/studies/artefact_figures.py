@@ -24,8 +24,12 @@ class ArtefactFigures:
         Fluxes that are off by more than 5 errors, flagged or not.
     told : float
         Share of these that some flag tells; NaN without any.
+    not_told : float
+        Share beyond 5 errors of the rows without any flag.
+    doubted : float
+        Share of usable rows that are called unlike the training, too bright for the catalogue, or hiding a source.
     false : float
-        Share of good rows above a signal-to-noise ratio of 10 that are called unlike the training.
+        The same of good rows above a signal-to-noise ratio of 10.
     """
 
     kind: str
@@ -37,6 +41,8 @@ class ArtefactFigures:
     beyond5: float
     n_off: int
     told: float
+    not_told: float
+    doubted: float
     false: float
 
 
@@ -54,13 +60,13 @@ def format_artefacts(found: Sequence[ArtefactFigures]) -> str:
         One line per kind and estimator.
     """
     lines = [
-        "| artefact | rows | flagged | estimator | pull | beyond 5σ | told | false |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| artefact | rows | flagged | estimator | pull | beyond 5σ | told | not told | doubted | false |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for one in found:
         told = f"{one.told:.0%} of {one.n_off}" if one.n_off else "none"
         lines.append(
             f"| {one.kind} | {one.rows} | {one.flagged:.1%} | {one.estimator} | {one.pull:.2f} | {one.beyond5:.2%} "
-            f"| {told} | {one.false:.1%} |"
+            f"| {told} | {one.not_told:.3%} | {one.doubted:.1%} | {one.false:.1%} |"
         )
     return "\n".join(lines)

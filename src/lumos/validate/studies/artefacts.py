@@ -3,19 +3,23 @@
 Each row has one kind of artefact and none of the others: cosmic rays of which a fifth are not in the mask, a satellite
 on every exposure, crosstalk ghosts of every saturated star, hot pixels and dead columns, saturated stars with bleed
 trails, strong scattered light. *Flagged* are rows without a usable flux. Of the others: σ68 of the pulls, share beyond
-5 errors. *Told*: of fluxes that are off by more than 5 errors, those that some flag tells; *false*: rows above a
-signal-to-noise ratio of 10 that are not off, and are called unlike the training.
+5 errors. *Told*: of fluxes that are off by more than 5 errors, those that some flag tells; *not told*: share beyond 5
+errors of the rows without any flag; *doubted*: rows with a usable flux that are called unlike the training, too bright
+for the catalogue, or hiding a source; *false*: the same of rows above a signal-to-noise ratio of 10 that are not off.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from lumos.conventions import BoolArray, FloatArray
 from lumos.errors import LumosDataError, LumosValueError
-from lumos.flags import UNUSABLE, Flag
+from lumos.flags import UNUSABLE, Flag, has_flag
+from lumos.photometry.exposure import estimators_of
 from lumos.photometry.run import measure_run
-from lumos.photometry.settings import MeasureSettings
+from lumos.photometry.settings import NETWORK, MeasureSettings
 from lumos.runs.shards import read_shards
 from lumos.simulate.exposures import simulate_survey
 from lumos.simulate.settings import load_simulation
@@ -51,6 +55,9 @@ KINDS: dict[str, tuple[str, ...]] = {
     "hot pixels, dead columns": ("artefacts.hot_pixels=400", "artefacts.dead_columns=10"),
     "scattered light": ("background.scattered_light={after: [0.15, 0.35]}",),
 }
+
+#: What is said of fluxes that can be used.
+DOUBTS = Flag.OUT_OF_DOMAIN | Flag.HIDDEN_SOURCE | Flag.CATALOG_MISMATCH
 
 
 def artefacts(
@@ -89,40 +96,51 @@ def artefacts(
     if wrong is not None:
         raise LumosValueError("kind of artefact", wrong, ", ".join(KINDS))
     found: list[ArtefactFigures] = []
-    settings = MeasureSettings(estimators=("aperture", "optimal"), model=model)
+    # A flag is about the default estimator of a run: each has its own.
+    runs = {name: MeasureSettings(estimators=(name,)) for name in ("aperture", "optimal")}
+    if model is not None:
+        runs[NETWORK] = MeasureSettings(estimators=("optimal",), model=model)
+    for settings in runs.values():
+        estimators_of(settings)
     for kind in kinds:
-        changes = KINDS[kind]
         folder = out / kind.replace(" ", "_").replace(",", "")
-        simulation = load_simulation("paucam-mini", [*BASE, f"camera.shape=[{side}, {side}]", *changes])
+        simulation = load_simulation("paucam-mini", [*BASE, f"camera.shape=[{side}, {side}]", *KINDS[kind]])
         exposures = simulate_survey(simulation, folder, workers=workers).exposures
-        survey = load_survey("paucam")
-        report = measure_run(exposures, folder / "parent.parquet", folder / "run", survey, settings, workers=workers)
-        if report.failed:
-            raise LumosDataError("; ".join(report.failed.values()))
-        table = read_shards(folder / "run")
-        truth, flags = look_up_truth(table, folder / "truth.parquet"), table["flags"].to_numpy()
-        unusable, outside = (flags & int(UNUSABLE)) > 0, (flags & int(Flag.OUT_OF_DOMAIN)) > 0
-        # Masked light, edges and stamps unlike the training tell; a neighbour that is fitted does not.
-        tells = (flags & ~int(Flag.NEIGHBOUR)) > 0
-        for name in settings.all_estimators:
-            flux, error = (table[f"{name}_{part}"].to_numpy().astype(float) for part in ("flux", "flux_err"))
-            known = np.isfinite(flux) & (error > 0)
-            pull = np.where(known, (flux - truth) / np.where(known, error, 1), np.nan)
-            kept = known & ~unusable
-            off = known & (np.abs(pull) > 5)
-            fine = kept & ~off & (truth > 10 * error)
-            found.append(
-                ArtefactFigures(
-                    kind=kind,
-                    estimator=name,
-                    galaxies=len(np.unique(table["object_id"].to_numpy())),
-                    rows=len(flux),
-                    flagged=float(np.mean(~kept)),
-                    pull=sigma68(pull[kept]),
-                    beyond5=float(np.mean(off[kept])),
-                    n_off=int(off.sum()),
-                    told=float(np.mean(tells[off])) if off.any() else float("nan"),
-                    false=float(np.mean(outside[fine])) if fine.any() else float("nan"),
-                )
-            )
+        parent, survey = folder / "parent.parquet", load_survey("paucam")
+        for name, settings in runs.items():
+            report = measure_run(exposures, parent, folder / f"run-{name}", survey, settings, workers=workers)
+            if report.failed:
+                raise LumosDataError("; ".join(report.failed.values()))
+            table = read_shards(folder / f"run-{name}")
+            found.append(_judge(kind, name, table, look_up_truth(table, folder / "truth.parquet")))
     return found
+
+
+def _judge(kind: str, name: str, table: pa.Table, truth: FloatArray) -> ArtefactFigures:
+    """Return the figures of the default estimator of a run."""
+    flags = table["flags"].to_numpy()
+    flux, error = (table[f"{name}_{part}"].to_numpy().astype(float) for part in ("flux", "flux_err"))
+    # Masked light, edges and doubts tell; a neighbour that is fitted does not.
+    unusable, doubted, tells = (has_flag(flags, bits) for bits in (UNUSABLE, DOUBTS, ~Flag.NEIGHBOUR))
+    known = np.isfinite(flux) & (error > 0)
+    pull = np.where(known, (flux - truth) / np.where(known, error, 1), np.nan)
+    kept = known & ~unusable
+    off = known & (np.abs(pull) > 5)
+
+    def share(of: BoolArray, rows: BoolArray) -> float:
+        return float(np.mean(of[rows])) if rows.any() else float("nan")
+
+    return ArtefactFigures(
+        kind=kind,
+        estimator=name,
+        galaxies=len(np.unique(table["object_id"].to_numpy())),
+        rows=len(flux),
+        flagged=float(np.mean(~kept)),
+        pull=sigma68(pull[kept]),
+        beyond5=float(np.mean(off[kept])),
+        n_off=int(off.sum()),
+        told=share(tells, off),
+        not_told=share(off, kept & ~tells),
+        doubted=share(doubted, kept),
+        false=share(doubted, kept & ~off & (truth > 10 * error)),
+    )
