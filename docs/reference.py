@@ -21,7 +21,7 @@ from lumos.flags import CATALOG_FLAG_TEXT, FLAG_TEXT, MASK_TEXT
 from lumos.settings import Settings
 from lumos.simulate.settings import SurveySimulation
 from lumos.surveys import Survey
-from lumos.training.settings import TrainSettings
+from lumos.training.settings import BackgroundTraining, TrainSettings
 
 FOLDER = Path(__file__).parent / "reference"
 SCHEMA = Path(inspect.getfile(parent)).with_name("schema.yaml")
@@ -64,7 +64,7 @@ def pages() -> dict[str, str]:
         "settings.md": settings_page(),
         "survey-files.md": levels_page("Survey files", Survey, SURVEY_TEXT),
         "simulated-surveys.md": model_page("Descriptions of simulated surveys", SurveySimulation, SIMULATION_TEXT),
-        "training-runs.md": model_page("Training runs", TrainSettings, TRAINING_TEXT),
+        "training-runs.md": training_page(),
     }
 
 
@@ -148,7 +148,13 @@ def settings_page() -> str:
     for stage, field in Settings.model_fields.items():
         model: Any = field.annotation
         lines += ["", f"## {stage}", "", one_paragraph(model.__doc__ or ""), "", *table(HEADER, model_rows(model))]
-    lines += ["", "## Options of single estimators", "", "As `measure.options.ESTIMATOR.key`:", ""]
+    lines += [
+        "",
+        "## Options of single estimators",
+        "",
+        "As `measure.options.ESTIMATOR.key`; `--set` takes `ESTIMATOR.key` too:",
+        "",
+    ]
     rows = [
         (f"`{one.name}.{name.strip('`')}`", *rest)
         for one in ESTIMATORS.values()
@@ -165,6 +171,15 @@ HEADER = ("key", "allowed", "default", "meaning")
 def model_page(title: str, model: type[BaseModel], text: str) -> str:
     """Return the keys of one kind of YAML file, named from the top as `--set` does."""
     return finish([f"# {title}", "", text, "", *table(HEADER, model_rows(model))])
+
+
+def training_page() -> str:
+    """Return the keys of the runs of networks of fluxes, and of backgrounds."""
+    rows = table(HEADER, model_rows(BackgroundTraining))
+    text = "Keys of a run with `architecture: bkgnet`; [backgrounds](../background.md)."
+    return finish(
+        [model_page("Training runs", TrainSettings, TRAINING_TEXT), "## Networks of backgrounds", "", text, "", *rows]
+    )
 
 
 def levels_page(title: str, model: type[BaseModel], text: str) -> str:

@@ -83,6 +83,7 @@ class Flag(IntFlag):
     INSEPARABLE = 16777216
     HIDDEN_SOURCE = 33554432
     CATALOG_MISMATCH = 67108864
+    ANNULUS_BACKGROUND = 134217728
 
 
 FLAG_TEXT: dict[Flag, str] = {
@@ -113,6 +114,7 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.INSEPARABLE: "the pixels tell only the sum of this flux and a neighbour's: each has the error of not knowing",
     Flag.HIDDEN_SOURCE: "a source that the catalogue lacks is seen; it adds over 3 errors and a fifth to the flux",
     Flag.CATALOG_MISMATCH: "the flux is over 3 errors above any that its catalogue magnitude lets expect in this band",
+    Flag.ANNULUS_BACKGROUND: "the model that was to predict the background cannot tell; that of the annulus was taken",
 }
 
 #: The flux and PDF of a measured row are NaN if and only if one of these is set.

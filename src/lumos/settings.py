@@ -11,7 +11,7 @@ from lumos.photometry.settings import MeasureSettings
 from lumos.pools.settings import BackgroundSettings
 from lumos.simulate.settings import load_simulation
 from lumos.sources.settings import CatalogSettings, PsfSettings
-from lumos.training.settings import TrainSettings, read_training
+from lumos.training.settings import BackgroundTraining, TrainSettings, read_training
 from lumos.validate.paper.settings import PaperSettings
 
 __all__ = ["Settings", "load_settings", "load_simulation", "load_training"]
@@ -38,7 +38,7 @@ def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> 
     config : Path, optional
         YAML file with a mapping per stage.
     overrides : sequence of str, optional
-        Each ``stage.field=value``, the value in YAML.
+        Each ``stage.field=value``, the value in YAML; ``measure.options`` may be left out before an estimator.
 
     Returns
     -------
@@ -56,7 +56,9 @@ def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> 
         source = str(config)
         content = read_yaml(config, may_be_empty=True)
     for override in overrides:
-        apply_override(content, override)
+        # An option of an estimator may be named without the way to it.
+        of_estimator = override.partition(".")[0] in MeasureSettings.model_fields["estimators"].default
+        apply_override(content, f"measure.options.{override}" if of_estimator else override)
     hint = ""
     if {"header", "flux_unit"} & set(content):
         hint = " (is this a survey file? give it with --survey)"
@@ -65,7 +67,7 @@ def load_settings(config: Path | None = None, overrides: Sequence[str] = ()) -> 
     return validated(Settings, content, source, hint)
 
 
-def load_training(name_or_path: str, overrides: Sequence[str] = ()) -> TrainSettings:
+def load_training(name_or_path: str, overrides: Sequence[str] = ()) -> TrainSettings | BackgroundTraining:
     """Read the description of a training run and apply overrides.
 
     Parameters
@@ -77,7 +79,7 @@ def load_training(name_or_path: str, overrides: Sequence[str] = ()) -> TrainSett
 
     Returns
     -------
-    TrainSettings
+    TrainSettings or BackgroundTraining
         Defaults where nothing is given.
 
     Raises
@@ -88,4 +90,6 @@ def load_training(name_or_path: str, overrides: Sequence[str] = ()) -> TrainSett
     content = read_training(name_or_path)
     for override in overrides:
         apply_override(content, override)
+    if content.get("architecture") == "bkgnet":
+        return validated(BackgroundTraining, content, name_or_path)
     return validated(TrainSettings, content, name_or_path)

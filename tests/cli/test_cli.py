@@ -347,7 +347,7 @@ def test_train_then_measure_with_the_model(monkeypatch, capsys, tmp_path, survey
 def test_models_lists_what_is_shipped(monkeypatch, capsys):
     code, out, _ = lumos(monkeypatch, capsys, "models")
     assert code == 0
-    assert [line.split(":")[0] for line in out.splitlines()] == list(shipped_models())
+    assert [line.split(":")[0] for line in out.splitlines()] == [*shipped_models(), *shipped_models(of="background")]
     code, _, err = lumos(monkeypatch, capsys, "models", "none")
     assert code == 1
     assert "no model 'none', allowed:" in err

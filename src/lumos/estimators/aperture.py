@@ -14,9 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lumos.config import StageSettings
 from lumos.conventions import DEFAULT_MAX_MASKED
-from lumos.estimators.base import Estimator, Measurement, StampBatch
+from lumos.estimators.base import BackgroundOptions, Estimator, Measurement, StampBatch
 from lumos.estimators.light import finish, flag_where, masked_light_flags, propagate_error
 from lumos.estimators.overlap import EllipseFrame, boundary_share
 from lumos.flags import Flag
@@ -31,7 +30,7 @@ _REFINE = 0.2
 _STEPS = 3
 
 
-class ApertureOptions(StageSettings):
+class ApertureOptions(BackgroundOptions):
     """Options of the estimator ``aperture``."""
 
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.625

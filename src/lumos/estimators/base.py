@@ -15,6 +15,8 @@ from lumos.flags import Flag
 from lumos.rows import SHARED, Rowwise
 
 __all__ = [
+    "ANNULUS",
+    "BackgroundOptions",
     "Ellipses",
     "Estimator",
     "Measurement",
@@ -26,6 +28,8 @@ __all__ = [
     "StampContext",
 ]
 
+#: The background that needs no model.
+ANNULUS = "annulus"
 #: Factor by which correlation raises the noise of a weighted sum, for its noise-equivalent area in pixels.
 NoiseFactor = Callable[[AnyArray], FloatArray]
 
@@ -210,6 +214,13 @@ _NO_FLAG = Flag(0)
 
 class NoOptions(StageSettings):
     """Options of an estimator that has none."""
+
+
+class BackgroundOptions(StageSettings):
+    """Options of an estimator that subtracts a level."""
+
+    background: str = ANNULUS
+    """Where the level comes from: ``annulus``, or a model that predicts it: ``bkgnet``, or a model folder."""
 
 
 @dataclass(frozen=True)

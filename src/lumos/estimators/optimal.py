@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lumos.conventions import DEFAULT_MAX_MASKED
-from lumos.estimators.base import Estimator, Measurement, StampBatch
+from lumos.estimators.base import BackgroundOptions, Estimator, Measurement, StampBatch
 from lumos.estimators.light import finish, flag_where, masked_light_flags, propagate_error
 from lumos.flags import Flag
 
@@ -195,5 +195,5 @@ def optimal_free(batch: StampBatch, *, n_iter: int = 2, max_masked: float = DEFA
     return finish(flux, flux_err, noise_area, sky_share, masked_light_flags(batch, lost, max_masked))
 
 
-OPTIMAL = Estimator("optimal", optimal)
+OPTIMAL = Estimator("optimal", optimal, BackgroundOptions)
 OPTIMAL_FREE = Estimator("optimal_free", optimal_free, needs_background=False)

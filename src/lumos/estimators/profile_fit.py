@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lumos.conventions import DEFAULT_MAX_MASKED
-from lumos.estimators.base import Estimator, Measurement, StampBatch
+from lumos.estimators.base import BackgroundOptions, Estimator, Measurement, StampBatch
 from lumos.estimators.light import finish, flag_where, masked_light_flags, propagate_error
 from lumos.flags import Flag
 
@@ -164,4 +164,4 @@ class _Fit:
         return flux, converged
 
 
-PROFILE_FIT = Estimator("profile_fit", profile_fit)
+PROFILE_FIT = Estimator("profile_fit", profile_fit, BackgroundOptions)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from lumos.conventions import DEFAULT_MAX_MASKED
-from lumos.estimators.base import Estimator, Measurement, StampBatch
+from lumos.estimators.base import BackgroundOptions, Estimator, Measurement, StampBatch
 from lumos.estimators.optimal import optimal
 
 __all__ = ["SCENE", "scene"]
@@ -37,4 +37,4 @@ def scene(batch: StampBatch, *, max_masked: float = DEFAULT_MAX_MASKED) -> Measu
     return optimal(replace(batch, good=good), max_masked=max_masked)
 
 
-SCENE = Estimator("scene", scene)
+SCENE = Estimator("scene", scene, BackgroundOptions)

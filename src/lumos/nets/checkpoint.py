@@ -1,8 +1,10 @@
 """Model folders: weights, description and card; verified when read, and never a pickle."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -12,17 +14,36 @@ from lumos.config import validated
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.files import file_sha256, read_json, whole_file, write_atomic
 from lumos.nets.domain import DomainNetwork
-from lumos.nets.model import FluxModel, ModelConfig
+from lumos.nets.model import FluxModel, ModelConfig, StampConfig
 
-__all__ = ["find_model", "load_model", "read_config", "save_model", "shipped_models"]
+__all__ = [
+    "BACKGROUND",
+    "find_model",
+    "load_model",
+    "read_config",
+    "read_description",
+    "read_weights",
+    "save_model",
+    "shipped_models",
+    "write_folder",
+]
 
 _WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
 #: Names of the tensors that tell stamps unlike the training ones begin with this.
 _DOMAIN = "domain."
+#: Architecture of the models that predict backgrounds (:mod:`lumos.nets.bkgnet`); all others predict fluxes.
+BACKGROUND = "bkgnet"
+#: A settings class of what a model's description says.
+Description = TypeVar("Description", bound=StampConfig)
 
 
-def shipped_models() -> tuple[str, ...]:
+def shipped_models(*, of: Literal["flux", "background"] = "flux") -> tuple[str, ...]:
     """Return the names of the models that come with the package.
+
+    Parameters
+    ----------
+    of : {"flux", "background"}
+        What they predict.
 
     Returns
     -------
@@ -30,9 +51,12 @@ def shipped_models() -> tuple[str, ...]:
         Sorted names.
     """
     folder = _shipped_folder()
-    return (
-        tuple(sorted(item.name for item in folder.iterdir() if (item / _CONFIG).is_file())) if folder.is_dir() else ()
-    )
+    names = sorted(item.name for item in folder.iterdir() if (item / _CONFIG).is_file()) if folder.is_dir() else []
+    return tuple(name for name in names if _predicts(folder / name) == of)
+
+
+def _predicts(folder: Path) -> str:
+    return "background" if read_json(folder / _CONFIG).get("architecture") == BACKGROUND else "flux"
 
 
 def _shipped_folder() -> Path:
@@ -41,12 +65,37 @@ def _shipped_folder() -> Path:
 
 
 def save_model(model: FluxModel, folder: Path, card: str, *, half: bool = False) -> ModelConfig:
-    """Write a model folder: ``model.safetensors``, ``config.json`` with the digest of the weights, ``README.md``.
+    """Write a model folder.
 
     Parameters
     ----------
     model : FluxModel
         What to write.
+    folder, card, half
+        As of :func:`write_folder`.
+
+    Returns
+    -------
+    ModelConfig
+        The description with the digest.
+    """
+    tensors = dict(model.network.state_dict())
+    if model.domain is not None:
+        tensors |= {_DOMAIN + name: value for name, value in model.domain.state_dict().items()}
+    return write_folder(tensors, model.config, folder, card, half=half)
+
+
+def write_folder(
+    tensors: Mapping[str, torch.Tensor], config: Description, folder: Path, card: str, *, half: bool = False
+) -> Description:
+    """Write a model folder: ``model.safetensors``, ``config.json`` with the digest of the weights, ``README.md``.
+
+    Parameters
+    ----------
+    tensors : mapping
+        The weights.
+    config : StampConfig
+        The description.
     folder : Path
         Where; made if needed.
     card : str
@@ -56,19 +105,16 @@ def save_model(model: FluxModel, folder: Path, card: str, *, half: bool = False)
 
     Returns
     -------
-    ModelConfig
+    StampConfig
         The description with the digest.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = dict(model.network.state_dict())
-    if model.domain is not None:
-        tensors |= {_DOMAIN + name: value for name, value in model.domain.state_dict().items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     if half:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
     with whole_file(folder / _WEIGHTS) as temporary:
         save_file(tensors, temporary)
-    config = model.config.model_copy(update={"sha256": file_sha256(folder / _WEIGHTS)})
+    config = config.model_copy(update={"sha256": file_sha256(folder / _WEIGHTS)})
     write_atomic(folder / _CARD, card)
     write_atomic(folder / _CONFIG, config.model_dump_json(indent=1) + "\n")
     return config
@@ -92,11 +138,12 @@ def find_model(name_or_path: str) -> Path:
     LumosConfigError
         If there is no such model; the shipped ones are listed.
     """
-    if name_or_path in shipped_models():
-        return _shipped_folder() / name_or_path
+    shipped = _shipped_folder() / name_or_path
+    if shipped.parent == _shipped_folder() and (shipped / _CONFIG).is_file():
+        return shipped
     folder = Path(name_or_path)
     if not (folder / _CONFIG).is_file():
-        allowed = ", ".join(shipped_models())
+        allowed = ", ".join(sorted(shipped_models() + shipped_models(of="background")))
         raise LumosConfigError(f"no model {name_or_path!r}, allowed: {allowed}, or a folder with {_CONFIG}")
     return folder
 
@@ -117,13 +164,46 @@ def read_config(name_or_path: str) -> ModelConfig:
     Raises
     ------
     LumosConfigError
-        If there is no such model.
+        If there is no such model, or it predicts backgrounds.
     LumosDataError
         If the description is damaged, or names an architecture that this version does not have.
     """
-    path = find_model(name_or_path) / _CONFIG
+    return read_description(name_or_path, ModelConfig, "flux")
+
+
+def read_description(name_or_path: str, kind: type[Description], of: Literal["flux", "background"]) -> Description:
+    """Read the description of a model of one kind.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name of a shipped model, or a folder.
+    kind : type
+        Class of the description.
+    of : {"flux", "background"}
+        What the model must predict.
+
+    Returns
+    -------
+    StampConfig
+        The description.
+
+    Raises
+    ------
+    LumosConfigError
+        If there is no such model, or it predicts something else.
+    LumosDataError
+        If the description is damaged.
+    """
+    folder = find_model(name_or_path)
+    found = _predicts(folder)
+    if found != of:
+        place = {"flux": "measure.model", "background": "measure.options.aperture.background"}
+        allowed = ", ".join(shipped_models(of=of))
+        text = f"model {name_or_path!r} predicts a {found}, for {place[found]}, not a {of}"
+        raise LumosConfigError(f"{text}, allowed: {allowed}, or a folder with {_CONFIG} of such a model")
     try:
-        return validated(ModelConfig, read_json(path), path)
+        return validated(kind, read_json(folder / _CONFIG), folder / _CONFIG)
     except LumosConfigError as error:
         raise LumosDataError(str(error)) from error
 
@@ -150,23 +230,49 @@ def load_model(name_or_path: str) -> FluxModel:
         not finite.
     """
     config = read_config(name_or_path)
+    model = FluxModel.create(config)
+    domain: DomainNetwork | None = None
+
+    def put(tensors: dict[str, torch.Tensor]) -> None:
+        nonlocal domain
+        own = {name: value for name, value in tensors.items() if not name.startswith(_DOMAIN)}
+        model.network.load_state_dict(own)
+        domain = _domain({name: tensors[name] for name in tensors.keys() - own.keys()})
+
+    read_weights(name_or_path, config, put)
+    model.network.eval()
+    return replace(model, domain=domain)
+
+
+def read_weights(name_or_path: str, config: StampConfig, put: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Read the weights of a model and verify them.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name of a shipped model, or a folder.
+    config : StampConfig
+        Its description.
+    put : callable
+        Puts the tensors, by their names, into the network.
+
+    Raises
+    ------
+    LumosDataError
+        As of :func:`load_model`.
+    """
     path = find_model(name_or_path) / _WEIGHTS
     if file_sha256(path) != config.sha256:
         raise LumosDataError(f"{path}: sha256 differs from that in {_CONFIG}: changed, truncated, or of another model")
     try:
-        model = FluxModel.create(config)
         tensors = load_file(path)
-        own = {name: value for name, value in tensors.items() if not name.startswith(_DOMAIN)}
-        model.network.load_state_dict(own)
-        model = replace(model, domain=_domain({name: tensors[name] for name in tensors.keys() - own.keys()}))
+        put(tensors)
     except (SafetensorError, RuntimeError, LumosConfigError) as error:
         reason = " ".join(str(error).split())[:200]
         raise LumosDataError(f"{path}: does not fit architecture {config.architecture!r} ({reason})") from error
     bad = [name for name, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
         raise LumosDataError(f"{path}: {bad[0]} holds values that are not finite, allowed: finite weights")
-    model.network.eval()
-    return model
 
 
 def _domain(tensors: dict[str, torch.Tensor]) -> DomainNetwork | None:

@@ -124,13 +124,7 @@ def band_and_state(model: FluxModel, band: str, state: str, n: int) -> tuple[Ten
     LumosDataError
         If the model was not trained on the band or the state.
     """
-    rows = []
-    for what, name, known in (("band", band, model.config.bands), ("state", state, model.config.states)):
-        if known and name not in known:
-            raise LumosDataError(
-                f"model {model.config.name!r} does not know {what} {name!r}, allowed: {', '.join(known)}"
-            )
-        rows.append(torch.full((n,), known.index(name)) if known else None)
+    rows = [None if row is None else torch.full((n,), row) for row in model.config.rows_of(band, state)]
     return rows[0], rows[1]
 
 

@@ -9,9 +9,9 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from lumos.background.geometry import StampGeometry
-from lumos.config import Count, Positive
+from lumos.config import Count, Positive, StageSettings
 from lumos.conventions import BoolArray, FloatArray
-from lumos.errors import LumosConfigError
+from lumos.errors import LumosConfigError, LumosDataError
 from lumos.estimators import StampBatch
 from lumos.estimators.base import NoiseFactor
 from lumos.nets.domain import DomainNetwork
@@ -22,34 +22,26 @@ from lumos.nets.paper import PaperNetwork, paper_inputs
 from lumos.nets.residual import ResidualNetwork
 from lumos.nets.settings import Architecture, NetworkOwner, PaperSettings, ResidualSettings
 
-__all__ = ["FluxModel", "ModelConfig"]
+__all__ = ["FluxModel", "ModelConfig", "StampConfig"]
 
 
-class ModelConfig(NetworkOwner):
-    """Description of a model: ``config.json`` of its folder."""
+class StampConfig(StageSettings):
+    """What the description of any model of stamps says."""
 
     name: str
     """Name of the model."""
-    architecture: Architecture
+    architecture: str
     """Which network."""
-    kind: Literal["likelihood", "posterior"]
-    """Whether its PDFs are the pixels' likelihood, or hold the training fluxes' distribution as a prior."""
     bands: tuple[str, ...] = ()
     """Bands that it was trained on, in the order of its embedding; none: any band."""
     states: tuple[str, ...] = ()
     """Camera states, in the order of its embedding; none: any state."""
-    input_version: Literal[1, 2] = 1
-    """What its inputs are: 1: stamps, 2: stamps without their neighbours, and what the joint fit of the scene says."""
     stamp_size: Count = 60
     """Side of its stamps in pixels."""
     annulus_inner: Positive = 30.0
     """Inner radius of the background annulus of its stamps in pixels."""
     annulus_outer: Positive = 45.0
     """Outer radius of the background annulus of its stamps in pixels."""
-    profile_image: bool = True
-    """Whether the network sees the image of the profile."""
-    cut_from: float | None = None
-    """Reference magnitude from which components are cut at flux 0; null: never."""
     domain: dict[str, tuple[float, float]] = {}
     """Range of each property of the training stamps."""
     training: dict[str, object] = {}
@@ -58,13 +50,6 @@ class ModelConfig(NetworkOwner):
     """What was measured on validation stamps."""
     sha256: str = ""
     """Digest of the weights' file."""
-
-    @model_validator(mode="after")
-    def _inputs_fit(self) -> Self:
-        on_scenes = isinstance(self.network, ResidualSettings) and self.network.scene
-        if on_scenes != (self.input_version == 2):
-            raise ValueError(f"input_version={self.input_version} does not fit network.scene={on_scenes}")
-        return self
 
     @property
     def geometry(self) -> StampGeometry:
@@ -87,6 +72,53 @@ class ModelConfig(NetworkOwner):
         if not geometry.is_multiple_of(self.geometry):
             trained = f"model {self.name!r} was trained on {self.geometry}"
             raise LumosConfigError(f"{trained}; the run has {geometry}, allowed: the same, or all a multiple of it")
+
+    def rows_of(self, band: str, state: str) -> tuple[int | None, int | None]:
+        """Return the rows of the embeddings for the objects of an exposure.
+
+        Parameters
+        ----------
+        band, state : str
+            Of the exposure.
+
+        Returns
+        -------
+        band, state : int or None
+            None where the model takes any.
+
+        Raises
+        ------
+        LumosDataError
+            If the model was not trained on the band or the state.
+        """
+        rows = []
+        for what, name, known in (("band", band, self.bands), ("state", state, self.states)):
+            if known and name not in known:
+                raise LumosDataError(f"model {self.name!r} does not know {what} {name!r}, allowed: {', '.join(known)}")
+            rows.append(known.index(name) if known else None)
+        return rows[0], rows[1]
+
+
+class ModelConfig(NetworkOwner, StampConfig):
+    """Description of a model: ``config.json`` of its folder."""
+
+    architecture: Architecture
+    """Which network."""
+    kind: Literal["likelihood", "posterior"]
+    """Whether its PDFs are the pixels' likelihood, or hold the training fluxes' distribution as a prior."""
+    input_version: Literal[1, 2] = 1
+    """What its inputs are: 1: stamps, 2: stamps without their neighbours, and what the joint fit of the scene says."""
+    profile_image: bool = True
+    """Whether the network sees the image of the profile."""
+    cut_from: float | None = None
+    """Reference magnitude from which components are cut at flux 0; null: never."""
+
+    @model_validator(mode="after")
+    def _inputs_fit(self) -> Self:
+        on_scenes = isinstance(self.network, ResidualSettings) and self.network.scene
+        if on_scenes != (self.input_version == 2):
+            raise ValueError(f"input_version={self.input_version} does not fit network.scene={on_scenes}")
+        return self
 
     @property
     def position(self) -> bool:

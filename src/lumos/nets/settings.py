@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from lumos.config import Count, Seed, StageSettings
 
-__all__ = ["Architecture", "NetworkOwner", "PaperSettings", "ResidualSettings"]
+__all__ = ["Architecture", "BkgnetSettings", "NetworkOwner", "PaperSettings", "ResidualSettings"]
 
 Architecture = Literal["residual", "paper"]
 
@@ -51,6 +51,19 @@ class PaperSettings(StageSettings):
     """Length of the embedding of band and camera state."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Share of the dense layers' activations that training sets to 0."""
+
+
+class BkgnetSettings(StageSettings):
+    """Settings of the network of backgrounds, see :class:`lumos.nets.bkgnet.BackgroundNetwork`."""
+
+    channels: tuple[Count, Count, Count] = (16, 32, 48)
+    """Channels of the three convolutions."""
+    hidden: Count = 96
+    """Width of the dense layers."""
+    embedding_dim: Count = 10
+    """Length of the embedding of band and camera state."""
+    position: bool = False
+    """Whether the place on the CCD is an input."""
 
 
 class NetworkOwner(StageSettings):

@@ -12,7 +12,7 @@ from lumos.flags import NAN_FLUX, Flag
 from lumos.images.psf.models import fwhm_on_pixels
 from lumos.pdf import GaussianMixture, TruncatedMixture
 from lumos.photometry.ccd import Ccd
-from lumos.photometry.network import model_facts
+from lumos.photometry.network import background_facts, model_facts
 from lumos.statistics import SUMMARY_LEVELS
 
 __all__ = ["Columns", "columns_of", "empty_columns", "in_flux_units", "settle", "summarise", "to_table"]
@@ -233,6 +233,7 @@ def to_table(ccd: Ccd, columns: Columns, estimators: Mapping[str, Estimator], ve
         "noise_correlation_larger": {str(size): found.summary() for size, found in noise.larger.items()},
         "default_estimator": ccd.settings.default_estimator,
         "model": model_facts(ccd.settings.model),
+        **background_facts(ccd.settings),
     }
     unit_name = "nJy" if np.isfinite(exposure.zeropoint) else "image unit"
     names = objects.catalog.object_name

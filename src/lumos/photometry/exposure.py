@@ -15,6 +15,7 @@ from lumos.config import validated
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, FloatArray
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.estimators import ESTIMATORS, Estimator, StampBatch
+from lumos.estimators.base import ANNULUS
 from lumos.flags import NAN_FLUX, Flag, flag_names
 from lumos.images.exposure import Exposure
 from lumos.images.zeropoint import known_zeropoint
@@ -25,7 +26,7 @@ from lumos.photometry.ccd import Ccd, in_handy_units, object_batches, prepare_cc
 from lumos.photometry.columns import Columns, columns_of, empty_columns, in_flux_units, settle, to_table
 from lumos.photometry.hidden import doubtful_fluxes, without_hidden
 from lumos.photometry.neighbours import scene_columns, scene_flags, widen
-from lumos.photometry.network import model_of
+from lumos.photometry.network import background_model_of, model_of, with_background
 from lumos.photometry.objects import on_image, place_objects
 from lumos.photometry.scene import SCENE_REACH
 from lumos.photometry.settings import NETWORK, MeasureSettings
@@ -128,7 +129,12 @@ def estimators_of(settings: MeasureSettings) -> dict[str, Estimator]:
 def _with_options(estimator: Estimator, settings: MeasureSettings) -> Estimator:
     given = settings.options.get(estimator.name, {})
     options = validated(estimator.options, given, f"measure.options.{estimator.name}").model_dump()
-    return replace(estimator, function=partial(estimator.function, max_masked=settings.max_masked, **options))
+    background = background_model_of(options.pop("background", ANNULUS))
+    chosen = replace(estimator, function=partial(estimator.function, max_masked=settings.max_masked, **options))
+    if background is None:
+        return chosen
+    background.config.check_geometry(settings.geometry)
+    return with_background(chosen, background)
 
 
 def _measure_batch(ccd: Ccd, rows: AnyArray, estimators: Mapping[str, Estimator]) -> Columns:

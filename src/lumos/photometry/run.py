@@ -20,7 +20,7 @@ from lumos.files import UNFINISHED, file_sha256, file_stamp
 from lumos.images.reader import read_exposure, read_exposure_id
 from lumos.photometry.exposure import estimators_of, measure_exposure
 from lumos.photometry.injected import inject_table
-from lumos.photometry.network import model_facts
+from lumos.photometry.network import background_facts, model_facts
 from lumos.photometry.objects import catalog_near
 from lumos.photometry.settings import MeasureSettings
 from lumos.runs.driver import LocalDriver, Work
@@ -134,6 +134,7 @@ def measure_run(
         "catalog": {"path": str(catalog_path.resolve()), "sha256": file_sha256(catalog_path)},
         "psf": None if psf_dir is None else str(psf_dir.resolve()),
         "model": model,
+        **background_facts(settings),
         "measure": settings.model_dump(mode="json"),
     }
     if injected is not None:

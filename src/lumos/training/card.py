@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from lumos.nets.model import ModelConfig
+from lumos.nets.bkgnet_model import BackgroundConfig
+from lumos.nets.model import ModelConfig, StampConfig
 
-__all__ = ["model_card"]
+__all__ = ["background_card", "model_card"]
 
 _KINDS = {
     "likelihood": (
@@ -19,6 +20,12 @@ _KINDS = {
 _FIGURES = (
     "`loss` is minus the mean logarithm of the PDF at the true flux, in units of the optimal error; `scatter` and "
     "`bias` are of (median - truth) in that unit, `pull` of (median - truth) over half the 68 % interval."
+)
+_BACKGROUND_FIGURES = (
+    "The truth is the clipped mean of the pixels under the mask, within 8 px of the centre, whose own noise is taken "
+    "off: `scatter` is sigma68 of (prediction - truth), `annulus_scatter` that of the annulus; `pull` is sigma68 of "
+    "(prediction - truth) over the stated error, `annulus_pull` the annulus'; `loss` is minus the mean logarithm of "
+    "the density of the truth."
 )
 
 
@@ -39,19 +46,8 @@ def model_card(config: ModelConfig, text: str, curve: Sequence[dict[str, float]]
     str
         Markdown with a header in YAML.
     """
-    bands = f"{len(config.bands)} bands, {', '.join(config.bands)}" if config.bands else "any band"
-    states = ", ".join(config.states) if any(config.states) else "any camera state"
     lines = [
-        "---",
-        "license: bsd-3-clause",
-        "library_name: lumos-photometry",
-        "tags: [astronomy, photometry, mixture-density-network]",
-        "---",
-        "",
-        f"# {config.name}",
-        "",
-        f"{text}. Architecture `{config.architecture}`, for {bands}; {states}; stamps of {config.stamp_size} px.",
-        "",
+        *_head(config, text, "mixture-density-network"),
         f"Its PDFs are {_KINDS[config.kind]}",
         "",
         "## Measured on validation stamps",
@@ -74,6 +70,71 @@ def model_card(config: ModelConfig, text: str, curve: Sequence[dict[str, float]]
         f"| {line['pit_ks']:.4f} | {line['scatter']:.4f} |"
         for line in curve[:: max(1, len(curve) // 10)]
     ]
-    lines += ["", "## Training domain", "", "| property | from | to |", "| --- | --- | --- |"]
+    return "\n".join([*lines, *_tail(config)])
+
+
+def background_card(config: BackgroundConfig, text: str, curve: Sequence[dict[str, float]]) -> str:
+    """Write the ``README.md`` of a model of backgrounds.
+
+    Parameters
+    ----------
+    config : BackgroundConfig
+        The model, with domain and figures.
+    text : str
+        What it is, in a sentence.
+    curve : sequence of dict
+        Lines of the training log.
+
+    Returns
+    -------
+    str
+        Markdown with a header in YAML.
+    """
+    lines = [
+        *_head(config, text, "background-estimation"),
+        "It predicts the background under an object, and its error, from the pixels around it (docs/background.md).",
+        "",
+        "## Measured on validation stamps",
+        "",
+        "From simulated exposures that training did not see, in units of the noise of a pixel.",
+        "",
+        "| figure | |",
+        "| --- | --- |",
+        *(f"| {name} | {value:.4g} |" for name, value in config.metrics.items()),
+        "",
+        _BACKGROUND_FIGURES,
+        "",
+        "## Learning curve",
+        "",
+        "| stamps | minutes | training loss | validation loss | scatter | pull |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {line['n_stamps']:.0f} | {line['minutes']:.1f} | {line['training_loss']:.4f} | {line['loss']:.4f} "
+        f"| {line['scatter']:.4f} | {line['pull']:.4f} |"
+        for line in curve[:: max(1, len(curve) // 10)]
+    ]
+    return "\n".join([*lines, *_tail(config)])
+
+
+def _head(config: StampConfig, text: str, tag: str) -> list[str]:
+    bands = f"{len(config.bands)} bands, {', '.join(config.bands)}" if config.bands else "any band"
+    states = ", ".join(config.states) if any(config.states) else "any camera state"
+    return [
+        "---",
+        "license: bsd-3-clause",
+        "library_name: lumos-photometry",
+        f"tags: [astronomy, photometry, {tag}]",
+        "---",
+        "",
+        f"# {config.name}",
+        "",
+        f"{text}. Architecture `{config.architecture}`, for {bands}; {states}; stamps of {config.stamp_size} px.",
+        "",
+    ]
+
+
+def _tail(config: StampConfig) -> list[str]:
+    lines = ["", "## Training domain", "", "| property | from | to |", "| --- | --- | --- |"]
     lines += [f"| {name} | {low:.4g} | {high:.4g} |" for name, (low, high) in config.domain.items()]
-    return "\n".join([*lines, "", f"Made by `lumos train {config.training.get('run', 'RUN.yaml')}`.", ""])
+    return [*lines, "", f"Made by `lumos train {config.training.get('run', 'RUN.yaml')}`.", ""]

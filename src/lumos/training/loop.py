@@ -1,6 +1,5 @@
 """The training loop: deterministic by seed, resumable after a kill at any moment."""
 
-import copy
 import json
 import logging
 import math
@@ -11,12 +10,11 @@ from time import monotonic
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lumos.errors import LumosConfigError, LumosDataError
-from lumos.files import whole_file, write_atomic
+from lumos.errors import LumosConfigError
+from lumos.files import write_atomic
 from lumos.nets.checkpoint import load_model
 from lumos.nets.model import FluxModel
 from lumos.nets.residual import ResidualNetwork
@@ -24,11 +22,11 @@ from lumos.pools.pool import BackgroundPool
 from lumos.runs.outputs import settle_settings
 from lumos.teahupoo.draws import FluxProposal
 from lumos.training.data import LabelledInputs, TrainingStream, model_config, split_pool, turn_stamps
-from lumos.training.schedule import learning_rate
+from lumos.training.learner import CHECKPOINT, Learner
 from lumos.training.score import ValidationScore, batch_loss, score_model
 from lumos.training.settings import TrainSettings
 
-__all__ = ["TrainReport", "train_network"]
+__all__ = ["TrainReport", "read_history", "train_network"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +35,6 @@ Progress = Callable[[int, int, str], None]
 #: Validation departs from training when its loss is above by this many standard errors and nats.
 _DEPARTS = (5.0, 0.03)
 _VALIDATION_SEED = 2**20
-#: File with all that the next batch depends on.
-_CHECKPOINT = "checkpoint.safetensors"
 #: Batches between two reports of progress.
 _REPORT_EVERY = 10
 
@@ -68,11 +64,11 @@ class TrainReport:
     curve: tuple[dict[str, float], ...]
 
 
-class _Trainer:
-    """Network, moving average and optimiser, with their state on disk."""
+class _Trainer(Learner):
+    """What learns the PDFs of fluxes."""
 
     def __init__(self, settings: TrainSettings, pool: BackgroundPool | None, out: Path) -> None:
-        self.settings, self.out = settings, out
+        self.settings = settings
         cuda = torch.cuda.is_available()
         if settings.device == "cuda" and not cuda:
             raise LumosConfigError("device=cuda: this machine has no GPU that torch can use, allowed: cpu, auto")
@@ -81,12 +77,9 @@ class _Trainer:
         self.model = FluxModel.create(model_config(settings, pool))
         if settings.start is not None:
             _start_from(self.model, settings.start)
-        network = self.model.network.to(self.device)
-        self.average = FluxModel(self.model.config, copy.deepcopy(network))
-        optimizer = settings.optimizer
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1.0, weight_decay=optimizer.weight_decay)
+        super().__init__(self.model.network.to(self.device), settings.optimizer, out)
+        self.average = FluxModel(self.model.config, self.mean)
         self.proposal = FluxProposal(**settings.stamps.proposal.model_dump())
-        self.batches, self.seconds = 0, 0.0
 
     @property
     def n_seen(self) -> int:
@@ -95,7 +88,7 @@ class _Trainer:
     def learn(self, batch: LabelledInputs) -> Tensor:
         """Take the steps of one simulated batch; return the losses."""
         settings, optimizer = self.settings, self.settings.optimizer
-        network = self.model.network.train()
+        self.network.train()
         losses = []
         torch.manual_seed(settings.seed * 1_000_003 + self.batches)  # dropout, and the order below
         rng = np.random.default_rng([settings.seed, self.batches, 1])
@@ -105,61 +98,12 @@ class _Trainer:
             some = batch.take(order[start : start + optimizer.batch_size])
             some = turn_stamps(some, rng) if settings.flips else some
             progress = (self.n_seen + start / optimizer.passes) / settings.n_stamps
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(optimizer, progress)
             with torch.autocast(self.device, torch.bfloat16, enabled=settings.precision == "bfloat16"):
                 loss = batch_loss(self.model, some, self.proposal)
-            self.optimizer.zero_grad()
-            torch.autograd.backward(loss.mean())
-            if optimizer.clip:
-                nn.utils.clip_grad_norm_(network.parameters(), optimizer.clip)
-            self.optimizer.step()
-            self._follow()
+            self.step(loss.mean(), progress, self.n_seen * optimizer.passes / optimizer.batch_size)
             losses.append(loss.detach())
         self.batches += 1
         return torch.cat(losses)
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the average a little towards the weights; quickly at first, when the weights are far from good."""
-        optimizer = self.settings.optimizer
-        step = self.batches * self.settings.stamps.batch_size * optimizer.passes / optimizer.batch_size
-        share = 1 - min(optimizer.average, (1 + step) / (10 + step))
-        mean, now = self.average.network.state_dict(), self.model.network.state_dict()
-        floating = [name for name, value in mean.items() if value.is_floating_point()]
-        torch._foreach_lerp_([mean[name] for name in floating], [now[name] for name in floating], share)
-
-    def save(self) -> None:
-        """Write everything that the next batch depends on, whole or not at all."""
-        tensors = {f"network.{name}": value for name, value in self.model.network.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.network.state_dict().items()}
-        for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
-        tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
-        about = {"batches": str(self.batches), "seconds": f"{self.seconds:.3f}"}
-        with whole_file(self.out / _CHECKPOINT) as temporary:
-            save_file(tensors, temporary, about)
-
-    def load(self) -> bool:
-        """Continue from the files, if there are any."""
-        path = self.out / _CHECKPOINT
-        if not path.exists():
-            return False
-        about, tensors = _read_checkpoint(path)
-        groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
-        for name, value in tensors.items():
-            group, _, rest = name.partition(".")
-            groups[group][rest] = value
-        self.model.network.load_state_dict(groups["network"])
-        self.average.network.load_state_dict(groups["average"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in groups["optimizer"].items():
-            number, _, what = name.partition(".")
-            state.setdefault(int(number), {})[what] = value
-        content: dict[str, object] = {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        self.optimizer.load_state_dict(content)
-        self.batches, self.seconds = int(about["batches"]), float(about["seconds"])
-        return True
 
 
 def _start_from(model: FluxModel, name: str) -> None:
@@ -177,17 +121,6 @@ def _start_from(model: FluxModel, name: str) -> None:
         model.network.take_weights(other.network)
     else:
         model.network.load_state_dict(other.network.state_dict())
-
-
-def _read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = dict(file.metadata() or {})
-        return about, load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise LumosDataError(f"{path}: damaged ({error}); remove it to begin anew") from error
 
 
 def train_network(
@@ -222,10 +155,10 @@ def train_network(
     """
     out.mkdir(parents=True, exist_ok=True)
     identity = {"train": settings.model_dump(mode="json", exclude={"workers", "device"})}
-    settle_settings(out, "train", identity, begun=(out / _CHECKPOINT).exists())
+    settle_settings(out, "train", identity, begun=(out / CHECKPOINT).exists())
     trainer = _Trainer(settings, pool, out)
     trainer.load()
-    history = _read_history(out / "log.jsonl", trainer.n_seen)
+    history = read_history(out / "log.jsonl", trainer.n_seen)
     training_rows, validation_rows = (None, None) if pool is None else split_pool(pool)
     config = trainer.model.config
     stream = TrainingStream(settings, pool, config, training_rows, settings.seed, trainer.device)
@@ -279,7 +212,7 @@ def _batches(stream: TrainingStream, numbers: range, workers: int) -> Iterator[L
     yield from loader
 
 
-def _read_history(path: Path, n_seen: int) -> list[dict[str, float]]:
+def read_history(path: Path, n_seen: int) -> list[dict[str, float]]:
     """Return the lines of an earlier start, up to the checkpoint that it left."""
     if not path.exists():
         return []

@@ -6,10 +6,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lumos.config import Count, NotNegative, Positive, Seed, StageSettings, read_shipped_yaml, shipped_yaml
-from lumos.nets.settings import NetworkOwner, ResidualSettings
+from lumos.nets.settings import BkgnetSettings, NetworkOwner, ResidualSettings
 from lumos.teahupoo.settings import StampSettings
 
-__all__ = ["LEAST_SIDE", "OptimizerSettings", "PoolSettings", "TrainSettings", "read_training", "shipped_runs"]
+__all__ = [
+    "LEAST_SIDE",
+    "BackgroundTraining",
+    "OptimizerSettings",
+    "PoolSettings",
+    "TrainSettings",
+    "read_training",
+    "shipped_runs",
+]
 
 #: Least side of backgrounds for frames, pixels: stamps at their edge are not used.
 LEAST_SIDE = 240
@@ -122,6 +130,44 @@ class TrainSettings(NetworkOwner):
         if self.flips and self.network.position:
             raise ValueError("flips must be false where the place on the CCD is an input")
         return self
+
+
+class BackgroundTraining(StageSettings):
+    """A training run of a network that predicts backgrounds."""
+
+    architecture: Literal["bkgnet"]
+    """Tells such a run from one of a network of fluxes."""
+    name: str
+    """Name of the model."""
+    text: str = ""
+    """What the model is, in a sentence; for its card."""
+    per_band: bool = False
+    """Whether band and camera state are inputs."""
+    network: BkgnetSettings = BkgnetSettings()
+    """Settings of the network."""
+    pool: PoolSettings
+    """Where the background stamps come from; each time one is used, a stamp is cut from it at a random place."""
+    half_light_radius: tuple[Positive, Positive] = (1.5, 10.0)
+    """Range of the half-light radii, in pixels along the major axis, of the objects that are masked in training."""
+    sources: NotNegative = 0.0
+    """Sources that no catalogue has, per million pixels, put on the stamps; the truth is the sky without them."""
+    source_flux: tuple[Positive, Positive] = (5.0, 10_000.0)
+    """Range of their total fluxes, in units of the noise of a pixel."""
+    gradient: NotNegative = 0.0
+    """Scatter of gradients that are added to stamps, along x and y, in units of the noise of a pixel per pixel; each
+    stamp has a random share of it."""
+    n_stamps: Count = 250_000
+    """Number of stamps that training sees in all."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    """How the weights are fitted."""
+    weights: Literal["float32", "float16"] = "float16"
+    """How the trained weights are rounded and kept."""
+    n_validation: Count = 8192
+    """Stamps of the validation set, from exposures that training does not see."""
+    validate_every: Count = 50_000
+    """Stamps between two validations; the run can be resumed from each."""
+    seed: Seed = 1
+    """Seed of weights, stamps and turns."""
 
 
 def shipped_runs() -> tuple[str, ...]:

@@ -25,7 +25,8 @@ def list_models(name: str | None) -> str:
     LumosConfigError
         If there is no such model.
     """
-    from lumos.nets.checkpoint import find_model, read_config, shipped_models  # noqa: PLC0415 (torch)
+    from lumos.nets.bkgnet_model import BackgroundConfig  # noqa: PLC0415 (torch)
+    from lumos.nets.checkpoint import find_model, read_config, read_description, shipped_models  # noqa: PLC0415
 
     if name is not None:
         return (find_model(name) / "README.md").read_text(encoding="utf-8")
@@ -34,6 +35,11 @@ def list_models(name: str | None) -> str:
         config = read_config(shipped)
         bands = f"{len(config.bands)} bands" if config.bands else "any band"
         lines.append(f"{shipped}: {config.architecture}, {config.kind}, {bands}, PIT-KS {config.metrics['pit_ks']:.3f}")
+    for shipped in shipped_models(of="background"):
+        background = read_description(shipped, BackgroundConfig, "background")
+        bands = f"{len(background.bands)} bands" if background.bands else "any band"
+        figures = f"scatter {background.metrics['scatter']:.3f} (annulus {background.metrics['annulus_scatter']:.3f})"
+        lines.append(f"{shipped}: {background.architecture}, background, {bands}, {figures} of the pixel noise")
     return "\n".join(lines)
 
 

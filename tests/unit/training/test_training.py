@@ -13,8 +13,8 @@ from lumos.pools.pool import BackgroundPool
 from lumos.settings import load_training
 from lumos.training import loop
 from lumos.training.data import TrainingStream, _turned, split_pool
+from lumos.training.learner import learning_rate
 from lumos.training.loop import train_network
-from lumos.training.schedule import learning_rate
 from lumos.training.settings import OptimizerSettings, TrainSettings, shipped_runs
 
 
