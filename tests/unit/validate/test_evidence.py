@@ -245,7 +245,7 @@ def test_hostile_names_are_text(tmp_path, rng):
     chart = all_charts(known, rng)["pull_magnitude"]
     panels = tuple(replace(panel, label=evil, series=panel.series) for panel in chart.panels)
     named = replace(chart, title=evil, x_label=evil, text=evil, panels=panels, ticks=(evil, "$x^2$", "_b"))
-    many = MapChart("m", evil, evil, (0.0, 1.0, 2.0), (0.0, 1.0), {evil: ((1.0, None),)}, evil, 0.0, 1.0)
+    many = MapChart("m", evil, evil, evil, 0.0, (0.0, 1.0, 2.0), (0.0, 1.0), {evil: ((1.0, None),)}, 1.0)
     page = Page(evil, metrics, {evil: [named, many]}, None, tables={evil: evil}, facts={evil: evil})
     write_page(tmp_path / "a.html", page)
     text = (tmp_path / "a.html").read_text()

@@ -194,7 +194,7 @@ def repeat_charts(pairs: dict[str, Pairs], bands: Sequence[str], rng: np.random.
     text += "(red), repeats scatter more than their errors say. "
     name, where = next(iter(pairs)), (first.x.ravel(), first.y.ravel())
     values, title = {name: np.concatenate([first.difference] * 2)}, f"Repeats of {name} on the CCD"
-    return charts + ccd_map("repeats_map", title, text, where, values, sigma68, label="width of D", middle=1.0)
+    return charts + ccd_map(MapChart("repeats_map", title, text, "width of D", 1.0), where, values, sigma68)
 
 
 def _width_and_tails(

@@ -1,7 +1,7 @@
 """What is drawn on a page of evidence, as numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 __all__ = ["Chart", "MapChart", "Panel", "Series"]
@@ -111,22 +111,24 @@ class MapChart:
     ----------
     key, title, text : str
         As of :class:`Chart`.
+    label : str
+        Of the scale.
+    middle : float
+        The value that true fluxes have.
     x_edges, y_edges : tuple of float
         Edges of the cells, pixels.
     maps : mapping of tuple
         Values by name of the map: ``ny`` rows, from the bottom, of ``nx`` cells; None where there are too few rows.
-    label : str
-        Of the scale.
-    middle, reach : float
-        The value that true fluxes have, and how far the scale goes on either side.
+    reach : float
+        How far the scale goes on either side of the middle.
     """
 
     key: str
     title: str
     text: str
-    x_edges: tuple[float, ...]
-    y_edges: tuple[float, ...]
-    maps: Mapping[str, Cells]
     label: str
     middle: float
-    reach: float
+    x_edges: tuple[float, ...] = ()
+    y_edges: tuple[float, ...] = ()
+    maps: Mapping[str, Cells] = field(default_factory=dict)
+    reach: float = 1.0

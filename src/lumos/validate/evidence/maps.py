@@ -1,6 +1,7 @@
 """Maps of the CCD: where on it fluxes are off."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,26 +35,21 @@ def pull_map(known: KnownFluxes, names: Sequence[str]) -> list[MapChart]:
     text += "estimator. Blue: too faint, red: too bright. A pattern that several maps share is in the images: "
     text += "scattered light, a wrong flat field or PSF. "
     places = known.by["x"], known.by["y"]
-    return ccd_map("pull_map", "Pulls on the CCD", text, places, values, np.median, label="median pull", middle=0.0)
+    return ccd_map(MapChart("pull_map", "Pulls on the CCD", text, "median pull", 0.0), places, values, np.median)
 
 
 def ccd_map(
-    key: str,
-    title: str,
-    text: str,
+    empty: MapChart,
     places: tuple[FloatArray, FloatArray],
     values: Mapping[str, FloatArray],
     figure: Callable[[FloatArray], float],
-    *,
-    label: str,
-    middle: float,
 ) -> list[MapChart]:
     """Map a figure over the CCD.
 
     Parameters
     ----------
-    key, title, text, label, middle : str, float
-        As of :class:`MapChart`.
+    empty : MapChart
+        Without maps.
     places : tuple of two float array, each of shape (n,)
         x and y, pixels.
     values : mapping of float array, each of shape (n,)
@@ -86,9 +82,9 @@ def ccd_map(
         maps[name] = tuple(cells)
     if not found:
         return []
-    reach = max(0.2, float(np.quantile(np.abs(np.array(found) - middle), 0.98)))
+    reach = max(0.2, float(np.quantile(np.abs(np.array(found) - empty.middle), 0.98)))
     many = float(np.median(numbers))
-    text += f"Cells hold about {many:.0f} values, so that by chance alone they scatter by about {many**-0.5:.2f}; grey "
-    text += f"ones hold fewer than {_FEWEST}."
+    text = f"{empty.text}Cells hold about {many:.0f} values, so that by chance alone they scatter by about "
+    text += f"{many**-0.5:.2f}; grey ones hold fewer than {_FEWEST}."
     edges = (tuple(x_edges.tolist()), tuple(y_edges.tolist()))
-    return [MapChart(key, title, text, *edges, maps, label, middle, reach)]
+    return [replace(empty, text=text, x_edges=edges[0], y_edges=edges[1], maps=maps, reach=reach)]
