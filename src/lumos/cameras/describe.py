@@ -132,7 +132,9 @@ def _bands(seen: Seen) -> Any:  # noqa: ANN401
     """Return what writes the line of the band."""
     keys = keys_with_values(seen.headers, "band")
     named = [key for key, values in keys.items() if is_band_name(values)]
-    worded = [key for key, values in keys.items() if is_band_name(str(value).split()[0] for value in values)]
+    # 'z DECam SDSS c0004 9260.0 1520.0' begins with a name; 'H  )' is none.
+    words = re.compile(r"[A-Za-z][\w.+-]*( [\w.+-]+)+")
+    worded = [key for key, values in keys.items() if all(words.fullmatch(str(value).strip()) for value in values)]
     stems = [file_stem(layout.path) for layout in seen.exposures for _ in layout.of_role("science")]
     patterns = [pattern for pattern in FILE_BANDS if all(re.search(pattern, stem) for stem in stems)]
 
