@@ -155,7 +155,7 @@ def test_inputs_that_are_gone_are_named(monkeypatch, capsys, tmp_path, survey):
         ("generic", "single", (), "no object was measured in two exposures of one band"),
         ("paucam-mock-posterior", "run", (), "does not know band 'r', allowed: NB455"),
         ("generic", "exposures", (), "not a run of `lumos measure`"),
-        ("none", "run", (), "no model 'none', allowed: generic"),
+        ("none", "run", (), "no model 'none', allowed: bkgnet, generic"),
         (
             "generic",
             "run",
