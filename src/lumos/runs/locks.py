@@ -4,7 +4,7 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import wraps
 from inspect import signature
@@ -52,9 +52,14 @@ def lock_folder(folder: Path, *below: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with _lock(folder / _LOCK, folder):
-            for place in (folder, *(folder / name for name in below)):
-                _clear(place, f"{UNFINISHED}*.part")
-            yield
+            places = [folder, *(folder / name for name in below)]
+            _clear(places, f"{UNFINISHED}*.part")
+            try:
+                yield
+            except BaseException:
+                # What a worker was writing when it was interrupted.
+                _clear(places, f"{UNFINISHED}*.part")
+                raise
     finally:
         if made:
             with suppress(OSError):
@@ -82,13 +87,14 @@ def lock_file(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path.with_name(f"{_LOCK}-{name_code(path)}"), path):
-        _clear(path.parent, f"{UNFINISHED}{name_code(path)}-*.part")
+        _clear([path.parent], f"{UNFINISHED}{name_code(path)}-*.part")
         yield
 
 
-def _clear(folder: Path, pattern: str) -> None:
-    for leftover in folder.glob(pattern):
-        leftover.unlink(missing_ok=True)
+def _clear(folders: Sequence[Path], pattern: str) -> None:
+    for folder in folders:
+        for leftover in folder.glob(pattern):
+            leftover.unlink(missing_ok=True)
 
 
 @contextmanager
