@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lumos.cli import main
+from helpers.shell import run_lumos
 from lumos.nets.checkpoint import load_model
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
@@ -39,11 +39,9 @@ def survey(tmp_path_factory):
 
 def lumos(monkeypatch, capsys, *arguments):
     """Run the command as a shell does; return exit code, output and the last line of its errors."""
-    monkeypatch.setattr(sys, "argv", ["lumos", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
+    code = run_lumos(monkeypatch, *arguments)
     captured = capsys.readouterr()
-    return stop.value.code, captured.out, captured.err.strip().splitlines()[-1:]
+    return code, captured.out, captured.err.strip().splitlines()[-1:]
 
 
 def test_help_imports_nothing_heavy():

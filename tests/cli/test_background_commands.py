@@ -1,6 +1,5 @@
 """`lumos measure` with the background of a model, and what `lumos models` says of it."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from lumos.cli import main
+from helpers.shell import run_lumos
 from lumos.flags import Flag
 from lumos.nets.checkpoint import shipped_models
 from lumos.runs.shards import read_shards, shard_paths
@@ -28,11 +27,9 @@ def survey(tmp_path_factory):
 
 def lumos(monkeypatch, capsys, *arguments):
     """Run the command as a shell does; return exit code, output and errors."""
-    monkeypatch.setattr(sys, "argv", ["lumos", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
+    code = run_lumos(monkeypatch, *arguments)
     captured = capsys.readouterr()
-    return stop.value.code, captured.out, captured.err
+    return code, captured.out, captured.err
 
 
 def call(survey, out, *overrides):

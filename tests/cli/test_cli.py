@@ -16,6 +16,7 @@ import yaml
 from astropy.table import QTable
 from typer.testing import CliRunner
 
+from helpers.shell import run_lumos
 from lumos import __version__
 from lumos.catalogs.parent import read_parent
 from lumos.cli import app, main
@@ -40,11 +41,9 @@ def survey(tmp_path_factory):
 
 def lumos(monkeypatch, capsys, *arguments):
     """Run the command as a shell does; return exit code, output and errors."""
-    monkeypatch.setattr(sys, "argv", ["lumos", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
+    code = run_lumos(monkeypatch, *arguments)
     captured = capsys.readouterr()
-    return stop.value.code, captured.out, captured.err
+    return code, captured.out, captured.err
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)])

@@ -1,12 +1,11 @@
 """`lumos inject` and `lumos validate` as a user types them."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from lumos.cli import main
+from helpers.shell import run_lumos
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.settings import load_simulation
@@ -27,40 +26,32 @@ def survey(tmp_path_factory):
     return folder
 
 
-def lumos(monkeypatch, *arguments):
-    """Run the command as a shell does; return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["lumos", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return stop.value.code
-
-
 def test_a_run_is_tried_and_judged(survey, tmp_path, monkeypatch, capsys):
-    assert lumos(monkeypatch, "inject", "--run", survey / "run", "--out", tmp_path / "in", *FEW) == 0
+    assert run_lumos(monkeypatch, "inject", "--run", survey / "run", "--out", tmp_path / "in", *FEW) == 0
     out = capsys.readouterr().out
     assert "place: beside" in out
     assert "aperture" not in out  # the run has one estimator
     assert "galaxies in 2 rounds" in out
     metrics = json.loads((tmp_path / "in" / "report" / "metrics.json").read_text())
     assert {"bias", "pull", "lost"} <= {metric["key"] for metric in metrics}
-    assert lumos(monkeypatch, "validate", tmp_path / "in", "--out", tmp_path / "again") == 0
+    assert run_lumos(monkeypatch, "validate", tmp_path / "in", "--out", tmp_path / "again") == 0
     assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics
     assert "report.html" in capsys.readouterr().out
     capsys.readouterr()
     # Known fluxes of the injections, beside the run's own repeats.
     both = tmp_path / "both"
-    assert lumos(monkeypatch, "validate", survey / "run", "--injected", tmp_path / "in", "--out", both) == 0
+    assert run_lumos(monkeypatch, "validate", survey / "run", "--injected", tmp_path / "in", "--out", both) == 0
     found = {metric["key"]: metric for metric in json.loads((both / "metrics.json").read_text())}
     assert found["bias"]["n"] == next(metric["n"] for metric in metrics if metric["key"] == "bias")
     assert found["lost"]["n"] < next(metric["n"] for metric in metrics if metric["key"] == "lost")
     assert "Fluxes are right on average" in capsys.readouterr().out
     truth = survey / "truth.parquet"
-    assert lumos(monkeypatch, "validate", survey / "run", "--truth", truth, "--out", tmp_path / "true") == 0
+    assert run_lumos(monkeypatch, "validate", survey / "run", "--truth", truth, "--out", tmp_path / "true") == 0
 
 
 def test_exposures_and_a_catalogue_do_as_well(survey, tmp_path, monkeypatch, capsys):
     exposures, catalog = survey / "exposures", survey / "parent.parquet"
-    assert lumos(monkeypatch, "inject", exposures, "--catalog", catalog, "--out", tmp_path / "in", *FEW[:4]) == 0
+    assert run_lumos(monkeypatch, "inject", exposures, "--catalog", catalog, "--out", tmp_path / "in", *FEW[:4]) == 0
     assert "aperture" in capsys.readouterr().out
 
 
@@ -82,7 +73,7 @@ def test_exposures_and_a_catalogue_do_as_well(survey, tmp_path, monkeypatch, cap
 )
 def test_wrong_arguments_are_named(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    assert lumos(monkeypatch, *arguments) == 1
+    assert run_lumos(monkeypatch, *arguments) == 1
     assert message in capsys.readouterr().err
 
 
@@ -96,12 +87,12 @@ def test_wrong_arguments_are_named(tmp_path, monkeypatch, capsys, arguments, mes
     ],
 )
 def test_either_runs_or_the_suite(arguments, tmp_path, monkeypatch, capsys):
-    assert lumos(monkeypatch, "validate", *arguments, "--out", tmp_path / "out") == 1
+    assert run_lumos(monkeypatch, "validate", *arguments, "--out", tmp_path / "out") == 1
     assert "either runs, or --suite paper" in capsys.readouterr().err
 
 
 def test_settings_of_the_suite_are_checked(tmp_path, monkeypatch, capsys):
     arguments = ("validate", "--suite", "paper", "--out", tmp_path, "--set")
     for override, told in (("paper.studies=[photoz]", "robustness"), ("paper.side=3", "survey_side")):
-        assert lumos(monkeypatch, *arguments, override) == 1
+        assert run_lumos(monkeypatch, *arguments, override) == 1
         assert told in capsys.readouterr().err

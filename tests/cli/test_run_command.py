@@ -1,12 +1,11 @@
 """`lumos init` and `lumos run` as a user types them, on files that nobody described."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lumos.cli import main
+from helpers.shell import run_lumos
 from lumos.coadds.read import read_coadd
 from lumos.flags import Flag
 from lumos.runs.shards import read_shards
@@ -15,14 +14,6 @@ from lumos.simulate.exposures import simulate_survey
 
 SMALL = Path(__file__).parents[1] / "small_survey.yaml"
 FEW = ("--set", "inject.rounds=1", "--set", "inject.n_per_ccd=20", "--set", "measure.estimators=[aperture,optimal]")
-
-
-def lumos(monkeypatch, *arguments):
-    """Run the command as a shell does; return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["lumos", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return stop.value.code
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +26,7 @@ def images(tmp_path_factory):
 
 def test_one_command_does_everything_and_goes_on(images, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    assert lumos(monkeypatch, "run", images, "--out", out, "--workers", 1, *FEW) == 0
+    assert run_lumos(monkeypatch, "run", images, "--out", out, "--workers", 1, *FEW) == 0
     told = capsys.readouterr().out
     for name in ("survey.yaml", "catalog.parquet", "run/manifest.json", "coadd.parquet", "report/report.html"):
         assert (out / name).is_file(), name
@@ -55,17 +46,17 @@ def test_one_command_does_everything_and_goes_on(images, tmp_path, monkeypatch, 
     assert told.count("\n  lumos ") == 7 - ("PSFs: the survey's own" in told)
     # Again: everything is finished.
     before = (out / "coadd.parquet").stat().st_mtime_ns
-    assert lumos(monkeypatch, "run", images, "--out", out, "--workers", 1, *FEW) == 0
+    assert run_lumos(monkeypatch, "run", images, "--out", out, "--workers", 1, *FEW) == 0
     assert (out / "coadd.parquet").stat().st_mtime_ns == before
 
 
 def test_what_cannot_be_run_is_said(images, tmp_path, monkeypatch, capsys):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("no image")
-    assert lumos(monkeypatch, "run", tmp_path / "notes", "--out", tmp_path / "a") == 1
+    assert run_lumos(monkeypatch, "run", tmp_path / "notes", "--out", tmp_path / "a") == 1
     assert "no FITS file in this folder" in capsys.readouterr().err
-    assert lumos(monkeypatch, "run", images, "--out", tmp_path / "b", "--catalog", tmp_path / "no.parquet") == 1
+    assert run_lumos(monkeypatch, "run", images, "--out", tmp_path / "b", "--catalog", tmp_path / "no.parquet") == 1
     assert "no such parent catalogue" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
-    assert lumos(monkeypatch, "init", images, "--out", tmp_path / "cam.yaml") == 0
+    assert run_lumos(monkeypatch, "init", images, "--out", tmp_path / "cam.yaml") == 0
     assert "exposures; read with --survey" in capsys.readouterr().out

@@ -1,6 +1,6 @@
 """The model card: what a model is, where it holds, what was measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lumos.nets.bkgnet_model import BackgroundConfig
 from lumos.nets.model import ModelConfig, StampConfig
@@ -46,31 +46,11 @@ def model_card(config: ModelConfig, text: str, curve: Sequence[dict[str, float]]
     str
         Markdown with a header in YAML.
     """
-    lines = [
-        *_head(config, text, "mixture-density-network"),
-        f"Its PDFs are {_KINDS[config.kind]}",
-        "",
-        "## Measured on validation stamps",
-        "",
-        "From simulated exposures that training did not see, under the distribution of the training fluxes.",
-        "",
-        "| figure | |",
-        "| --- | --- |",
-        *(f"| {name} | {value:.4g} |" for name, value in config.metrics.items()),
-        "",
-        _FIGURES,
-        "",
-        "## Learning curve",
-        "",
-        "| stamps | minutes | training loss | validation loss | PIT-KS | scatter |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {line['n_stamps']:.0f} | {line['minutes']:.1f} | {line['training_loss']:.4f} | {line['loss']:.4f} "
-        f"| {line['pit_ks']:.4f} | {line['scatter']:.4f} |"
-        for line in curve[:: max(1, len(curve) // 10)]
-    ]
-    return "\n".join([*lines, *_tail(config)])
+    kind = f"Its PDFs are {_KINDS[config.kind]}"
+    under = "From simulated exposures that training did not see, under the distribution of the training fluxes."
+    head = _head(config, text, "mixture-density-network")
+    figures = _figures(config, under, _FIGURES, curve, {"PIT-KS": "pit_ks", "scatter": "scatter"})
+    return "\n".join([*head, kind, *figures, *_tail(config)])
 
 
 def background_card(config: BackgroundConfig, text: str, curve: Sequence[dict[str, float]]) -> str:
@@ -90,31 +70,26 @@ def background_card(config: BackgroundConfig, text: str, curve: Sequence[dict[st
     str
         Markdown with a header in YAML.
     """
-    lines = [
-        *_head(config, text, "background-estimation"),
-        "It predicts the background under an object, and its error, from the pixels around it (docs/background.md).",
-        "",
-        "## Measured on validation stamps",
-        "",
-        "From simulated exposures that training did not see, in units of the noise of a pixel.",
-        "",
-        "| figure | |",
-        "| --- | --- |",
-        *(f"| {name} | {value:.4g} |" for name, value in config.metrics.items()),
-        "",
-        _BACKGROUND_FIGURES,
-        "",
-        "## Learning curve",
-        "",
-        "| stamps | minutes | training loss | validation loss | scatter | pull |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {line['n_stamps']:.0f} | {line['minutes']:.1f} | {line['training_loss']:.4f} | {line['loss']:.4f} "
-        f"| {line['scatter']:.4f} | {line['pull']:.4f} |"
-        for line in curve[:: max(1, len(curve) // 10)]
-    ]
-    return "\n".join([*lines, *_tail(config)])
+    kind = "It predicts the background under an object, and its error, from the pixels around it (docs/background.md)."
+    under = "From simulated exposures that training did not see, in units of the noise of a pixel."
+    head = _head(config, text, "background-estimation")
+    figures = _figures(config, under, _BACKGROUND_FIGURES, curve, {"scatter": "scatter", "pull": "pull"})
+    return "\n".join([*head, kind, *figures, *_tail(config)])
+
+
+def _figures(
+    config: StampConfig, under: str, meaning: str, curve: Sequence[dict[str, float]], shown: Mapping[str, str]
+) -> list[str]:
+    """Return what was measured and the learning curve, with some of its figures by their headings."""
+    lines = ["", "## Measured on validation stamps", "", under, "", "| figure | |", "| --- | --- |"]
+    lines += [f"| {name} | {value:.4g} |" for name, value in config.metrics.items()]
+    columns = ("stamps", "minutes", "training loss", "validation loss", *shown)
+    lines += ["", meaning, "", "## Learning curve", "", f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+    for line in curve[:: max(1, len(curve) // 10)]:
+        losses = (line[name] for name in ("training_loss", "loss", *shown.values()))
+        cells = (f"{line['n_stamps']:.0f}", f"{line['minutes']:.1f}", *(f"{value:.4f}" for value in losses))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _head(config: StampConfig, text: str, tag: str) -> list[str]:

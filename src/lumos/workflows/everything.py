@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,7 +142,11 @@ def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: 
     validate_runs([run], out / "report")
     told.add(f"{out / 'report/report.html'}: flags, repeats", "validate", run, "--out", out / "report")
     folder = out / "inject"
-    told.add(_inject(run, settings.inject, folder, workers, progress), "inject", "--run", run, "--out", folder)
+    rounds = f"inject.rounds={settings.inject.rounds}"
+    told.add(
+        _inject(run, settings.inject, folder, workers, progress),
+        *("inject", "--run", run, "--out", folder, "--set", rounds),
+    )
     return "\n".join([*told.done, "The same by hand:", *(f"  {command}" for command in told.commands)])
 
 
@@ -164,17 +168,19 @@ def _survey(inputs: RunInputs, out: Path, told: _Told) -> tuple[str, Survey]:
     return str(path), load_survey(path)
 
 
-def _readable(files: Sequence[Path], survey: Survey, psf_dir: Path | None = None) -> dict[Path, Exposure]:
-    """Return the first CCD of each file that can be read."""
-    found = {}
+def _first_ccds(files: Sequence[Path], survey: Survey, psf_dir: Path | None = None) -> Iterator[tuple[Path, Exposure]]:
+    """Yield the first CCD of each file that can be read; memory holds one at a time."""
+    none = True
     for path in files:
         try:
-            found[path] = next(iter(read_exposure(path, survey, psf_dir=psf_dir)))
+            exposure = next(iter(read_exposure(path, survey, psf_dir=psf_dir)))
         except LumosError as error:
             logger.warning("%s", error)
-    if not found:
+            continue
+        none = False
+        yield path, exposure
+    if none:
         raise LumosDataError(f"{files[0]}: not read, nor any of {len(files) - 1} others; see the warnings")
-    return found
 
 
 def _psfs(
@@ -185,7 +191,7 @@ def _psfs(
     if (folder / "psf.parquet").is_file():
         told.add(f"{folder}: finished before")
         return folder
-    if all(exposure.psf is not None for exposure in _readable(files, survey).values()):
+    if all(exposure.psf is not None for _, exposure in _first_ccds(files, survey)):
         told.add("PSFs: the survey's own")
         return None
     try:
@@ -201,14 +207,17 @@ def _psfs(
 
 def _choose(files: Sequence[Path], survey: Survey, psf_dir: Path | None) -> tuple[Path, list[Path]]:
     """Return the exposure for the catalogue, and those to be measured."""
-    exposures = _readable(files, survey, psf_dir)
-    usable = {path: exposure for path, exposure in exposures.items() if exposure.psf is not None}
-    if not usable:
+    bands: dict[Path, str] = {}
+    counts: dict[Path, int] = {}
+    for path, exposure in _first_ccds(files, survey, psf_dir):
+        bands[path] = exposure.band
+        if exposure.psf is not None:
+            counts[path] = _n_sources(exposure)
+    if not counts:
         raise LumosDataError(f"{files[0]}: no PSF is known, nor of {len(files) - 1} others; give --psf")
-    chosen = max(usable, key=lambda path: _n_sources(usable[path]))
-    band = usable[chosen].band
-    alike = [path for path, exposure in exposures.items() if exposure.band == band]
-    return chosen, [path for path in files if path != chosen or len(alike) < _ENOUGH]
+    chosen = max(counts, key=lambda path: counts[path])
+    alike = list(bands.values()).count(bands[chosen])
+    return chosen, [path for path in files if path != chosen or alike < _ENOUGH]
 
 
 def _n_sources(exposure: Exposure) -> int:
