@@ -25,6 +25,8 @@ _HEIGHTS, _WIDTH = (3.5, 5.0, 6.2), 5.6
 _MAPS, _EMPTY = 3, "#9a9a9a"
 #: Colours of a map: few enough to be told apart on its scale.
 _LEVELS = 15
+#: A line of more points is a curve: marks would hide it.
+_MANY_POINTS = 60
 #: Names on an axis that stand upright.
 _UPRIGHT = 9
 _SYMLOG = 10.0
@@ -88,10 +90,11 @@ def _draw_panel(axes: Axes, panel: Panel, *, steps: bool) -> None:
         number = number if series.number < 0 else series.number
         colour, mark = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
         number += 1
-        if steps:
+        if steps or len(series.x) > _MANY_POINTS:
             # Dashes tell lines apart where colours do not.
             dashes = _DASHES[(number - 1) % len(_DASHES)]
-            axes.step(series.x, series.y, where="mid", color=colour, label=label, linewidth=1.6, linestyle=dashes)
+            line = axes.plot(series.x, series.y, color=colour, label=label, linewidth=1.6, linestyle=dashes)[0]
+            line.set_drawstyle("steps-mid" if steps else "default")
         else:
             axes.errorbar(
                 series.x, series.y, series.error or None, color=colour, marker=mark, markersize=4.5, label=label,
