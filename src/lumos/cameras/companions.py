@@ -44,9 +44,11 @@ def note_companions(seen: Seen, notes: Notes) -> None:
 
 def _images(seen: Seen, notes: Notes) -> None:
     layout = seen.exposures[0]
-    names = [image.name or image.index for image in layout.of_role("science")]
+    # Files of one CCD each call their image by it.
+    every = [image.name or image.index for one in seen.exposures for image in one.of_role("science")]
+    names = list(dict.fromkeys(every))
     if len(layout.images) > 1 or layout.images[0].index != 0:
-        several = len(names) > 1
+        several = len(layout.of_role("science")) > 1
         chosen = "all" if several and all(isinstance(name, str) for name in names) else json.dumps(names)
         others = [image.name for image in layout.images if image.role in {"other", "psf"} and image.name]
         if chosen == "all" and others:

@@ -89,7 +89,8 @@ def _expand(argument: str) -> Iterator[Path]:
     elif path.is_dir():
         found = sorted(file for file in path.iterdir() if _FITS.search(file.name) and not file.name.startswith("."))
         if not found:
-            raise LumosDataError(f"{path}: no FITS file in this folder (.fits .fit .fts, with .fz .gz .bz2 .xz or not)")
+            text = f"{path}: no FITS file in this folder (.fits .fit .fts, with .fz .gz .bz2 .xz or not)"
+            raise LumosDataError(f"{text}; for those of the folders in it give '{path}/**/*.fits*'")
         yield from found
     elif glob.has_magic(argument) and not path.exists():
         found = sorted(map(Path, glob.glob(argument, recursive=True)))  # noqa: PTH207 (Path.glob takes no absolute one)

@@ -163,6 +163,15 @@ def test_the_ccds_of_a_file_are_told_apart(tmp_path, rng):
     ]
 
 
+def test_files_of_one_ccd_each_are_all_read(tmp_path, rng):
+    paths = [write(tmp_path / f"{name}.fits", pixels(rng), (name,), FILTER="r") for name in ("ccd2", "ccd3")]
+    content, _, _ = described(tmp_path, paths)
+    assert content["image"]["extensions"] == ["CCD2", "CCD3"]
+    survey = load_survey(tmp_path / "described.yaml")
+    for path in paths:
+        assert len(list(read_exposure(path, survey))) == 1
+
+
 def test_masks_with_named_planes_are_translated(tmp_path, rng):
     data, mask = pixels(rng), np.zeros(SHAPE, dtype=np.int32)
     mask[3, 4], mask[5, 6], mask[7, 8] = 1, 2, 32
