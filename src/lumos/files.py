@@ -15,6 +15,7 @@ from typing import Any
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
 
 __all__ = [
+    "MAX_JSON",
     "UNFINISHED",
     "check_parquet_name",
     "file_sha256",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 #: Largest settings or survey file, and largest manifest, bytes.
-_MAX_SETTINGS, _MAX_JSON = 10_000_000, 1_000_000_000
+_MAX_SETTINGS, MAX_JSON = 10_000_000, 1_000_000_000
 #: What the names of unfinished files and of locks begin with.
 UNFINISHED = ".lumos-"
 
@@ -227,7 +228,7 @@ def read_json(path: Path) -> dict[str, Any]:
         If it is missing, damaged, or holds something else.
     """
     try:
-        content = json.loads(read_text(path, _MAX_JSON))
+        content = json.loads(read_text(path, MAX_JSON))
     except LumosConfigError as error:
         raise LumosDataError(str(error).replace("cannot be read", "missing or damaged", 1)) from error
     except (ValueError, RecursionError) as error:

@@ -2,23 +2,29 @@
 
 A folder says in ``settings.yaml`` what it is made from, and in ``manifest.json`` what became of each part (of each
 exposure). Whoever begins it again with the same settings finds what is finished; with others it is refused.
+
+While a command works in the folder, each part that ends adds one line to ``manifest.jsonl``, so that a folder of many
+parts is not written anew for each; at the end, or when the command begins again, the lines go into ``manifest.json``.
 """
 
+import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lumos import __version__
-from lumos.errors import LumosDataError
-from lumos.files import file_sha256, file_stamp, read_json, write_json
+from lumos.errors import LumosConfigError, LumosDataError
+from lumos.files import MAX_JSON, file_sha256, file_stamp, read_json, read_text, write_json
 from lumos.runs.locks import lock_folder
 from lumos.runs.outputs import settle_settings
 
-__all__ = ["MANIFEST", "Entry", "RunFolder", "begin_folder", "read_manifest"]
+__all__ = ["JOURNAL", "MANIFEST", "Entry", "RunFolder", "begin_folder", "read_manifest"]
 
-#: Name of the manifest.
-MANIFEST = "manifest.json"
+#: Names of the manifest, and of the file of what was entered since it was written.
+MANIFEST, JOURNAL = "manifest.json", "manifest.jsonl"
 #: What the manifest says about one exposure.
 Entry = dict[str, Any]
 
@@ -42,7 +48,11 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._entries: dict[str, Entry] = read_manifest(path) if (path / MANIFEST).exists() else {}
+        there = (path / MANIFEST).exists()
+        self._entries: dict[str, Entry] = read_manifest(path) if there else {}
+        # Lines of the journal count for one writing of the manifest only.
+        self._generation: int = read_json(path / MANIFEST).get("generation", 0) if there else 0
+        self._asked: dict[str, Any] = {}
         earlier = {
             name: entry if entry["status"] == "done" else entry.get("earlier") for name, entry in self._entries.items()
         }
@@ -103,9 +113,12 @@ class RunFolder:
         for file, reason in failed.items():
             names = [name for name, entry in self._finished.items() if entry["file"] == file] or [Path(file).name]
             entries |= {name: self._failure(name, file, reason) for name in names}
-        if entries != self._entries:
-            self._entries = entries
-            self._write()
+        if entries == self._entries and not todo and (self.path / MANIFEST).exists():
+            return
+        self._entries = entries
+        self._asked = {"exposures": len(finished) + len(todo) + len(failed), "todo": len(todo)}
+        self._asked["begun"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self._write()
 
     def enter(self, name: str, entry: Entry) -> None:
         """Enter what became of an exposure, when its shard is on disk.
@@ -119,14 +132,26 @@ class RunFolder:
         """
         failed = entry["status"] == "failed"
         self._entries[name] = self._failure(name, entry["file"], entry["reason"]) if failed else entry
-        self._write()
+        line = {"generation": self._generation, "name": name, "entry": self._entries[name]}
+        with (self.path / JOURNAL).open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(line, default=str) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+
+    def close(self) -> None:
+        """Write the manifest with all that was entered."""
+        if (self.path / JOURNAL).exists():
+            self._write()
 
     def _failure(self, name: str, file: str, reason: str) -> Entry:
         earlier = {"earlier": self._finished[name]} if name in self._finished else {}
         return {"status": "failed", "file": file, "reason": reason, **earlier}
 
     def _write(self) -> None:
-        write_json(self.path / MANIFEST, {"version": __version__, "exposures": self._entries})
+        self._generation += 1
+        content = {"version": __version__, "generation": self._generation, "asked": self._asked}
+        write_json(self.path / MANIFEST, {**content, "exposures": self._entries})
+        (self.path / JOURNAL).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -167,7 +192,10 @@ def begin_folder(
             (out / name).mkdir(exist_ok=True)
         folder = RunFolder(out)
         settle_settings(out, command, identity, begun=begun or folder.is_begun)
-        yield folder
+        try:
+            yield folder
+        finally:
+            folder.close()
 
 
 def _moved(entry: Entry, path: Path) -> Entry:
@@ -202,13 +230,34 @@ def read_manifest(run: Path | str) -> dict[str, Entry]:
         If the manifest is missing or damaged; the message names the entry.
     """
     path = Path(run) / MANIFEST
-    entries = read_json(path).get("exposures")
+    content = read_json(path)
+    entries = content.get("exposures")
     if not isinstance(entries, dict):
         raise LumosDataError(f"{path}: damaged, 'exposures' is {type(entries).__name__}, allowed: a mapping")
+    entries |= _read_journal(path.with_name(JOURNAL), content.get("generation", 0))
     for name, entry in entries.items():
         _check_entry(entry, f"{path}: damaged, {name}")
         if entry["status"] == "failed" and "earlier" in entry:
             _check_entry(entry["earlier"], f"{path}: damaged, {name}.earlier")
+    return entries
+
+
+def _read_journal(path: Path, generation: object) -> dict[str, Entry]:
+    """Return what was entered since the manifest was written; a last line that a kill cut off counts for nothing."""
+    if not path.exists():
+        return {}
+    entries = {}
+    try:
+        lines = read_text(path, MAX_JSON).split("\n")
+    except LumosConfigError as error:
+        raise LumosDataError(str(error)) from error
+    for number, text in enumerate(lines[:-1], 1):
+        try:
+            line = json.loads(text)
+            if line["generation"] == generation:
+                entries[str(line["name"])] = line["entry"]
+        except (ValueError, RecursionError, TypeError, KeyError) as error:
+            raise LumosDataError(f"{path}: damaged, line {number}") from error
     return entries
 
 

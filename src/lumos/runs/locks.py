@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from lumos.errors import LumosError
 from lumos.files import UNFINISHED, name_code
 
-__all__ = ["lock_file", "lock_folder", "locked", "own_files"]
+__all__ = ["holder_of", "lock_file", "lock_folder", "locked", "own_files"]
 
 logger = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -124,6 +124,34 @@ def _lock(path: Path, what: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def holder_of(folder: Path) -> str | None:
+    """Tell who writes into a folder now.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder.
+
+    Returns
+    -------
+    str or None
+        Process and machine; None where no process holds the lock.
+    """
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "a process that does not say which"
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def locked(lock: Callable[[Path], AbstractContextManager[None]]) -> Callable[[Function], Function]:
