@@ -1,7 +1,7 @@
 """What each convention of the models is worth in redshift.
 
-Usage: ``python benchmarks/photoz_conventions.py DATA [GALAXIES]``. DATA holds what the set ``eriksen2019`` of runs needs
-and ``brown2014/brown2014_900_12000A.npz``, real spectra of galaxies.
+Usage: ``python benchmarks/photoz_conventions.py DATA [GALAXIES]``. DATA holds what the runs ``eriksen2019`` need and
+``brown2014/brown2014_900_12000A.npz``, real spectra of galaxies.
 
 The real spectra are the mock: none of the models is made of them. Each galaxy is fitted near its true redshift with
 all runs; printed are the median of (z_fit - z_true) / (1 + z_true), its error, and its half-width sigma68.

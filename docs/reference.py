@@ -71,8 +71,8 @@ def pages() -> dict[str, str]:
 
 
 MODEL_TEXT = (
-    "Keys of the YAML file that says of which curves, templates, dust and lines the models of photometric redshifts are "
-    "made; [curves and templates](../templates.md)."
+    "Keys of the YAML file that says of which curves, templates, dust and lines the models of photometric redshifts "
+    "are made; [curves and templates](../templates.md)."
 )
 SURVEY_TEXT = "Keys of the YAML file of `--survey`; [how to write one](../surveys.md)."
 SIMULATION_TEXT = (
