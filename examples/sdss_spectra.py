@@ -9,15 +9,15 @@ that brings it to the photometry of the same fibre (``CALIBFLUX``), its error an
 fluxes through the measured narrow bands over those through the package's closed forms, minus 1.
 """
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
+from lumos.spectra.curves import Curve, read_curve
 from lumos.spectra.passbands import PAUCAM_PASSBANDS
-from lumos.spectra.synthetic import Curve, per_frequency, read_curve, synthetic_fluxes
+from lumos.spectra.synthetic import per_frequency, synthetic_fluxes
 from lumos.statistics import sigma68
 from lumos.validate.studies.spectra import spectrum_scale
 
@@ -29,12 +29,7 @@ BANDS = ("g", "r", "i")
 def narrow_bands(data: Path) -> dict[str, Curve]:
     """Return the measured responses of PAUCam, where there are any."""
     path = data / "stonp" / "PAUS_filter_response.json"
-    content = json.loads(path.read_text()) if path.exists() else {}
-    return {
-        name: Curve(np.array(one["wavelength"]), np.maximum(one["response"], 0.0))
-        for name, one in content.items()
-        if name in PAUCAM_PASSBANDS
-    }
+    return {name: read_curve(path, name=name) for name in PAUCAM_PASSBANDS} if path.exists() else {}
 
 
 def main(data: Path) -> None:
