@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,8 @@ def commands(text):
     for line in re.sub(r"\\\n", " ", text).splitlines():
         words = shlex.split(line.removeprefix("$ "), comments=True)
         if words[:1] == ["lumos"] or words[:1] == [".venv/bin/lumos"]:
-            yield words[1:]
+            end = next((number for number, word in enumerate(words) if word in {">", "2>", "|"}), None)
+            yield words[1:end]
 
 
 def test_every_kind_is_known():
@@ -67,6 +69,22 @@ def test_commands_in_running_text():
 @of_kind("python")
 def test_python(page, text):
     ast.parse(text, page)
+
+
+def printed():
+    """Yield each program with its output below it; those that need `make demo` are run in `test_cli.py`."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        blocks = list(re.finditer(r"^```(\w*)\n(.*?)^```\n", text, re.DOTALL | re.MULTILINE))
+        for program, output in pairwise(blocks):
+            if (program[1], output[1]) == ("python", "") and text[program.end() : output.start()] == "\n":
+                yield page.relative_to(ROOT).as_posix(), program[2], output[2]
+
+
+@pytest.mark.parametrize(("page", "program", "output"), list(printed()), ids=lambda part: part[:30])
+def test_programs_print_what_stands_below_them(page, program, output, capsys):
+    exec(compile(program, page, "exec"), {})
+    assert capsys.readouterr().out == output
 
 
 @of_kind("yaml")
