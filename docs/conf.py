@@ -23,6 +23,7 @@ version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
 exclude_patterns = ["_build"]
+highlight_language = "none"  # blocks without a language are what commands print
 # Anchors of headings are those that repositories make, so that page.md#heading leads to one place in both.
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # the pages of the repository begin sections where they like
