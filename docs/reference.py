@@ -84,7 +84,10 @@ def pages() -> dict[str, str]:
     }
 
 
-SURVEY_TEXT = "Keys of the YAML file of `--survey`; [how to write one](../surveys.md)."
+SURVEY_TEXT = (
+    "Keys of the YAML file of `--survey`; [how to write one](../surveys.md), "
+    "[with an editor that completes them](../terminal.md#settings-and-survey-files-in-an-editor)."
+)
 SIMULATION_TEXT = (
     "Keys of the YAML file of `lumos simulate`, each of which `--set` can change; [simulations](../simulation.md)."
 )
@@ -181,13 +184,17 @@ def is_documented(member: object) -> bool:
 
 def settings_page() -> str:
     """Return the settings of every stage."""
+    commands = typer.main.get_command(app).commands
+    takers = [f"`{name}`" for name, one in sorted(commands.items()) if any("--config" in p.opts for p in one.params)]
     lines = [
         "# Settings",
         "",
-        "`measure`, `catalog`, `psf`, `backgrounds`, `coadd`, `sky` and `adapt` take `--config FILE.yaml`, with a",
+        f"{', '.join(takers[:-1])} and {takers[-1]} take `--config FILE.yaml`, with a",
         "mapping for each stage, and `--set stage.field=value`; `simulate` and `train` take `--set` alone, with",
         "the keys of [simulated surveys](simulated-surveys.md) and [training runs](training-runs.md).",
         "What a run used stands in its `settings.yaml`. A key that does not exist is refused, with those that do.",
+        "`lumos settings` prints all of them as YAML; [editors](../terminal.md#settings-and-survey-files-in-an-editor)",
+        "complete and check them.",
     ]
     for stage, field in Settings.model_fields.items():
         model: Any = field.annotation

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 import yaml
+from jsonschema import Draft202012Validator
 
 from lumos.cli import app
 from lumos.config import parse_yaml
@@ -16,6 +17,7 @@ from lumos.settings import Settings
 from lumos.simulate.settings import SurveySimulation
 from lumos.surveys import Survey
 from lumos.training.settings import TrainSettings
+from lumos.workflows.listings import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("CONTRIBUTING.md"))]
@@ -94,5 +96,7 @@ def test_yaml(page, text):
         if set(content) <= set(kind.model_fields):
             needed = {"name": "a", "pool": {"simulate": "wide"}} if kind is TrainSettings else {}
             kind.model_validate(needed | yaml.safe_load(text))
+            if kind in SCHEMAS.values():
+                Draft202012Validator(kind.model_json_schema()).validate(yaml.safe_load(text))
             return
     raise AssertionError(f"{page}: no settings, survey, simulation or training run: {sorted(content)}")

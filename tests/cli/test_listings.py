@@ -7,7 +7,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from helpers.shell import run_lumos
-from lumos.config import validated
+from lumos.config import shipped_text, validated
 from lumos.errors import LumosConfigError
 from lumos.settings import Settings, load_settings, load_simulation
 from lumos.simulate.settings import shipped_presets
@@ -72,6 +72,8 @@ def test_schema_takes_shipped_surveys(validators, name):
 @pytest.mark.parametrize("name", shipped_presets())
 def test_schema_takes_simulations(validators, name):
     assert validators["simulation"].is_valid(load_simulation(name).model_dump(mode="json"))
+    text = shipped_text("lumos.simulate", "presets", "preset", name)
+    assert list(validators["simulation"].iter_errors(plain_yaml(text))) == []
 
 
 @pytest.mark.parametrize("bands", ["any", ["g", "r"], {"g": {"wavelength": 475}, "r": None}])
