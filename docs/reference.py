@@ -3,6 +3,7 @@
 Usage: ``python docs/reference.py`` writes ``docs/reference/*.md``. A test compares the pages with what this makes.
 """
 
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import typer.main
 import yaml
 from pydantic import BaseModel
 
+import lumos
 from lumos.catalogs import parent
 from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS
 from lumos.cli import app
@@ -36,6 +38,19 @@ TABLES = {
     "psf": "`PSF/psf.parquet`, written by `lumos psf`, read by `--psf PSF`: one row per exposure and CCD",
     "truth": "`SURVEY/truth.parquet`, written by `lumos simulate`: one row per object and band",
     "exposures": "`SURVEY/exposures.parquet`, written by `lumos simulate`: one row per exposure",
+}
+#: Modules of the Python reference, and what they are for.
+MODULES = {
+    "lumos": "From images to fluxes.",
+    "lumos.api": "The table that these functions return.",
+    "lumos.pdf": "PDFs of many objects at once. Fluxes are nJy, or whatever unit the PDF was made in.",
+    "lumos.flags": "The bits of `flags` and of masks; [their meanings](flags.md).",
+    "lumos.errors": "What is raised. Catch `LumosError` for all of them.",
+    "lumos.surveys": "Survey files; [their keys](survey-files.md).",
+    "lumos.images": "Exposures, PSF models, stamps, sky and pixel coordinates.",
+    "lumos.runs.shards": "The rows of runs that do not fit into memory.",
+    "lumos.profiles": "Sérsic profiles, convolved with a PSF.",
+    "lumos.estimators.base": "For [an estimator of your own](../../CONTRIBUTING.md).",
 }
 #: JSON schema's words for bounds, and ours.
 BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤", "multipleOf": "multiple of"}
@@ -63,6 +78,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands_page(),
         "flags.md": flags_page(),
         "model-sets.md": levels_page("Sets of model runs", ModelSettings, MODEL_TEXT),
+        "python.md": python_page(),
         "settings.md": settings_page(),
         "survey-files.md": levels_page("Survey files", Survey, SURVEY_TEXT),
         "simulated-surveys.md": model_page("Descriptions of simulated surveys", SurveySimulation, SIMULATION_TEXT),
@@ -74,7 +90,10 @@ MODEL_TEXT = (
     "Keys of the YAML file that says of which curves, templates, dust and lines the models of photometric redshifts "
     "are made; [curves and templates](../templates.md)."
 )
-SURVEY_TEXT = "Keys of the YAML file of `--survey`; [how to write one](../surveys.md)."
+SURVEY_TEXT = (
+    "Keys of the YAML file of `--survey`; [how to write one](../surveys.md), "
+    "[with an editor that completes them](../terminal.md#settings-and-survey-files-in-an-editor)."
+)
 SIMULATION_TEXT = (
     "Keys of the YAML file of `lumos simulate`, each of which `--set` can change; [simulations](../simulation.md)."
 )
@@ -141,15 +160,47 @@ def commands_page() -> str:
     return finish(lines)
 
 
+def python_page() -> str:
+    """Return the public names of each module: a table to read anywhere, and what Sphinx makes the whole text from."""
+    text = (
+        "What the package offers to your own code; [how to](../api.md), [recipes](../recipes.md). `help(NAME)` prints",
+        "the same as the site of these pages.",
+    )
+    lines = ["# Python reference", "", *text]
+    for module_name, what in MODULES.items():
+        module = importlib.import_module(module_name)
+        names = [name for name in module.__all__ if module is lumos or name not in lumos.__all__]
+        members = {name: member for name in names if is_documented(member := getattr(module, name))}
+        rows = ((f"`{name}`", one_paragraph(member.__doc__ or "")) for name, member in members.items())
+        lines += ["", f"## {module_name}", "", what, "", *table(("name", "what it is"), rows), ""]
+        lines += ["```{eval-rst}", f".. currentmodule:: {module_name}"]
+        for name, member in members.items():
+            # The keys of settings have pages of their own.
+            members_too = inspect.isclass(member) and not issubclass(member, BaseModel)
+            lines += [f".. auto{'class' if inspect.isclass(member) else 'function'}:: {name}"]
+            lines += ["   :members:"] if members_too else []
+        lines += ["```"]
+    return finish(lines)
+
+
+def is_documented(member: object) -> bool:
+    """Tell whether something has a docstring of its own: a class or a function, not a constant or an alias."""
+    return inspect.isclass(member) or inspect.isfunction(member)
+
+
 def settings_page() -> str:
     """Return the settings of every stage."""
+    commands = typer.main.get_command(app).commands
+    takers = [f"`{name}`" for name, one in sorted(commands.items()) if any("--config" in p.opts for p in one.params)]
     lines = [
         "# Settings",
         "",
-        "`measure`, `catalog`, `psf`, `backgrounds`, `coadd`, `sky` and `adapt` take `--config FILE.yaml`, with a",
+        f"{', '.join(takers[:-1])} and {takers[-1]} take `--config FILE.yaml`, with a",
         "mapping for each stage, and `--set stage.field=value`; `simulate` and `train` take `--set` alone, with",
         "the keys of [simulated surveys](simulated-surveys.md) and [training runs](training-runs.md).",
         "What a run used stands in its `settings.yaml`. A key that does not exist is refused, with those that do.",
+        "`lumos settings` prints all of them as YAML; [editors](../terminal.md#settings-and-survey-files-in-an-editor)",
+        "complete and check them.",
     ]
     for stage, field in Settings.model_fields.items():
         model: Any = field.annotation

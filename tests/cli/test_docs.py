@@ -3,11 +3,13 @@
 import ast
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer.main
 import yaml
+from jsonschema import Draft202012Validator
 
 from lumos.cli import app
 from lumos.config import parse_yaml
@@ -16,6 +18,7 @@ from lumos.settings import Settings
 from lumos.simulate.settings import SurveySimulation
 from lumos.surveys import Survey
 from lumos.training.settings import TrainSettings
+from lumos.workflows.listings import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("CONTRIBUTING.md"))]
@@ -40,7 +43,8 @@ def commands(text):
     for line in re.sub(r"\\\n", " ", text).splitlines():
         words = shlex.split(line.removeprefix("$ "), comments=True)
         if words[:1] == ["lumos"] or words[:1] == [".venv/bin/lumos"]:
-            yield words[1:]
+            end = next((number for number, word in enumerate(words) if word in {">", "2>", "|"}), None)
+            yield words[1:end]
 
 
 def test_every_kind_is_known():
@@ -70,6 +74,22 @@ def test_python(page, text):
     ast.parse(text, page)
 
 
+def printed():
+    """Yield each program with its output below it; those that need `make demo` are run in `test_cli.py`."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        blocks = list(re.finditer(r"^```(\w*)\n(.*?)^```\n", text, re.DOTALL | re.MULTILINE))
+        for program, output in pairwise(blocks):
+            if (program[1], output[1]) == ("python", "") and text[program.end() : output.start()] == "\n":
+                yield page.relative_to(ROOT).as_posix(), program[2], output[2]
+
+
+@pytest.mark.parametrize(("page", "program", "output"), list(printed()), ids=lambda part: part[:30])
+def test_programs_print_what_stands_below_them(page, program, output, capsys):
+    exec(compile(program, page, "exec"), {})
+    assert capsys.readouterr().out == output
+
+
 @of_kind("yaml")
 def test_yaml(page, text):
     content = parse_yaml(text, page)
@@ -77,5 +97,7 @@ def test_yaml(page, text):
         if set(content) <= set(kind.model_fields):
             needed = {"name": "a", "pool": {"simulate": "wide"}} if kind is TrainSettings else {}
             kind.model_validate(needed | yaml.safe_load(text))
+            if kind in SCHEMAS.values():
+                Draft202012Validator(kind.model_json_schema()).validate(yaml.safe_load(text))
             return
     raise AssertionError(f"{page}: no settings, survey, simulation, training run or set of models: {sorted(content)}")

@@ -18,8 +18,8 @@ __all__ = ["Interrupted", "interruptible", "list_failures", "show_progress", "wi
 
 #: Options of every command that works.
 _LOGGING = {
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")],
-    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Say more, with times.")],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Log only warnings and errors.")],
+    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Log more, with times.")],
     "log_file": Annotated[Path | None, typer.Option("--log-file", help="Write everything, with times, to this file.")],
     "debug": Annotated[bool, typer.Option("--debug", help="Show tracebacks, and all that --verbose shows.")],
 }

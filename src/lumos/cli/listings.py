@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from lumos.cli.app import app, command
+from lumos.cli.app import command
 from lumos.cli.console import show_progress
 from lumos.cli.options import Workers
+from lumos.errors import LumosConfigError
 
-__all__ = ["demo", "flags", "models", "surveys"]
+__all__ = ["demo", "flags", "models", "settings", "surveys"]
 
 
-@app.command()
+@command
 def models(
     name: Annotated[str | None, typer.Argument(help="Show the card of this model, or of a model folder.")] = None,
 ) -> None:
@@ -22,7 +23,7 @@ def models(
     typer.echo(list_models(name))
 
 
-@app.command()
+@command
 def surveys(
     name: Annotated[str | None, typer.Argument(help="Show the survey file of this survey.")] = None,
 ) -> None:
@@ -32,7 +33,7 @@ def surveys(
     typer.echo(list_surveys(name))
 
 
-@app.command()
+@command
 def flags(
     value: Annotated[int | None, typer.Argument(help="Value of a `flags` column: list the flags in it.")] = None,
 ) -> None:
@@ -40,6 +41,21 @@ def flags(
     from lumos.workflows.listings import list_flags  # noqa: PLC0415
 
     typer.echo(list_flags(value))
+
+
+@command
+def settings(
+    stage: Annotated[str | None, typer.Argument(help="Only this stage, as `measure`.")] = None,
+    json_schema: Annotated[
+        str | None, typer.Option("--json-schema", help="Print the JSON schema of: settings, survey or simulation.")
+    ] = None,
+) -> None:
+    """Print all settings with their defaults and meanings, as a start for --config, or the schema of a kind of file."""
+    from lumos.workflows.listings import list_schema, list_settings  # noqa: PLC0415
+
+    if stage is not None and json_schema is not None:
+        raise LumosConfigError("give either a stage, or --json-schema")
+    typer.echo(list_settings(stage) if json_schema is None else list_schema(json_schema))
 
 
 @command

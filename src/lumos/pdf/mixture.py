@@ -285,7 +285,7 @@ class TruncatedMixture(Mixture):
     """Mixtures of Gaussians that are each cut at 0 and renormalised, eq. 9-10.
 
     p(f) = sum_i alpha_i N(f; mu_i, sigma_i) / Phi(mu_i / sigma_i) for f at least 0. A mean may lie far below 0: the
-    component is then nearly exponential with the scale sigma^2 / |mu|.
+    component is then nearly exponential with the scale ``sigma^2 / |mu|``.
 
     Parameters
     ----------

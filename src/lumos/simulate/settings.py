@@ -62,7 +62,11 @@ def _check_beta(value: tuple[float, float]) -> tuple[float, float]:
 
 
 #: A range from which each exposure draws uniformly; one number stands for the range that holds only it.
-Span = Annotated[tuple[float, float], BeforeValidator(_as_pair), AfterValidator(_check_span)]
+Span = Annotated[
+    tuple[float, float],
+    BeforeValidator(_as_pair, json_schema_input_type=float | tuple[float, float]),
+    AfterValidator(_check_span),
+]
 #: A positive range from which each exposure draws uniformly in the logarithm.
 PositiveSpan = Annotated[Span, AfterValidator(_check_positive)]
 NotNegativeSpan = Annotated[Span, AfterValidator(_check_not_negative)]

@@ -2,9 +2,9 @@
 
 import re
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import BeforeValidator, field_validator, model_validator
 
 from lumos.config import StageSettings
 
@@ -37,54 +37,57 @@ class HeaderEntry(StageSettings):
     required: bool = False
     """Refuse a file in which nothing is found."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _keyword_list(cls, value: Any) -> Any:  # noqa: ANN401
-        return {"keys": value} if isinstance(value, list | tuple) else value
-
     @field_validator("pattern", "file_pattern")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
         return _checked_regex(value)
 
 
+def _as_entry(value: Any) -> Any:  # noqa: ANN401
+    """Take a list of keywords for the entry that holds only them."""
+    return {"keys": value} if isinstance(value, list | tuple) else value
+
+
+Entry = Annotated[HeaderEntry, BeforeValidator(_as_entry, json_schema_input_type=HeaderEntry | list[str])]
+
+
 class HeaderMap(StageSettings):
     """The facts read from headers, by name."""
 
-    band: HeaderEntry
+    band: Entry
     """Name of a band of the survey."""
-    exposure_id: HeaderEntry = HeaderEntry(file_stem=True)
+    exposure_id: Entry = HeaderEntry(file_stem=True)
     """Identifier of the exposure; the file stem unless the survey says otherwise."""
-    detector: HeaderEntry = HeaderEntry(default="0")
+    detector: Entry = HeaderEntry(default="0")
     """Identifier of the CCD, different for each image of a file. Needed: give a ``default`` where no keyword tells."""
-    exposure_time: HeaderEntry = HeaderEntry()
+    exposure_time: Entry = HeaderEntry()
     """Length of the exposure, seconds."""
-    gain: HeaderEntry = HeaderEntry()
+    gain: Entry = HeaderEntry()
     """Gain, electrons per image unit."""
-    read_noise: HeaderEntry = HeaderEntry()
+    read_noise: Entry = HeaderEntry()
     """Read noise, electrons per pixel."""
-    zeropoint: HeaderEntry = HeaderEntry()
+    zeropoint: Entry = HeaderEntry()
     """The number that ``zeropoint.kind`` turns into a zero point: a magnitude unless the survey says otherwise."""
-    zeropoint_err: HeaderEntry = HeaderEntry()
+    zeropoint_err: Entry = HeaderEntry()
     """Error of the zero point, magnitudes (kind ``fluxmag0``: in the unit of FLUXMAG0)."""
-    pivot: HeaderEntry = HeaderEntry()
+    pivot: Entry = HeaderEntry()
     """Pivot wavelength of the band, Angstrom (zero-point kind ``photflam``)."""
-    pixel_area: HeaderEntry = HeaderEntry()
+    pixel_area: Entry = HeaderEntry()
     """Solid angle of a pixel, sr (zero-point kind ``mjysr``); the WCS's own where no keyword is found."""
-    psf_beta: HeaderEntry = HeaderEntry()
+    psf_beta: Entry = HeaderEntry()
     """Moffat exponent of the PSF; ``psf.beta`` where no keyword is found."""
-    psf_fwhm: HeaderEntry = HeaderEntry()
+    psf_fwhm: Entry = HeaderEntry()
     """FWHM of the PSF in the unit of ``psf.unit``."""
-    psf_pixel: HeaderEntry = HeaderEntry()
+    psf_pixel: Entry = HeaderEntry()
     """T where FWHM and exponent are those of stars on pixels, F where they are those before the response of the pixel;
     ``psf.includes_pixel`` where no keyword is found."""
-    state: HeaderEntry = HeaderEntry()
+    state: Entry = HeaderEntry()
     """Camera state, for surveys whose camera changed."""
-    date: HeaderEntry = HeaderEntry()
+    date: Entry = HeaderEntry()
     """Date of observation, beginning with YYYY-MM-DD."""
-    saturation: HeaderEntry = HeaderEntry()
+    saturation: Entry = HeaderEntry()
     """Level, in image units, from which a pixel is masked as saturated."""
-    sky_level: HeaderEntry = HeaderEntry()
+    sky_level: Entry = HeaderEntry()
     """Level, in image units, of the sky that was subtracted."""
 
 

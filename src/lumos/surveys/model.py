@@ -144,6 +144,10 @@ class PsfSource(StageSettings):
     `lumos psf` writes is the Moffat before them, and says so. ``psf.beta`` is the exponent before the pixel."""
 
 
+#: How a survey file may list its bands.
+_Bands = Literal["any"] | list[str] | dict[str, Band | None]
+
+
 class Survey(StageSettings):
     """A survey: everything that reading and calibrating its exposures needs.
 
@@ -247,7 +251,7 @@ class Survey(StageSettings):
             width = common.width
         return None if width is None else Passband(band.wavelength, width)
 
-    @field_validator("bands", mode="before")
+    @field_validator("bands", mode="before", json_schema_input_type=_Bands)
     @classmethod
     def _plain_bands(cls, value: Any) -> Any:  # noqa: ANN401
         """Accept a list of names, or null for a band without details."""

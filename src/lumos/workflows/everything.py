@@ -19,6 +19,7 @@ from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
 from lumos.injection.run import InjectInputs, inject_run
 from lumos.injection.settings import InjectSettings
+from lumos.nets.checkpoint import read_config
 from lumos.photometry.run import measure_run
 from lumos.runs.locks import lock_folder, locked
 from lumos.runs.outputs import settle_settings
@@ -105,9 +106,11 @@ def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: 
     LumosDataError
         If no exposure can be read, or no PSF or object is found.
     LumosConfigError
-        If ``out`` holds the results of other images or settings.
+        If there is no such model, or ``out`` holds the results of other images or settings.
     """
     told, settings = _Told(), inputs.settings
+    if settings.measure.model is not None:
+        read_config(settings.measure.model)  # an unknown model is refused before anything is made
     out.mkdir(parents=True, exist_ok=True)
     named, survey = _survey(inputs, out, told)
     files = find_exposures(inputs.images, survey)

@@ -1,10 +1,22 @@
-"""What comes with the package, as text: models, surveys, flags."""
+"""What comes with the package, as text: models, surveys, flags, settings, schemas of files."""
+
+import json
+import textwrap
+from collections.abc import Iterator
+
+import yaml
+from pydantic import BaseModel
 
 from lumos.errors import LumosValueError
 from lumos.flags import FLAG_TEXT, Flag
-from lumos.surveys import load_survey, read_survey_text, shipped_surveys
+from lumos.settings import Settings
+from lumos.simulate.settings import SurveySimulation
+from lumos.surveys import Survey, load_survey, read_survey_text, shipped_surveys
 
-__all__ = ["list_flags", "list_models", "list_surveys"]
+__all__ = ["SCHEMAS", "list_flags", "list_models", "list_schema", "list_settings", "list_surveys"]
+
+#: Kinds of YAML files that have a schema.
+SCHEMAS: dict[str, type[BaseModel]] = {"settings": Settings, "survey": Survey, "simulation": SurveySimulation}
 
 
 def list_models(name: str | None) -> str:
@@ -93,3 +105,77 @@ def list_flags(value: int | None) -> str:
         raise LumosValueError("flags", value, f"0 to {2 * max(Flag) - 1}")
     chosen = [flag for flag in Flag if value is None or value & flag]
     return "\n".join(f"{int(flag):>8} {flag.name}: {FLAG_TEXT[flag]}" for flag in chosen)
+
+
+def list_settings(stage: str | None) -> str:
+    """List the settings with their defaults, as a YAML file that ``--config`` takes.
+
+    Parameters
+    ----------
+    stage : str or None
+        Only this stage; None: all.
+
+    Returns
+    -------
+    str
+        YAML; above each key a comment says what it means.
+
+    Raises
+    ------
+    LumosValueError
+        If there is no such stage.
+    """
+    stages = [name for name in Settings.model_fields if stage in {None, name}]
+    if not stages:
+        raise LumosValueError("stage", stage, ", ".join(Settings.model_fields))
+    defaults = Settings()
+    lines: list[str] = []
+    for name in stages:
+        values: BaseModel = getattr(defaults, name)
+        lines += [*_comment(values.__doc__ or "", ""), f"{name}:", *_commented(values, "  ")]
+    return "\n".join(lines)
+
+
+def _commented(values: BaseModel, indent: str) -> Iterator[str]:
+    """Yield the lines of one level of settings."""
+    plain = values.model_dump(mode="json")
+    for name, field in type(values).model_fields.items():
+        value = getattr(values, name)
+        yield from _comment(field.description or "", indent)
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:"
+            yield from _commented(value, indent + "  ")
+        else:
+            text = yaml.safe_dump(plain[name], default_flow_style=True, width=10_000, allow_unicode=True)
+            # YAML ends a document that is one plain value with "...".
+            yield f"{indent}{name}: " + text.removesuffix("...\n").strip()
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    """Return the first paragraph of a description as lines of a comment."""
+    first = " ".join(text.split("\n\n", maxsplit=1)[0].split()).replace("``", "`")
+    return textwrap.wrap(first, 110, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+def list_schema(kind: str) -> str:
+    """Return the JSON schema of a kind of YAML file, by which editors complete and check keys and values.
+
+    Parameters
+    ----------
+    kind : str
+        One of :data:`SCHEMAS`.
+
+    Returns
+    -------
+    str
+        JSON schema of draft 2020-12. Rules that join several keys are not in it; the commands check those.
+
+    Raises
+    ------
+    LumosValueError
+        If there is no such kind.
+    """
+    if kind not in SCHEMAS:
+        raise LumosValueError("--json-schema", kind, ", ".join(SCHEMAS))
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[kind].model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False).replace("``", "`")

@@ -26,7 +26,7 @@ class SdssKlModel:
 
     With the position in rows r and columns c (centre of the first pixel 0.5),
 
-    .. math:: P(r, c) = \sum_k \Big[ \sum_{ij} C^k_{ij} (0.001 r)^i (0.001 c)^j \Big] E_k,
+    .. math:: P(r, c) = \sum_k \left[ \sum_{ij} C^k_{ij} (0.001 r)^i (0.001 c)^j \right] E_k,
 
     normalised to the sum 1.
 
