@@ -10,6 +10,7 @@ from lumos.cli.console import list_failures, show_progress
 from lumos.cli.options import (
     CoaddFile,
     Config,
+    DriverName,
     Images,
     Injected,
     ModelName,
@@ -22,6 +23,7 @@ from lumos.cli.options import (
     Workers,
     check_file,
     check_output,
+    open_driver,
     survey_and_files,
 )
 from lumos.errors import LumosConfigError, LumosError
@@ -65,6 +67,7 @@ def measure(
         str | None, typer.Option("--estimators", help="Names of classical estimators, separated by commas.")
     ] = None,
     workers: Workers = 1,
+    driver: DriverName = "local",
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -78,10 +81,10 @@ def measure(
     settings = load_settings(config, overrides).measure
     how, files = survey_and_files(survey, exposures, psf)
     check_file(catalog, "parent catalogue")
-    with show_progress("measure") as progress:
+    with open_driver(driver, workers) as where, show_progress("measure") as progress:
         from lumos.photometry.run import measure_run  # noqa: PLC0415
 
-        report = measure_run(files, catalog, out, how, settings, psf_dir=psf, workers=workers, progress=progress)
+        report = measure_run(files, catalog, out, how, settings, psf_dir=psf, workers=where, progress=progress)
     typer.echo(
         f"{out}: {report.n_rows} rows; {len(report.done)} exposures measured, {len(report.skipped)} finished before, "
         f"{len(report.failed)} failed"
@@ -102,6 +105,7 @@ def inject(
     psf: PsfFolder = None,
     model: ModelName = None,
     workers: Workers = 1,
+    driver: DriverName = "local",
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -113,7 +117,7 @@ def inject(
         raise LumosConfigError("give either exposures and --catalog, or --run")
     found = None if exposures is None else survey_and_files(survey, exposures, psf)
     check_file(catalog, "parent catalogue")
-    with show_progress("inject") as progress:
+    with open_driver(driver, workers) as where, show_progress("inject") as progress:
         from lumos.injection.run import InjectInputs, inject_run  # noqa: PLC0415
         from lumos.workflows.validate import KNOWN, validate_runs  # noqa: PLC0415
 
@@ -123,7 +127,7 @@ def inject(
             assert found is not None
             assert catalog is not None
             inputs = InjectInputs(found[1], catalog, found[0], settings.measure, psf)
-        report = inject_run(inputs, out, settings.inject, workers=workers, progress=progress)
+        report = inject_run(inputs, out, settings.inject, workers=where, progress=progress)
         page = validate_runs([out], out / "report")
     typer.echo(page.tables[KNOWN])
     typer.echo(f"{report.n_injected} galaxies in {len(report.runs)} rounds; {out / 'report/report.html'} shows more")
@@ -179,6 +183,7 @@ def coadd(
     reference: Annotated[Path | None, typer.Option("--reference", help="Objects of known flux.")] = None,
     sky: Annotated[Path | None, typer.Option("--sky", help="Run at empty positions (see `lumos sky`).")] = None,
     workers: Workers = 1,
+    driver: DriverName = "local",
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -194,7 +199,7 @@ def coadd(
         check_file(run / "manifest.json", "run of `lumos measure`")
     for path, what in ((catalog, "catalogue"), (zeropoints, "table of zero points"), (reference, "reference")):
         check_file(path, what)
-    with show_progress("coadd") as progress:
+    with open_driver(driver, workers) as where, show_progress("coadd") as progress:
         from lumos.coadds.run import coadd_run  # noqa: PLC0415
 
         report = coadd_run(
@@ -205,7 +210,7 @@ def coadd(
             zeropoints=zeropoints,
             reference=reference,
             sky=sky,
-            workers=workers,
+            workers=where,
             progress=progress,
         )
     typer.echo(f"{out}: {report.n_rows} objects and bands" + (", finished before" if report.was_finished else ""))

@@ -1,6 +1,7 @@
 """Arguments that commands of ``lumos`` share, and their checks; nothing slow is imported."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +10,13 @@ import typer
 from lumos.errors import LumosConfigError, LumosDataError
 
 if TYPE_CHECKING:
+    from lumos.runs.driver import Driver
     from lumos.surveys import Survey
 
 __all__ = [
     "CoaddFile",
     "Config",
+    "DriverName",
     "Images",
     "Injected",
     "ModelName",
@@ -26,6 +29,7 @@ __all__ = [
     "Workers",
     "check_file",
     "check_output",
+    "open_driver",
     "survey_and_files",
 ]
 
@@ -43,6 +47,9 @@ Truth = Annotated[Path | None, typer.Option("--truth", help="Table with object_i
 Injected = Annotated[Path | None, typer.Option("--injected", help="Folder of `lumos inject` on the same exposures.")]
 CoaddFile = Annotated[Path | None, typer.Option("--coadd", help="Coadd of the runs, judged with them.")]
 Workers = Annotated[int, typer.Option("--workers", help="Number of processes.")]
+DriverName = Annotated[
+    str, typer.Option("--driver", help="local, dask (a cluster of --workers processes here), or a scheduler's address.")
+]
 
 
 def survey_and_files(name: str, exposures: Sequence[Path], psf: Path | None) -> tuple["Survey", list[Path]]:
@@ -79,6 +86,38 @@ def survey_and_files(name: str, exposures: Sequence[Path], psf: Path | None) -> 
         more = f", nor any of {len(files) - 1} others" if len(files) > 1 else ""
         raise LumosDataError(f"{files[0]}: no such file{more}")
     return survey, files
+
+
+@contextmanager
+def open_driver(name: str, workers: int) -> Iterator["int | Driver"]:
+    """Return what runs the tasks of a command.
+
+    Parameters
+    ----------
+    name : str
+        ``local``, ``dask``, or the address of a Dask scheduler.
+    workers : int
+        Number of processes, where they are started here.
+
+    Yields
+    ------
+    int or Driver
+        As commands take it.
+
+    Raises
+    ------
+    LumosError
+        If the name is none of these, Dask is not installed, or no scheduler answers.
+    """
+    if name == "local":
+        yield workers
+        return
+    if name != "dask" and "://" not in name:
+        raise LumosConfigError(f"--driver: got {name!r}, allowed: local, dask, or an address as tcp://host:8786")
+    from lumos.runs.dask_driver import open_dask  # noqa: PLC0415
+
+    with open_dask(workers, None if name == "dask" else name) as driver:
+        yield driver
 
 
 def check_file(path: Path | None, what: str) -> None:

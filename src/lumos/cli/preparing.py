@@ -9,6 +9,7 @@ from lumos.cli.app import command
 from lumos.cli.console import show_progress
 from lumos.cli.options import (
     Config,
+    DriverName,
     Images,
     Out,
     Overwrite,
@@ -17,6 +18,7 @@ from lumos.cli.options import (
     SurveyName,
     Workers,
     check_file,
+    open_driver,
     survey_and_files,
 )
 
@@ -90,17 +92,18 @@ def simulate(
     survey: Annotated[str, typer.Argument(help="Name of a preset, or a YAML file that describes a survey.")],
     out: Out,
     workers: Workers = 1,
+    driver: DriverName = "local",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change one setting: group.field=value.")] = None,
 ) -> None:
     """Simulate a survey: exposures, catalogue, and the true flux of every object."""
     from lumos.settings import load_simulation  # noqa: PLC0415
 
     settings = load_simulation(survey, set_ or [])
-    with show_progress("simulate") as progress:
+    with open_driver(driver, workers) as where, show_progress("simulate") as progress:
         from lumos.simulate.exposures import simulate_survey  # noqa: PLC0415
         from lumos.simulate.readable import survey_name  # noqa: PLC0415
 
-        report = simulate_survey(settings, out, workers=workers, progress=progress)
+        report = simulate_survey(settings, out, workers=where, progress=progress)
     typer.echo(
         f"{out}: {len(report.done)} exposures simulated, {len(report.skipped)} finished before, "
         f"{report.n_galaxies} galaxies in the catalogue; read with --survey {survey_name(settings.survey, out)}"

@@ -29,7 +29,7 @@ from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValu
 from lumos.files import check_parquet_name, file_sha256, write_json
 from lumos.flags import Flag
 from lumos.photometry.measured import MeasuredRun, open_run
-from lumos.runs.driver import LocalDriver, Work
+from lumos.runs.driver import Driver, Work, driver_of
 from lumos.runs.locks import lock_file, locked
 from lumos.runs.outputs import describe_changes, finished_table
 from lumos.runs.shards import check_shards, shard_paths
@@ -72,7 +72,7 @@ def coadd_run(
     zeropoints: Path | None = None,
     reference: Path | None = None,
     sky: Path | None = None,
-    workers: int = 1,
+    workers: int | Driver = 1,
     progress: Progress | None = None,
 ) -> CoaddReport:
     """Coadd the exposures of each object and band of one or more runs.
@@ -93,7 +93,7 @@ def coadd_run(
     sky : Path, optional
         Run of the same exposures at empty positions (see :func:`lumos.coadds.sky.sky_catalog`). Its median fluxes are
         taken off, and the scatter that their errors do not explain is an error that all exposures of an object share.
-    workers : int, optional
+    workers : int or Driver, optional
         Number of processes; the table does not depend on it.
     progress : callable, optional
         Called after each partition.
@@ -115,7 +115,7 @@ def coadd_run(
     """
     if not runs:
         raise LumosValueError("runs", 0, "at least one folder")
-    driver = LocalDriver(workers)
+    driver = driver_of(workers)
     check_parquet_name(out)
     for name in settings.excluded_flags:
         if name not in Flag.__members__:

@@ -18,6 +18,7 @@ from lumos.injection.settings import InjectSettings
 from lumos.photometry.measured import open_run
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
+from lumos.runs.driver import Driver
 from lumos.runs.locks import lock_folder, locked
 from lumos.runs.outputs import settle_settings
 from lumos.surveys import Survey
@@ -104,7 +105,7 @@ def inject_run(
     out: Path,
     settings: InjectSettings,
     *,
-    workers: int = 1,
+    workers: int | Driver = 1,
     progress: Progress | None = None,
 ) -> InjectReport:
     """Put galaxies into exposures, and measure them among the objects of the catalogue; a killed run is continued.
@@ -117,7 +118,7 @@ def inject_run(
         Folder; gets ``truth.parquet``, and for each round its catalogue, its galaxies and its run.
     settings : InjectSettings
         Which galaxies.
-    workers : int, optional
+    workers : int or Driver, optional
         Number of processes.
     progress : callable, optional
         Told after each exposure of each round.

@@ -23,7 +23,7 @@ from lumos.photometry.injected import inject_table
 from lumos.photometry.network import background_facts, model_facts
 from lumos.photometry.objects import catalog_near
 from lumos.photometry.settings import MeasureSettings
-from lumos.runs.driver import LocalDriver, Work
+from lumos.runs.driver import Driver, Work, driver_of
 from lumos.runs.folder import Entry, begin_folder
 from lumos.surveys import Survey
 from lumos.threads import one_thread
@@ -80,7 +80,7 @@ def measure_run(
     *,
     psf_dir: Path | None = None,
     injected: Path | None = None,
-    workers: int = 1,
+    workers: int | Driver = 1,
     progress: Progress | None = None,
 ) -> RunReport:
     """Measure exposures into ``out/shards``, with a manifest and the resolved settings.
@@ -101,7 +101,7 @@ def measure_run(
         Folder with PSF models, where they do not lie beside the exposures.
     injected : Path, optional
         Galaxies that are put into the exposures, as :func:`lumos.photometry.injected.inject_table` takes them.
-    workers : int, optional
+    workers : int or Driver, optional
         Number of processes.
     progress : callable, optional
         Called after each exposure with the number finished, the number in all, and the name.
@@ -122,7 +122,7 @@ def measure_run(
     """
     if not exposures:
         raise LumosValueError("exposures", 0, "at least one file")
-    driver = LocalDriver(workers)
+    driver = driver_of(workers)
     estimators_of(settings)
     if psf_dir is not None and not psf_dir.is_dir():
         raise LumosDataError(f"{psf_dir}: no such folder (PSF files)")

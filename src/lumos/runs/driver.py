@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from lumos.errors import LumosValueError, WorkerDiedError
 from lumos.runs.workers import Workers
 
-__all__ = ["Driver", "LocalDriver", "Work"]
+__all__ = ["Driver", "LocalDriver", "Work", "driver_of"]
 
 Shared = TypeVar("Shared")
 Task = TypeVar("Task")
@@ -39,6 +39,21 @@ class Work(Generic[Shared, Task, Result]):
 
 class Driver(Protocol):
     """Runs tasks anywhere."""
+
+    def is_serial(self, n: int) -> bool:
+        """Tell whether so many tasks are run in this process.
+
+        Parameters
+        ----------
+        n : int
+            Number of tasks.
+
+        Returns
+        -------
+        bool
+            Whether what they share may stay in its memory.
+        """
+        ...
 
     def run(
         self, work: Work[Shared, Task, Result], tasks: Sequence[Task], *, ordered: bool = False
@@ -85,7 +100,7 @@ class LocalDriver:
             raise LumosValueError("workers", self.workers, ">= 1")
 
     def is_serial(self, n: int) -> bool:
-        """Tell whether so many tasks are run in this process.
+        """Tell whether so many tasks are run in this process, see :class:`Driver`.
 
         Parameters
         ----------
@@ -134,6 +149,27 @@ class LocalDriver:
             while told in early:
                 yield tasks[told], early.pop(told)
                 told += 1
+
+
+def driver_of(workers: int | Driver) -> Driver:
+    """Return what runs the tasks of a command.
+
+    Parameters
+    ----------
+    workers : int or Driver
+        Processes on this machine, or any driver.
+
+    Returns
+    -------
+    Driver
+        It.
+
+    Raises
+    ------
+    LumosValueError
+        If there is no worker.
+    """
+    return LocalDriver(workers) if isinstance(workers, int) else workers
 
 
 def _survive(

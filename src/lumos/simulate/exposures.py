@@ -16,7 +16,7 @@ from astropy.io import fits
 from lumos.conventions import Float32Array, FloatArray
 from lumos.errors import LumosError, WorkerDiedError
 from lumos.files import file_sha256, whole_file
-from lumos.runs.driver import LocalDriver, Work
+from lumos.runs.driver import Driver, Work, driver_of
 from lumos.runs.folder import Entry, begin_folder
 from lumos.simulate.artefacts import Mask, crosstalk_ghosts, resample, satellite_trail, scattered_light, sky_shape
 from lumos.simulate.field import Field, draw_field, field_light
@@ -79,7 +79,7 @@ class KnownExposure:
 
 
 def simulate_survey(
-    settings: SurveySimulation, out: Path, *, workers: int = 1, progress: Progress | None = None
+    settings: SurveySimulation, out: Path, *, workers: int | Driver = 1, progress: Progress | None = None
 ) -> SimulationReport:
     """Write the exposures of a simulated survey, its parent catalogue and the truth.
 
@@ -91,7 +91,7 @@ def simulate_survey(
         Folder; gets ``exposures/*.fits``, ``parent.parquet``, ``truth.parquet``, ``exposures.parquet``,
         ``settings.yaml`` and ``manifest.json``; ``survey.yaml``, by which exposures of a survey with another layout
         are read. A simulation of the same settings is continued.
-    workers : int, optional
+    workers : int or Driver, optional
         Number of processes; the files do not depend on it.
     progress : callable, optional
         Called after each exposure with the number finished, the number in all, and the name.
@@ -110,7 +110,7 @@ def simulate_survey(
     LumosError
         If a worker process dies of an exposure; the others are made all the same.
     """
-    driver = LocalDriver(workers)
+    driver = driver_of(workers)
     plan = plan_exposures(settings)
     survey = survey_of(settings.survey).model_dump(mode="json")
     content = {"simulate": settings.model_dump(mode="json"), "survey": survey}

@@ -1,0 +1,100 @@
+"""The Dask driver: the same results as here, in order where asked, and workers that die."""
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from helpers.measured_runs import catalog_at, run, write_exposure
+from helpers.shell import run_lumos
+from lumos.errors import LumosDataError, LumosError, WorkerDiedError
+from lumos.photometry.settings import MeasureSettings
+from lumos.runs.dask_driver import open_dask
+from lumos.runs.driver import Work
+
+FAST = MeasureSettings(estimators=("aperture",), noise={"correlation": "none"})
+
+# What Dask does when its processes are killed.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@contextmanager
+def in_folder(folder):
+    with (folder / f"entered-{os.getpid()}").open("a") as file:
+        file.write("once\n")
+    yield folder
+
+
+def square(folder, task):
+    """Square; later tasks end first, -1 kills its process every time, -2 only the first time, -3 raises."""
+    if task == -1 or (task == -2 and not (folder / "died").exists()):
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task == -3:
+        raise LumosDataError("a.fits: damaged")
+    time.sleep(0.02 * (task % 3 == 0))
+    return task**2
+
+
+@pytest.fixture(scope="module")
+def driver():
+    with open_dask(2, None) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_every_task_is_done_once_and_what_is_shared_is_entered_once_a_process(tmp_path, driver, ordered):
+    results = list(driver.run(Work(square, in_folder, (tmp_path,)), range(20), ordered=ordered))
+    assert sorted(results) == [(task, task**2) for task in range(20)]
+    if ordered:
+        assert results == sorted(results)
+    entered = [path.read_text() for path in tmp_path.iterdir()]
+    assert 1 <= len(entered) <= 2
+    assert set(entered) == {"once\n"}
+    assert list(driver.run(Work(square, in_folder, (tmp_path,)), [])) == []
+
+
+def test_what_a_function_raises_is_raised(tmp_path, driver):
+    with pytest.raises(LumosDataError, match=r"a\.fits: damaged"):
+        list(driver.run(Work(square, in_folder, (tmp_path,)), [0, -3, 2]))
+
+
+def test_a_dead_worker_takes_only_its_task_with_it(tmp_path):
+    with open_dask(2, None) as driver:
+        found = dict(driver.run(Work(square, in_folder, (tmp_path,)), [0, 1, -2, 3]))
+        assert found == {0: 0, 1: 1, -2: 4, 3: 9}
+        found = dict(driver.run(Work(square, in_folder, (tmp_path,)), [0, 1, -1, 3, 4, 5]))
+    assert isinstance(found.pop(-1), WorkerDiedError)
+    assert found == {task: task**2 for task in (0, 1, 3, 4, 5)}
+
+
+def test_a_run_is_the_same_as_without_dask(tmp_path, rng, driver):
+    paths = [write_exposure(tmp_path / f"{name}.fits", rng) for name in "abcd"]
+    paths[2].write_bytes(b"nothing")
+    objects = catalog_at([100, 50], [100, 50])
+    here = run(tmp_path, paths, objects, settings=FAST)
+    there = run(tmp_path, paths, objects, settings=FAST, out="dask", workers=driver)
+    assert sorted(there.done) == sorted(here.done) == ["a", "b", "d"]
+    assert there.failed == here.failed
+    for name in here.done:
+        shards = [(tmp_path / out / "shards" / f"{name}.parquet").read_bytes() for out in ("run", "dask")]
+        assert shards[0] == shards[1]
+
+
+def test_only_this_machine_reaches_a_cluster_that_is_started(driver):
+    address = driver._client.scheduler.address
+    assert address.startswith("tcp://127.0.0.1:")
+    assert all(worker.startswith("tcp://127.0.0.1:") for worker in driver._client.scheduler_info()["workers"])
+
+
+def test_schedulers_that_are_not_there_are_refused(tmp_path, rng, monkeypatch, capsys):
+    with pytest.raises(LumosError, match=r"--driver tcp://127.0.0.1:1: no Dask scheduler answers"):
+        open_dask(1, "tcp://127.0.0.1:1", wait=0.5).__enter__()
+    write_exposure(tmp_path / "a.fits", rng)
+    (tmp_path / "parent.parquet").touch()
+    words = ("measure", tmp_path / "a.fits", "--catalog", tmp_path / "parent.parquet", "--out", tmp_path / "run")
+    assert run_lumos(monkeypatch, *words, "--driver", "slurm") == 1
+    assert "--driver: got 'slurm', allowed: local, dask, or an address as tcp://host:8786" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
