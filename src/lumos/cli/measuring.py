@@ -27,8 +27,23 @@ from lumos.cli.options import (
     survey_and_files,
 )
 from lumos.errors import LumosConfigError, LumosError
+from lumos.runs.jobs import BATCH_SYSTEMS, write_jobs
 
 __all__ = ["coadd", "inject", "measure", "run", "sky", "validate"]
+
+MeasureDriver = Annotated[
+    str,
+    typer.Option(
+        "--driver",
+        help="local, dask (--workers processes here), the address of a Dask scheduler; slurm or condor write a "
+        "job array of --workers jobs.",
+    ),
+]
+
+
+def _absolute(name: str) -> str:
+    """Return a shipped survey or model as it is, a file or folder with its whole path."""
+    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 @command
@@ -67,7 +82,7 @@ def measure(
         str | None, typer.Option("--estimators", help="Names of classical estimators, separated by commas.")
     ] = None,
     workers: Workers = 1,
-    driver: DriverName = "local",
+    driver: MeasureDriver = "local",
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -81,6 +96,13 @@ def measure(
     settings = load_settings(config, overrides).measure
     how, files = survey_and_files(survey, exposures, psf)
     check_file(catalog, "parent catalogue")
+    if driver in BATCH_SYSTEMS:
+        words = ["--catalog", catalog.resolve(), "--survey", _absolute(survey)]
+        words += [] if psf is None else ["--psf", psf.resolve()]
+        words += [] if config is None else ["--config", config.resolve()]
+        words += [word for one in overrides for word in ("--set", one)]
+        typer.echo(write_jobs(driver, "measure", [path.resolve() for path in files], words, out, n_jobs=workers))
+        return
     with open_driver(driver, workers) as where, show_progress("measure") as progress:
         from lumos.photometry.run import measure_run  # noqa: PLC0415
 

@@ -48,7 +48,7 @@ Injected = Annotated[Path | None, typer.Option("--injected", help="Folder of `lu
 CoaddFile = Annotated[Path | None, typer.Option("--coadd", help="Coadd of the runs, judged with them.")]
 Workers = Annotated[int, typer.Option("--workers", help="Number of processes.")]
 DriverName = Annotated[
-    str, typer.Option("--driver", help="local, dask (a cluster of --workers processes here), or a scheduler's address.")
+    str, typer.Option("--driver", help="local, dask (--workers processes here), or the address of a Dask scheduler.")
 ]
 
 

@@ -11,12 +11,17 @@ from lumos.errors import LumosDataError
 
 __all__ = ["check", "status"]
 
-RunFolder = Annotated[Path, typer.Argument(help="Folder that `lumos measure` or `lumos simulate` writes.")]
+RunFolders = Annotated[list[Path], typer.Argument(help="Folders that `lumos measure` or `lumos simulate` writes.")]
 
 
 @command
-def status(run: RunFolder) -> None:
-    """Tell how far a run is: exposures done and failed, with the reasons, rate and time left."""
+def status(runs: RunFolders) -> None:
+    """Tell how far runs are: exposures done and failed, with the reasons, rate and time left."""
+    for run in runs:
+        _status(run)
+
+
+def _status(run: Path) -> None:
     from lumos.runs.look import look_at_run  # noqa: PLC0415
 
     seen = look_at_run(run)
@@ -35,14 +40,14 @@ def status(run: RunFolder) -> None:
 
 
 @command
-def check(run: RunFolder) -> None:
-    """Verify a run: every shard against its digest, page by page, and the files that it was made from."""
+def check(runs: RunFolders) -> None:
+    """Verify runs: every shard against its digest, page by page, and the files that it was made from."""
     with show_progress("check") as progress:
         from lumos.runs.look import check_run  # noqa: PLC0415
 
-        wrong = check_run(run, progress)
+        wrong = {name: reason for run in runs for name, reason in check_run(run, progress).items()}
     for name, reason in wrong.items():
         typer.echo(f"{name}: {reason}")
     if wrong:
-        raise LumosDataError(f"{run}: {len(wrong)} faults; the command that made it, given again, mends it")
-    typer.echo(f"{run}: whole")
+        raise LumosDataError(f"{len(wrong)} faults; the command that made the run, given again, mends it")
+    typer.echo("whole: " + ", ".join(map(str, runs)))
