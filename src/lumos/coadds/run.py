@@ -32,7 +32,8 @@ from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.runs.driver import Driver, Work, driver_of
 from lumos.runs.locks import lock_file, locked
 from lumos.runs.outputs import describe_changes, finished_table
-from lumos.runs.shards import check_shards, shard_paths
+from lumos.runs.parts import table_parts
+from lumos.runs.shards import check_shards, read_shard, shard_paths
 
 __all__ = ["CoaddReport", "coadd_run"]
 
@@ -157,8 +158,12 @@ def coadd_run(
     schema = _schema(run, settings, identity, context, with_names=has_names(shards))
     partitions = partition_sky(shards, settings.rows_at_once)
     work = Work(_coadd_partition, _shared, ((reader, context, schema),))
-    with closing(driver.run(work, partitions, ordered=True)) as results:
-        n_rows = write_table(_told(results, len(partitions), progress), out)
+    with table_parts(out, identity) as parts:
+        tasks = [(partition, parts / f"{number}.parquet") for number, partition in enumerate(partitions)]
+        results = driver.run(work, tasks)
+        with closing(results):
+            _finish(results, len(tasks), progress)
+        n_rows = write_table((read_shard(path) for _, path in tasks), out)
     _write_zeropoints(companion, calibration, out)
     return CoaddReport(n_rows, was_finished=False)
 
@@ -235,9 +240,11 @@ def _check_product(settings: CoaddSettings, *, is_posterior: bool) -> None:
         raise LumosConfigError("product=naive: multiplies posteriors and needs a prior, got prior=none")
 
 
-def _coadd_partition(work: _Shared, partition: Partition) -> pa.Table:
-    """Return the coadds of one piece of the sky."""
-    reader, context, schema = work
+def _coadd_partition(work: _Shared, task: tuple[Partition, Path]) -> int:
+    """Write the coadds of one piece of the sky, unless they are there, and return how many they are."""
+    (reader, context, schema), (partition, path) = work, task
+    if path.exists():
+        return int(pq.read_metadata(path).num_rows)
 
     def inside(table: pa.Table) -> BoolArray:
         return np.isin(sky_cell(table["ra"].to_numpy(), table["dec"].to_numpy()), partition.cells)
@@ -246,7 +253,7 @@ def _coadd_partition(work: _Shared, partition: Partition) -> pa.Table:
     columns = coadd_rows(rows, context)
     if "object_name" in schema.names:
         columns["object_name"] = object_names(partition.shards, columns["object_id"])
-    return to_arrow(columns, schema)
+    return write_table([to_arrow(columns, schema)], path)
 
 
 def _schema(
@@ -277,13 +284,12 @@ def _shared(work: _Shared) -> Iterator[_Shared]:
     yield work
 
 
-def _told(
-    results: Iterator[tuple[Partition, pa.Table | WorkerDiedError]], n: int, progress: Progress | None
-) -> Iterator[pa.Table]:
-    """Yield tables and tell the progress."""
-    for number, (_, table) in enumerate(results):
-        if isinstance(table, WorkerDiedError):
-            raise LumosError(f"{table}; run again with a smaller coadd.rows_at_once") from table
-        yield table
+def _finish(
+    results: Iterator[tuple[tuple[Partition, Path], int | WorkerDiedError]], n: int, progress: Progress | None
+) -> None:
+    """Wait for all partitions and tell the progress."""
+    for number, (_, n_rows) in enumerate(results):
+        if isinstance(n_rows, WorkerDiedError):
+            raise LumosError(f"{n_rows}; run again with a smaller coadd.rows_at_once") from n_rows
         if progress is not None:
-            progress(number + 1, n, f"{table.num_rows} rows")
+            progress(number + 1, n, f"{n_rows} rows")

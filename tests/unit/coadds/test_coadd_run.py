@@ -463,6 +463,40 @@ def test_a_finished_coadd_is_kept_and_another_refused(rng, tmp_path, truth):
         coadd_run([run], tmp_path / "text.parquet", settings())
 
 
+def test_an_interrupted_coadd_continues_where_it_was(rng, tmp_path, truth):
+    run, some = write_run(tmp_path / "run", gaussian_exposures(rng, truth, [100.0, 100.0])), settings(rows_at_once=100)
+    coadd_run([run], tmp_path / "whole.parquet", some)
+    out, parts = tmp_path / "c.parquet", tmp_path / "c.parts"
+
+    def stop(done, _all, _name):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    def interrupt(how):
+        with pytest.raises(KeyboardInterrupt):
+            coadd_run([run], out, how, progress=stop)
+
+    interrupt(some)
+    made = {path: path.stat().st_mtime_ns for path in parts.glob("*.parquet")}
+    assert len(made) == 2
+    assert not out.exists()
+    seen = []
+    coadd_run([run], out, some, progress=lambda *_: seen.append({path: path.stat().st_mtime_ns for path in made}))
+    assert all(one == made for one in seen)
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not parts.exists()
+    # Parts of other settings are of no use; a folder of somebody else is not touched.
+    out.unlink()
+    interrupt(some)
+    before = {path.name: path.read_bytes() for path in parts.iterdir()}
+    interrupt(settings(rows_at_once=100, n_components=3))
+    assert {path.name: path.read_bytes() for path in parts.iterdir()}.keys() == before.keys()
+    assert all((parts / name).read_bytes() != content for name, content in before.items())
+    (parts / "identity.json").unlink()
+    with pytest.raises(LumosConfigError, match=r"c.parts: not written by lumos; remove it"):
+        coadd_run([run], out, some)
+
+
 def flip(path, place=0.5):
     """Flip one bit of a file."""
     content = bytearray(path.read_bytes())

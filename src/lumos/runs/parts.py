@@ -1,0 +1,52 @@
+"""Parts of a table that is made piece by piece, kept until it is whole."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+
+from lumos.errors import LumosConfigError, LumosDataError
+from lumos.files import read_json, write_json
+
+__all__ = ["table_parts"]
+
+_IDENTITY = "identity.json"
+
+
+@contextmanager
+def table_parts(out: Path, identity: Mapping[str, object]) -> Iterator[Path]:
+    """Keep the parts of a table until it is whole, so that a killed command continues.
+
+    Parameters
+    ----------
+    out : Path
+        Table to be made; nobody else may make it meanwhile.
+    identity : mapping
+        What it is made from, plain data.
+
+    Yields
+    ------
+    Path
+        Folder beside the table. It holds the parts that an earlier command with this identity made, and is removed
+        when the block ends without an error.
+
+    Raises
+    ------
+    LumosConfigError
+        If the folder is there and was not made by this function.
+    """
+    folder, wanted = out.with_suffix(".parts"), json.loads(json.dumps(identity, default=str))
+    if folder.exists():
+        try:
+            before = read_json(folder / _IDENTITY)
+        except LumosDataError as error:
+            if any(folder.iterdir()):
+                raise LumosConfigError(f"{folder}: not written by lumos; remove it or give a new --out") from error
+            before = {}
+        if before != wanted:
+            rmtree(folder)
+    folder.mkdir(exist_ok=True)
+    write_json(folder / _IDENTITY, wanted)
+    yield folder
+    rmtree(folder)
