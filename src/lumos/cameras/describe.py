@@ -112,7 +112,8 @@ def _shipped(seen: Seen) -> str | None:
     for name in shipped_surveys():
         survey = load_survey(name)
         conditions = survey.recognised_by
-        if conditions and all(re.match(one.pattern, str(cards.get(one.key, ""))) for one in conditions):
+        told = [(one, next((cards[key] for key in one.keys if key in cards), "")) for one in conditions]
+        if told and all(re.match(one.pattern, str(value)) for one, value in told):
             try:
                 next(iter(read_exposure(seen.path, survey)))
             except LumosDataError as error:

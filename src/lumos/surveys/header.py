@@ -123,10 +123,15 @@ class Substitution(StageSettings):
 class HeaderCondition(StageSettings):
     """A test on one header keyword."""
 
-    key: str
-    """Keyword, in the image extension or the primary header."""
+    key: str | tuple[str, ...]
+    """Keyword, in the image extension or the primary header; of several, the first that is there."""
     pattern: str
     """Regular expression that the value must match from its beginning."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keywords to try."""
+        return (self.key,) if isinstance(self.key, str) else self.key
 
     @field_validator("pattern")
     @classmethod

@@ -14,7 +14,17 @@ from lumos.flags import MaskPlane
 from lumos.spectra.passbands import PASSBANDS, Passband
 from lumos.surveys.header import HeaderCondition, HeaderMap, StateRule, Substitution
 
-__all__ = ["Band", "ImageLayout", "MaskSource", "PsfSource", "SkySource", "Survey", "VarianceSource", "ZeropointRule"]
+__all__ = [
+    "Band",
+    "ImageLayout",
+    "MaskSource",
+    "NoiseSource",
+    "PsfSource",
+    "SkySource",
+    "Survey",
+    "VarianceSource",
+    "ZeropointRule",
+]
 
 #: Centres of bands of one name differ by less than this share.
 _SAME_BAND = 0.06
@@ -92,6 +102,10 @@ class SkySource(_Companion):
     """An image of the sky that was subtracted, image units."""
 
 
+class NoiseSource(_Companion):
+    """An image of noise alone, as its pipeline drew it: the correlation of the noise is measured on it."""
+
+
 class ImageLayout(StageSettings):
     """Which images of a file are exposures."""
 
@@ -121,9 +135,11 @@ class ZeropointRule(StageSettings):
 class PsfSource(StageSettings):
     """Where the PSF comes from."""
 
-    kind: Literal["header", "psfex", "stamp", "sdss", "table", "none"] = "none"
+    kind: Literal["header", "psfex", "stamp", "sdss", "lsst", "table", "none"] = "none"
     """``header``: Moffat with the FWHM of the header. ``psfex``: a PSFEx model. ``stamp``: one image.
-    ``sdss``: psField. ``table``: the table that ``lumos psf`` writes (also used wherever it is given)."""
+    ``sdss``: psField. ``lsst``: the stamps of a coadd's cells (extension ``PSF``) or the tables of an ExposureF file; a
+    stamp that ``files`` or ``sidecar`` find comes first. ``table``: the table that ``lumos psf`` writes (also used
+    wherever it is given)."""
     beta: float = Field(DEFAULT_MOFFAT_BETA, gt=1)
     """Exponent of the Moffat PSF."""
     unit: Literal["arcsec", "pixel"] = "arcsec"
@@ -186,6 +202,8 @@ class Survey(StageSettings):
     """Variances tried in order; the first that exists is used."""
     sky: tuple[SkySource, ...] = ()
     """Sky images tried in order."""
+    noise: tuple[NoiseSource, ...] = ()
+    """Images of noise alone, tried in order; without one the correlation of the noise is measured between sources."""
     psf: PsfSource = PsfSource()
     """Where the PSF comes from."""
 

@@ -14,6 +14,7 @@ from lumos.errors import LumosDataError, LumosValueError
 from lumos.images.companions import find_sidecar
 from lumos.images.fits.file import file_stem, has_extension
 from lumos.images.header import Facts
+from lumos.images.lsst.psf import load_lsst_psf
 from lumos.images.psf.models import MoffatModel, PsfModel, load_stamp_psf, moffat_stamp
 from lumos.images.psf.psfex import load_psfex
 from lumos.images.psf.sdss import load_psfield
@@ -99,10 +100,18 @@ def find_psf(
     if survey.psf.kind in {"none", "table"}:
         text = f"none: survey {survey.name} ships no PSF, and {folder} has no {' or '.join(_TABLES)} (`lumos psf`)"
         return FoundPsf(None, text)
+    return _from_file(survey, facts, image, folder, shape)
+
+
+def _from_file(survey: Survey, facts: Facts, image: Path, folder: Path, shape: tuple[int, int]) -> FoundPsf:
+    """Return the PSF of a file beside the image, or of the image's own."""
     own = survey.psf.extension is not None and not survey.psf.files and not survey.psf.sidecar
     if own and not has_extension(image, str(survey.psf.extension)):
         return FoundPsf(None, f"none: no extension {survey.psf.extension} in the image's file")
     path, tried = (image, []) if own else _psf_file(survey, facts, image, folder)
+    if path is None and survey.psf.kind == "lsst":
+        model, origin = load_lsst_psf(image)
+        return FoundPsf(model, origin, image if model is not None else None)
     if path is None:
         return FoundPsf(None, f"none: no {survey.psf.kind} file in {folder}, tried: {', '.join(tried) or 'nothing'}")
     return FoundPsf(_load(survey, facts, path, shape), survey.psf.kind, path)
