@@ -22,6 +22,7 @@ from lumos.cli.options import (
     Workers,
     check_file,
     check_output,
+    fetch,
     survey_and_files,
 )
 from lumos.errors import LumosConfigError, LumosError
@@ -45,6 +46,7 @@ def run(
     from lumos.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(config, [f"measure.model={model}", "inject.rounds=2", *(set_ or [])])
+    catalog = None if catalog is None else fetch(catalog)
     check_file(catalog, "parent catalogue")
     with show_progress("run") as progress:
         from lumos.workflows.everything import RunInputs, run_everything  # noqa: PLC0415
@@ -77,6 +79,7 @@ def measure(
         overrides.append(f"measure.estimators=[{','.join(names)}]")
     settings = load_settings(config, overrides).measure
     how, files = survey_and_files(survey, exposures, psf)
+    catalog = fetch(catalog)
     check_file(catalog, "parent catalogue")
     with show_progress("measure") as progress:
         from lumos.photometry.run import measure_run  # noqa: PLC0415
@@ -112,6 +115,7 @@ def inject(
     if (run is None) == (catalog is None) or (run is None) == (not exposures):
         raise LumosConfigError("give either exposures and --catalog, or --run")
     found = None if exposures is None else survey_and_files(survey, exposures, psf)
+    catalog = None if catalog is None else fetch(catalog)
     check_file(catalog, "parent catalogue")
     with show_progress("inject") as progress:
         from lumos.injection.run import InjectInputs, inject_run  # noqa: PLC0415

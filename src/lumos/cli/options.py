@@ -26,11 +26,12 @@ __all__ = [
     "Workers",
     "check_file",
     "check_output",
+    "fetch",
     "survey_and_files",
 ]
 
 Images = Annotated[
-    list[Path], typer.Argument(help="FITS files, folders of them, quoted patterns, or @file with a list of these.")
+    list[Path], typer.Argument(help="FITS files, folders, quoted patterns, here or remote; @file with a list of these.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 SurveyName = Annotated[str, typer.Option("--survey", help="Shipped survey (see `lumos surveys`), or a YAML file.")]
@@ -79,6 +80,24 @@ def survey_and_files(name: str, exposures: Sequence[Path], psf: Path | None) -> 
         more = f", nor any of {len(files) - 1} others" if len(files) > 1 else ""
         raise LumosDataError(f"{files[0]}: no such file{more}")
     return survey, files
+
+
+def fetch(path: Path) -> Path:
+    """Return a file of this machine: the copy of a remote one (``https://``, ``s3://``), or the file itself.
+
+    Parameters
+    ----------
+    path : Path
+        Given by the user.
+
+    Returns
+    -------
+    Path
+        Not yet looked for where it is local.
+    """
+    from lumos.remote import local_copy  # noqa: PLC0415
+
+    return local_copy(path)
 
 
 def check_file(path: Path | None, what: str) -> None:
