@@ -17,7 +17,6 @@ from lumos.cameras.keywords import (
     is_band_name,
     keys_with_values,
     number_of,
-    unit_of,
     yaml_list,
 )
 from lumos.cameras.layout import ImageInfo
@@ -28,6 +27,7 @@ from lumos.images.read_wcs import celestial_wcs
 from lumos.images.reader import read_exposure
 from lumos.images.wcs import pixel_scale_at
 from lumos.surveys import load_survey, read_survey_text, shipped_surveys
+from lumos.surveys.units import unit_of
 
 __all__ = ["Camera", "describe_camera"]
 

@@ -279,6 +279,8 @@ def _variance(science: Science, survey: Survey, data: Float32Array, mask: NDArra
             if found is None:
                 continue
             hdu, path = found
+            if not HeaderLookup(path, hdu.header, hdu.header).holds(source.when):
+                continue
             if source.kind == "sdss_sky":
                 frame = read_frame_noise(science.hdul, science.path, path, data)
                 noise = (frame.sky, frame.gain, frame.read_noise)

@@ -11,6 +11,7 @@ from lumos.errors import LumosDataError
 from lumos.images.header import Facts
 from lumos.images.lookup import HeaderLookup, where_tried
 from lumos.surveys import HeaderEntry, Survey
+from lumos.surveys.units import unit_of
 
 __all__ = ["find_zeropoint", "known_zeropoint"]
 
@@ -61,7 +62,7 @@ def find_zeropoint(lookup: HeaderLookup, survey: Survey, facts: Facts, pixel_sca
     else:
         value = lookup.number("zero point", entries.zeropoint)
     if math.isnan(value):
-        return math.nan, math.nan
+        return _of_unit(lookup, survey, pixel_scale), math.nan
     if rule.kind != "magnitude" and (value <= 0 or math.isinf(value)):
         raise LumosDataError(f"{lookup.path}: zero point ({rule.kind}) is {value}, allowed: positive")
     if rule.kind == "fluxmag0":
@@ -75,6 +76,14 @@ def find_zeropoint(lookup: HeaderLookup, survey: Survey, facts: Facts, pixel_sca
             raise LumosDataError(f"{lookup.path}: the zero point is per second, but {text}")
         zeropoint += 2.5 * math.log10(facts.exposure_time)
     return zeropoint, error
+
+
+def _of_unit(lookup: HeaderLookup, survey: Survey, pixel_scale: float) -> float:
+    """Return the zero point that the unit of the pixels stands for; NaN where it is none of flux."""
+    rule = unit_of(lookup.text("unit", survey.header.unit))[1]
+    if rule == "mjysr":
+        return _AB_JY - 2.5 * math.log10(1e6 * _pixel_area(lookup, survey, pixel_scale))
+    return rule if isinstance(rule, float) else math.nan
 
 
 def known_zeropoint(zeropoint: float, path: Path) -> float:

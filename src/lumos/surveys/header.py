@@ -65,6 +65,8 @@ class HeaderMap(StageSettings):
     """Read noise, electrons per pixel."""
     zeropoint: HeaderEntry = HeaderEntry()
     """The number that ``zeropoint.kind`` turns into a zero point: a magnitude unless the survey says otherwise."""
+    unit: HeaderEntry = HeaderEntry()
+    """Unit of the pixels (BUNIT); one of flux or surface brightness gives the zero point where no number does."""
     zeropoint_err: HeaderEntry = HeaderEntry()
     """Error of the zero point, magnitudes (kind ``fluxmag0``: in the unit of FLUXMAG0)."""
     pivot: HeaderEntry = HeaderEntry()

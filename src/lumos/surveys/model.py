@@ -96,6 +96,8 @@ class VarianceSource(_Companion):
     ``sdss_sky``: from the sky table of a frame and the gain and dark variance of the photoField sidecar."""
     includes_sources: bool = False
     """True where it holds the photon noise of the sources too."""
+    when: HeaderCondition | None = None
+    """Use this entry only where the variance's own header says so."""
 
 
 class SkySource(_Companion):
@@ -151,7 +153,8 @@ class PsfSource(StageSettings):
     """The PSF's file name made from the image's (kinds psfex, stamp and sdss)."""
     extension: str | None = None
     """Name of the extension of the stamp (kind ``stamp``). Without ``files`` and ``sidecar`` it is one of the image's
-    own file. An array of one stamp per cell is averaged over the cells that have one."""
+    own file. An array of one stamp per cell is averaged over the cells that have one. With kind ``header``, a stamp in
+    the image's own file comes before the FWHM."""
     sampling: float = Field(1.0, gt=0)
     """Size of a stamp's sample in image pixels."""
     includes_pixel: bool = True

@@ -96,6 +96,9 @@ def find_psf(
     if table is not None and (psf_dir is not None or survey.psf.kind == "table"):
         return psf_from_rows(survey, (facts.exposure_id, facts.detector), read_psf_table(table), table, jacobian)
     if survey.psf.kind == "header":
+        name = survey.psf.extension
+        if name is not None and has_extension(image, name):
+            return FoundPsf(load_stamp_psf(image, extension=name, sampling=survey.psf.sampling), "stamp", image)
         return psf_from_header(survey, facts, image, jacobian)
     if survey.psf.kind in {"none", "table"}:
         text = f"none: survey {survey.name} ships no PSF, and {folder} has no {' or '.join(_TABLES)} (`lumos psf`)"
