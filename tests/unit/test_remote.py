@@ -240,3 +240,7 @@ def test_an_exposure_on_a_web_server_is_measured_as_a_local_one(place, server, t
     assert sum(asked[n_asked:]) < 100
     with pytest.raises(LumosDataError, match=r"/b\.fits: no such file"):
         local_copy(f"{url}/b.fits")
+    for missing in (f"{url}/b.fits", f"{url}/a.fits[0:900,0:5]"):
+        arguments = ["measure", missing, "--catalog", f"{url}/cat.csv", *common, str(tmp_path / "none")]
+        assert isinstance(CliRunner().invoke(app, arguments).exception, LumosDataError)
+        assert not (tmp_path / "none").exists()

@@ -48,6 +48,10 @@ def _images(seen: Seen, notes: Notes) -> None:
     if len(layout.images) > 1 or layout.images[0].index != 0:
         several = len(names) > 1
         chosen = "all" if several and all(isinstance(name, str) for name in names) else json.dumps(names)
+        nameless = [str(image.index) for image in layout.images if image.role == "other" and not image.name]
+        if nameless:
+            question = f"images {', '.join(nameless)} of a file have no names (EXTNAME): are they exposures?"
+            notes.questions.append(f"{question} They are left out; `image.extensions` takes one of them")
         others = [image.name for image in layout.images if image.role in {"other", "psf"} and image.name]
         if chosen == "all" and others:
             notes.add(f"image: {{extensions: all, exclude: {json.dumps(others)}}}")

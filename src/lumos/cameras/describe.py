@@ -242,6 +242,8 @@ def _gain_check(seen: Seen, gain: float) -> str:
 def _zeropoint(seen: Seen, notes: Notes, unit: str, rule: float | str) -> None:
     """Write where the zero point stands, and what its number means."""
     headers, after = seen.headers, list[tuple[str, str]]()
+    if unit_of(str(seen.first.cards.get("BUNIT")))[1] != "unknown":
+        notes.add("unit: [BUNIT]", "Images in other units are refused", indent=2)
     flam = all(number_of(cards.get("PHOTFLAM")) > 0 for cards in headers)
     if isinstance(rule, float):
         notes.add(f"zeropoint: {{default: {rule}}}", f"AB magnitude of 1 {unit}", indent=2)

@@ -115,12 +115,13 @@ def _expand(argument: str) -> Iterator[Path | str]:
 def _is_psf(path: Path, survey: Survey) -> bool:
     """Return whether a file's name is that of a PSF by a pattern of the survey that can mean nothing else."""
     patterns = [re.sub(r"\{\w+\}", "*", Path(name).name) for name in survey.psf.files]
-    return any("psf" in name.lower() and fnmatch(path.name, name) for name in patterns)
+    bare = re.sub(r"\.(fz|gz|bz2|xz)$", "", path.name)
+    return any("psf" in name.lower() and fnmatch(bare, name) for name in patterns)
 
 
 def _companions(path: Path, survey: Survey) -> Iterator[Path]:
     """Yield the files that would be the mask, variance, sky or PSF of an exposure at ``path``."""
-    sources = (*survey.mask, *survey.variance, *survey.sky)
+    sources = (*survey.mask, *survey.variance, *survey.sky, *survey.noise)
     for substitution in (*(item for source in sources for item in source.sidecar), *survey.psf.sidecar):
         name = re.sub(substitution.find, substitution.replace, path.name)
         if name != path.name and Path(name).name == name:

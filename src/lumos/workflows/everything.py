@@ -108,9 +108,9 @@ def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: 
         If ``out`` holds the results of other images or settings.
     """
     told, settings = _Told(), inputs.settings
-    out.mkdir(parents=True, exist_ok=True)
     named, survey = _survey(inputs, out, told)
     files = find_exposures(inputs.images, survey)
+    out.mkdir(parents=True, exist_ok=True)
     identity = {"files": [str(path.resolve()) for path in files], "settings": settings.model_dump(mode="json")}
     identity["survey"] = survey.model_dump(mode="json")
     settle_settings(out, "run", {"run": identity}, begun=(out / "run").exists())
