@@ -9,9 +9,13 @@ from numpy.polynomial import chebyshev
 
 from helpers.fits_files import wcs_cards
 from helpers.lsst_files import ORIGIN, kernel, part_of, psfex, write_exposuref
+from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosDataError
-from lumos.images import read_exposure
+from lumos.flags import Flag
+from lumos.images import pixel_to_sky, read_exposure
 from lumos.images.lsst.cells import CellModel
+from lumos.photometry.exposure import measure_exposure
+from lumos.photometry.settings import MeasureSettings
 from lumos.surveys import load_survey
 
 SHAPE = (80, 100)
@@ -204,11 +208,12 @@ def test_calibrations_that_vary_or_are_none(tmp_path, caplog):
         assert 10 ** (0.4 * (31.4 - exposure.zeropoint)) == pytest.approx(factor, rel=1e-9)
 
 
-def cells(tmp_path, images, *, start=(128, 0), tree=None):
-    """Write a part of a coadd of cells of 30 x 20 pixels, whose first cell in the file begins at (90, 0)."""
-    grid = {"bbox": {"y": {"start": 0, "stop": 200}, "x": {"start": 0, "stop": 300}}, "cell_shape": [20, 30]}
+def cells(tmp_path, images, *, start=(128, 0), tree=None, cell=(30, 20)):
+    """Write a part of a coadd of cells, whose first cell in the file begins at (90, 0)."""
+    width, height = cell
+    grid = {"bbox": {"y": {"start": 0, "stop": 200}, "x": {"start": 0, "stop": 300}}, "cell_shape": [height, width]}
     rows, columns = images.shape[:2]
-    box = {"y": {"start": 0, "stop": 20 * rows}, "x": {"start": 90, "stop": 90 + 30 * columns}}
+    box = {"y": {"start": 0, "stop": height * rows}, "x": {"start": 90, "stop": 90 + width * columns}}
     tree = {"psf": {"bounds": {"grid": grid, "bbox": box}}} if tree is None else tree
     text = np.frombuffer(json.dumps(tree).encode(), np.uint8)
     header = fits.Header(wcs_cards(scale=0.2) | part_of(start))
@@ -257,3 +262,31 @@ def test_grids_that_are_not_those_of_the_psfs(tmp_path):
     exposure = read(cells(tmp_path / "d", np.stack([gaussian(2.0)] * 6).reshape(2, 3, 21, 21), tree={}))
     assert "mean of cells" in exposure.provenance["psf"]
     assert not isinstance(exposure.psf, CellModel)
+
+
+@pytest.mark.parametrize("scene", ["joint", "off"])
+def test_galaxies_of_a_coadd_are_measured_with_their_cells_psf(tmp_path, scene):
+    """Two stars of one flux in cells of different PSFs; a third lies in a cell without one."""
+    sigmas = (1.5, 3.0)
+    images = np.full((1, 3, 31, 31), np.nan)
+    images[0, 0], images[0, 1] = (gaussian(sigma, 31) for sigma in sigmas)
+    path = cells(tmp_path, images, start=(90, 0), cell=(80, 120))
+    with fits.open(path, mode="update") as hdul:
+        noise = np.random.default_rng(6).normal(0, 1, (120, 240)).astype(np.float32)
+        for x, sigma in ((40, 1.5), (120, 3.0), (200, 1.5)):
+            noise[45:76, x - 15 : x + 16] += 5000 * gaussian(sigma, 31)
+        hdul["IMAGE"].data = noise
+        for name in ("MASK", "VARIANCE", "NOISE_REALIZATIONS/0"):
+            hdul[name].data = np.resize(hdul[name].data, noise.shape)
+        hdul["NOISE_REALIZATIONS/0"].data = np.random.default_rng(8).normal(0, 1, noise.shape).astype(np.float32)
+    exposure = read(path)
+    ra, dec = pixel_to_sky(exposure.wcs, np.array([40.0, 120.0, 200.0]), np.full(3, 60.0))
+    one = np.ones(3)
+    catalog = ParentCatalog(np.arange(3), ra, dec, 0 * one, one, one, 0 * one, np.nan * one)
+    table = measure_exposure(exposure, catalog, MeasureSettings(estimators=("profile_fit", "optimal"), scene=scene))
+    for estimator in ("profile_fit", "optimal"):
+        flux = table[f"{estimator}_flux"].to_numpy()
+        np.testing.assert_allclose(flux[:2], 5000, rtol=0.02)
+        assert np.isnan(flux[2])
+    assert ((table["flags"].to_numpy() & int(Flag.NO_PSF)) != 0).tolist() == [False, False, True]
+    np.testing.assert_allclose(table["psf_fwhm"].to_numpy()[:2], 0.2 * 2.3548 * np.array(sigmas), rtol=0.02)

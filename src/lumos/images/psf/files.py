@@ -26,10 +26,8 @@ __all__ = ["FoundPsf", "find_psf", "psf_from_header", "psf_from_rows", "round_mo
 
 #: Names of the table that ``lumos psf`` writes.
 _TABLES = ("psf.parquet", "psf.ecsv")
-#: Rows of a table that a message shows.
-_SHOWN = 3
-#: A Moffat wider than this, in pixels, is a mistake.
-_WIDEST = 60.0
+#: Rows of a table that a message shows; a Moffat wider than this, in pixels, is a mistake.
+_SHOWN, _WIDEST = 3, 60.0
 #: Sides of pixels may differ by this share before a PSF that is round on the sky is drawn as an ellipse.
 _SQUARE = 0.03
 
@@ -96,10 +94,10 @@ def find_psf(
     if table is not None and (psf_dir is not None or survey.psf.kind == "table"):
         return psf_from_rows(survey, (facts.exposure_id, facts.detector), read_psf_table(table), table, jacobian)
     if survey.psf.kind == "header":
-        name = survey.psf.extension
-        if name is not None and has_extension(image, name):
-            return FoundPsf(load_stamp_psf(image, extension=name, sampling=survey.psf.sampling), "stamp", image)
-        return psf_from_header(survey, facts, image, jacobian)
+        own = survey.psf.extension
+        if own is None or not has_extension(image, own):
+            return psf_from_header(survey, facts, image, jacobian)
+        return FoundPsf(load_stamp_psf(image, extension=own, sampling=survey.psf.sampling), "stamp", image)
     if survey.psf.kind in {"none", "table"}:
         text = f"none: survey {survey.name} ships no PSF, and {folder} has no {' or '.join(_TABLES)} (`lumos psf`)"
         return FoundPsf(None, text)
@@ -268,16 +266,13 @@ def _psf_file(survey: Survey, facts: Facts, image: Path, folder: Path) -> tuple[
     for pattern in survey.psf.files:
         try:
             name = _filled(pattern, known)
-            found = [] if Path(name).is_absolute() else sorted(folder.glob(name))
+            found = [] if Path(name).is_absolute() else sorted(folder.glob(name)) or sorted(folder.glob(f"{name}.gz"))
         except (KeyError, IndexError, ValueError, AttributeError) as error:
-            allowed = ", ".join(known)
-            raise LumosDataError(
-                f"survey {survey.name}: PSF pattern {pattern!r}: {error}, allowed: {allowed}"
-            ) from error
+            text = f"survey {survey.name}: PSF pattern {pattern!r}: {error}"
+            raise LumosDataError(f"{text}, allowed: {', '.join(known)}") from error
         if Path(name).is_absolute():
-            raise LumosDataError(
-                f"survey {survey.name}: PSF pattern {pattern!r}: absolute, allowed: relative to {folder}"
-            )
+            text = f"survey {survey.name}: PSF pattern {pattern!r}: absolute"
+            raise LumosDataError(f"{text}, allowed: relative to {folder}")
         if len(found) > 1:
             raise LumosDataError(f"{image}: {len(found)} PSF files match {name!r} below {folder}, allowed: 1")
         if found:
