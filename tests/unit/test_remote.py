@@ -107,6 +107,11 @@ def test_exposures_come_with_their_companions(place, tmp_path):
         (exposure,) = read_exposure(files[0], survey)
         assert (exposure.variance == 9).all()
     assert [path.name for path in files] == ["a_r.fits", "b_r.fits"]
+    (cut,) = find_exposures(["memory://night/a_r.fits[5:25,10:30]"], survey)
+    (exposure,) = read_exposure(cut, survey)
+    assert np.array_equal(exposure.data, image()[10:30, 5:25])
+    assert exposure.variance.shape == (20, 20)
+    assert exposure.exposure_id == "x5-25_y10-30_a_r"
     assert list_remote("memory://night", FITS) == [f"memory:///night/{one}.fits" for one in ("a_r", "a_r.var", "b_r")]
 
 

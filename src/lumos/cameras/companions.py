@@ -13,6 +13,7 @@ from lumos.cameras.pixels import tell_weight
 from lumos.cameras.seen import FITS_END, Notes, Seen
 from lumos.conventions import Float32Array
 from lumos.images.fits.file import open_fits, read_float_image
+from lumos.images.lsst.psf import load_lsst_psf
 
 __all__ = ["note_companions", "note_psf"]
 
@@ -163,6 +164,9 @@ def note_psf(seen: Seen, notes: Notes, scale: float) -> None:
     keys = keys_with_values(seen.headers, "psf_fwhm")
     if stamps:
         notes.add(f"psf: {{kind: stamp, extension: {json.dumps(stamps[0].name)}}}", "A stamp in the file")
+        return
+    if load_lsst_psf(seen.path)[0] is not None:
+        notes.add("psf: {kind: lsst}", "In the tables of the file")
         return
     for key, values in keys.items():
         for unit, pixels in (("arcsec", number_of(values[0]) / scale), ("pixel", number_of(values[0]))):

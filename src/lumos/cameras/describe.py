@@ -245,6 +245,8 @@ def _zeropoint(seen: Seen, notes: Notes, unit: str, rule: float | str) -> None:
     if unit_of(str(seen.first.cards.get("BUNIT")))[1] != "unknown":
         notes.add("unit: [BUNIT]", "Images in other units are refused", indent=2)
     flam = all(number_of(cards.get("PHOTFLAM")) > 0 for cards in headers)
+    fluxes = ("ARCHIVE FLUXMAG0", "FLUXMAG0")
+    fluxmag0 = [key for key in fluxes if all(number_of(cards.get(key)) > 0 for cards in headers)]
     if isinstance(rule, float):
         notes.add(f"zeropoint: {{default: {rule}}}", f"AB magnitude of 1 {unit}", indent=2)
         notes.add("zeropoint_err: {default: 0.0}", indent=2)
@@ -259,8 +261,8 @@ def _zeropoint(seen: Seen, notes: Notes, unit: str, rule: float | str) -> None:
         after.append(("zeropoint: {kind: photflam}", ""))
         if rule == "counts":
             after.append(("zeropoint_per_second: true", "PHOTFLAM is that of 1 unit per second"))
-    elif all(number_of(cards.get("FLUXMAG0")) > 0 for cards in headers):
-        notes.add("zeropoint: [FLUXMAG0]", "Counts of magnitude 0", indent=2)
+    elif fluxmag0:
+        notes.add(f"zeropoint: {yaml_list(fluxmag0[:1])}", "Counts of magnitude 0", indent=2)
         after.append(("zeropoint: {kind: fluxmag0}", ""))
     else:
         _magnitude(seen, notes, unit)

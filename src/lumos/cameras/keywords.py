@@ -18,7 +18,18 @@ __all__ = [
 
 #: Keywords of each fact, the usual ones first.
 FACTS: dict[str, tuple[str, ...]] = {
-    "band": ("BAND", "FILTER", "FILTBAND", "FILTNAM", "FILTER1", "FILTER2", "FILTERS", "FILT", "ESO INS FILT1 NAME"),
+    "band": (
+        "ARCHIVE BAND",
+        "BAND",
+        "FILTER",
+        "FILTBAND",
+        "FILTNAM",
+        "FILTER1",
+        "FILTER2",
+        "FILTERS",
+        "FILT",
+        "ESO INS FILT1 NAME",
+    ),
     "exposure_time": ("EXPTIME", "EXPOSURE", "XPOSURE", "EFFEXPT", "TEXPTIME", "ITIME", "TEXP", "EXP_TIME"),
     "gain": ("GAIN", "EGAIN", "CCDGAIN", "AVGGAIN", "ARAWGAIN", "GAINEFF", "ATODGAIN"),
     "read_noise": ("RDNOISE", "READNOIS", "READNOISE", "ENOISE", "RON", "AVGRDN"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from lumos.errors import LumosDataError
 from lumos.images.fits.file import card_value, image_shape, open_fits
+from lumos.images.lsst.archive import archive_facts
 
 __all__ = ["ImageInfo", "Layout", "companion_of", "read_layout"]
 
@@ -102,7 +103,7 @@ def read_layout(path: Path) -> Layout:
         If the file cannot be read or holds no two-dimensional image.
     """
     with open_fits(path, checksum="ignore") as hdul:
-        primary = _cards(hdul[0].header, path)
+        primary = {**_cards(hdul[0].header, path), **archive_facts(hdul, path)}
         found = []
         for index, hdu in enumerate(hdul):
             shape = image_shape(hdu)

@@ -230,6 +230,7 @@ def sky(
     from lumos.settings import load_settings  # noqa: PLC0415
 
     columns = load_settings(config, set_ or []).measure.catalog
+    catalog = fetch(catalog)
     check_file(catalog, "parent catalogue")
     check_output(out, overwrite=overwrite)
     with show_progress("sky"):

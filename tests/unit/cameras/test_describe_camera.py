@@ -9,6 +9,7 @@ from astropy import units as u
 from astropy.io import fits
 
 from helpers.fits_files import wcs_cards
+from helpers.lsst_files import kernel, write_exposuref
 from lumos.cameras.describe import describe_camera
 from lumos.cameras.layout import companion_of, read_layout
 from lumos.cameras.pixels import measure_pixels, tell_weight
@@ -274,6 +275,23 @@ def test_cutouts_of_several_bands_without_names(tmp_path, rng):
     assert (content["image"]["extensions"], exposure.band) == ([1], "g")
     np.testing.assert_allclose(exposure.variance, 9, rtol=1e-5)
     assert any("images 3 of a file have no names" in question for question in questions)
+
+
+def test_the_tables_of_an_exposuref_tell_band_calibration_and_psf(tmp_path, rng):
+    y, x = np.mgrid[:15, :15] - 7
+    objects = {
+        1: ("KernelPsf", [{"kernel": 2}]),
+        2: ("FixedKernel", [kernel(np.exp(-(x**2 + y**2) / 8.0))]),
+        3: ("PhotoCalib", [{"calibrationMean": 20.0, "calibrationErr": 0.1, "field": 0, "version": 1}]),
+        4: ("FilterLabel", [{"band": "N419", "physical": "N419 DECam"}]),
+    }
+    roles = {"PSF_ID": 1, "PHOTOCALIB_ID": 3, "ARCHIVE_ID_FILTER": 4, "INSTRUME": "Some Camera"}
+    path = write_exposuref(tmp_path / "calexp.fits", pixels(rng), objects, roles, variance=9.0)
+    content, exposure, _ = described(tmp_path, [path], "mine")
+    assert content["psf"] == {"kind": "lsst"}
+    assert exposure.psf.fwhm_at(np.zeros(1), np.zeros(1))[0] == pytest.approx(2 * 2.3548, rel=0.01)
+    assert exposure.band == "N419"
+    assert 10 ** (0.4 * (31.4 - exposure.zeropoint)) == pytest.approx(20, rel=1e-9)
 
 
 def test_a_shipped_survey_is_recognised(tmp_path, rng):
