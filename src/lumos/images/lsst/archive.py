@@ -163,8 +163,9 @@ def read_archive(hdul: Any, path: Path) -> Archive | None:  # noqa: ANN401
                 raise LumosDataError(f"{text}: no row {first + length - 1} in table {table}")
             if length > 0:
                 found.setdefault(number, {})[order] = (tables[table], first)
+        roles = _roles(hdul)
     places = {number: [of_order[order] for order in sorted(of_order)] for number, of_order in found.items()}
-    return Archive(names, places, _roles(hdul), path)
+    return Archive(names, places, roles, path)
 
 
 def _record(hdu: Any, row: int, path: Path) -> Record:  # noqa: ANN401
