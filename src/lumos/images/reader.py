@@ -232,6 +232,7 @@ def _read_one(science: Science, survey: Survey, psf_dir: Path | None) -> Exposur
             "variance": noise.origin,
             "psf": psf.origin,
             "flux_unit": survey.flux_unit,
+            **({} if drawn.image is None else {"noise": drawn.origin}),
         },
     )
 

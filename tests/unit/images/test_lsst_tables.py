@@ -245,6 +245,7 @@ def test_each_cell_has_its_psf(tmp_path):
         np.testing.assert_allclose(image, np.nan if sigma is None else gaussian(sigma), atol=1e-7)
     assert (exposure.noise_realization == 0.25).all()
     assert exposure.provenance["psf"] == "2 x 3 cells"
+    assert exposure.provenance["noise"] == "coadd_1_g.fits[NOISE_REALIZATIONS/0]"
 
 
 def test_grids_that_are_not_those_of_the_psfs(tmp_path):
