@@ -55,6 +55,9 @@ def test_what_cannot_be_run_is_said(images, tmp_path, monkeypatch, capsys):
     (tmp_path / "notes" / "a.txt").write_text("no image")
     assert run_lumos(monkeypatch, "run", tmp_path / "notes", "--out", tmp_path / "a") == 1
     assert "no FITS file in this folder" in capsys.readouterr().err
+    assert run_lumos(monkeypatch, "run", "memory://nowhere/a.fits", "--out", tmp_path / "a") == 1
+    assert "error: memory://nowhere/a.fits: no such file" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
     assert run_lumos(monkeypatch, "run", images, "--out", tmp_path / "b", "--catalog", tmp_path / "no.parquet") == 1
     assert "no such parent catalogue" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()

@@ -214,10 +214,26 @@ def test_masks_and_noise_of_lsst_and_hsc(data_dir, tmp_path):
     assert good.sum() > 900
     assert np.array_equal(exposure.variance[good], variance[good])
     assert np.array_equal((exposure.mask & MaskPlane.NO_VARIANCE) != 0, ~good)
-    # Of four cells one has a PSF.
-    assert np.allclose(exposure.psf.image, cells[1, 0] / cells[1, 0].sum(), atol=1e-7)
+    # Of four cells one has a PSF; the moments of the one exposure in it stand among the provenance.
+    x, y = np.array([16.0, 16.0, 48.0]), np.array([48.0, 16.0, 48.0])
+    images = exposure.psf.at(x, y).images
+    assert np.allclose(images[0], cells[1, 0] / cells[1, 0].sum(), atol=1e-7)
+    assert np.isnan(images[1:]).all()
+    with fits.open(exposure.path) as hdul:
+        row = hdul["PROVENANCE/CONTRIBUTIONS"].data[0]
+        drawn = hdul["NOISE_REALIZATIONS/0"].data
+    sigma = (row["psf_shape_xx"] * row["psf_shape_yy"] - row["psf_shape_xy"] ** 2) ** 0.25
+    moments = galsim.hsm.FindAdaptiveMom(galsim.Image(images[0].astype(np.float64)))
+    assert moments.moments_sigma == pytest.approx(sigma, rel=2e-3)
+    # The noise that the pipeline drew is that of its variance.
+    assert np.array_equal(exposure.noise_realization[finite], drawn[finite])
+    good &= exposure.mask == 0
+    assert np.std(drawn[good] / np.sqrt(variance[good])) == pytest.approx(1, abs=0.05)
     exposure = hsc(data_dir / "cameras", tmp_path).exposure
     assert (exposure.band, exposure.exposure_id) == ("i", "calexp-HSC-I-9813-4-4")
     assert np.isnan(exposure.exposure_time)
-    with pytest.raises(LumosDataError, match="no band in the header, keys tried: FILTER, FILTER01; nor in the file"):
+    with pytest.raises(
+        LumosDataError,
+        match="no band in the header, keys tried: ARCHIVE BAND, ARCHIVE FILTER, FILTER, FILTER01; nor in",
+    ):
         read_one(data_dir / "cameras/hsc_calexp/HSC-0908120-056-small.fits", load_survey("hsc"))

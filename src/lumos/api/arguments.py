@@ -17,6 +17,7 @@ from lumos.images.at_hand import check_exposure, exposure_at_hand, put_psf
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
 from lumos.photometry.settings import CatalogColumns
+from lumos.remote import local_copy
 from lumos.surveys import Survey, find_exposures, load_survey
 
 __all__ = ["Image", "give_images", "give_parent", "give_path", "give_paths", "give_run", "give_survey"]
@@ -244,6 +245,6 @@ def give_parent(catalog: object, columns: CatalogColumns) -> ParentCatalog:
         made_from = tuple(dict.fromkeys([*catalog.made_from, *columns.made_from]))
         return replace(catalog, made_from=made_from)
     if isinstance(catalog, str | Path):
-        return read_parent(Path(catalog), columns.columns, columns.radius, columns.made_from)
+        return read_parent(local_copy(catalog), columns.columns, columns.radius, columns.made_from)
     table = catalog.to_arrow() if isinstance(catalog, FluxTable) else catalog
     return read_parent(table_at_hand(table, "catalog"), columns.columns, columns.radius, columns.made_from)

@@ -21,6 +21,7 @@ from lumos.photometry.network import model_of
 from lumos.photometry.objects import catalog_near
 from lumos.photometry.run import measure_run
 from lumos.photometry.settings import MeasureSettings
+from lumos.remote import local_copy
 from lumos.runs.shards import iterate_shards, shard_paths
 from lumos.surveys import Survey
 from lumos.threads import one_thread
@@ -118,7 +119,7 @@ def measure(
     options = give_settings(MeasureSettings, "measure", settings, changes)
     if out is not None:
         files, folder = give_paths(images, how), None if psf is None else give_path("psf, where out is given", psf)
-        parent = give_path("catalog, where out is given", catalog)
+        parent = local_copy(give_path("catalog, where out is given", catalog))
         run = give_path("out", out)
         report = measure_run(files, parent, run, how, options, psf_dir=folder, workers=workers)
         refuse_all(report.failed, all_failed=len(report.failed) == len(files))

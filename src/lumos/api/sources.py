@@ -15,6 +15,7 @@ from lumos.errors import LumosValueError
 from lumos.images.exposure import Exposure
 from lumos.images.wcs import sky_to_pixel
 from lumos.photometry.settings import CatalogColumns
+from lumos.remote import local_copy
 from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.sources.stars import fit_star_psf
 from lumos.surveys import Survey
@@ -139,7 +140,7 @@ def psf(
     options = give_settings(PsfSettings, "psf", settings, changes)
     if out is not None:
         folder = give_path("out", out)
-        stars = None if catalog is None else give_path("catalog, where out is given", catalog)
+        stars = None if catalog is None else local_copy(give_path("catalog, where out is given", catalog))
         make_psfs(give_paths(images, how), folder, how, options, catalog_path=stars)
         return to_qtable(pq.read_table(folder / "psf.parquet"), _PSF_UNITS)
     objects = None if catalog is None else give_parent(catalog, CatalogColumns())

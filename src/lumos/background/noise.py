@@ -189,7 +189,8 @@ def exposure_noise(
     Parameters
     ----------
     exposure : Exposure
-        With as little light of sources as can be: what a catalogue knows is best taken away before.
+        With as little light of sources as can be: what a catalogue knows is best taken away before. Where it has a
+        realisation of its noise, the apertures are laid on that: it holds no source, seen or unseen.
     pixels : PixelNoise
         Noise of its pixels.
     settings : NoiseSettings
@@ -207,13 +208,19 @@ def exposure_noise(
     if settings.correlation == "none":
         return ExposureNoise(pixels.source, None)
     good, variance = good_pixels(exposure.mask), pixels.variance
-    blank = source_free(exposure.data, good)
+    drawn = exposure.noise_realization
+    data = exposure.data if drawn is None else np.where(np.isfinite(drawn), drawn, 0)
+    # Where the variance holds the photons of sources it is that of the sky between them alone.
+    everywhere = drawn is not None and not exposure.variance_includes_sources
+    blank = good if everywhere else source_free(exposure.data, good)
+    if drawn is not None:
+        blank = blank & np.isfinite(drawn)
     rng = np.random.default_rng(settings.seed)
-    correlation = measure_correlation(exposure.data, good, variance, rng=rng, annulus=annulus, blank=blank)
+    correlation = measure_correlation(data, good, variance, rng=rng, annulus=annulus, blank=blank)
     more = {}
     for size, growth in larger.items():
         measured = measure_correlation(
-            exposure.data,
+            data,
             good,
             variance,
             rng=np.random.default_rng([settings.seed, size]),

@@ -13,6 +13,7 @@ from lumos.cameras.pixels import tell_weight
 from lumos.cameras.seen import FITS_END, Notes, Seen
 from lumos.conventions import Float32Array
 from lumos.images.fits.file import open_fits, read_float_image
+from lumos.images.lsst.psf import load_lsst_psf
 
 __all__ = ["note_companions", "note_psf"]
 
@@ -50,6 +51,10 @@ def _images(seen: Seen, notes: Notes) -> None:
     if len(layout.images) > 1 or layout.images[0].index != 0:
         several = len(layout.of_role("science")) > 1
         chosen = "all" if several and all(isinstance(name, str) for name in names) else json.dumps(names)
+        nameless = [str(image.index) for image in layout.images if image.role == "other" and not image.name]
+        if nameless:
+            question = f"images {', '.join(nameless)} of a file have no names (EXTNAME): are they exposures?"
+            notes.questions.append(f"{question} They are left out; `image.extensions` takes one of them")
         others = [image.name for image in layout.images if image.role in {"other", "psf"} and image.name]
         if chosen == "all" and others:
             notes.add(f"image: {{extensions: all, exclude: {json.dumps(others)}}}")
@@ -161,6 +166,9 @@ def note_psf(seen: Seen, notes: Notes, scale: float) -> None:
     keys = keys_with_values(seen.headers, "psf_fwhm")
     if stamps:
         notes.add(f"psf: {{kind: stamp, extension: {json.dumps(stamps[0].name)}}}", "A stamp in the file")
+        return
+    if load_lsst_psf(seen.path)[0] is not None:
+        notes.add("psf: {kind: lsst}", "In the tables of the file")
         return
     for key, values in keys.items():
         for unit, pixels in (("arcsec", number_of(values[0]) / scale), ("pixel", number_of(values[0]))):

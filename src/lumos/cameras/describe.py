@@ -17,7 +17,6 @@ from lumos.cameras.keywords import (
     is_band_name,
     keys_with_values,
     number_of,
-    unit_of,
     yaml_list,
 )
 from lumos.cameras.layout import ImageInfo
@@ -28,6 +27,7 @@ from lumos.images.read_wcs import celestial_wcs
 from lumos.images.reader import read_exposure
 from lumos.images.wcs import pixel_scale_at
 from lumos.surveys import load_survey, read_survey_text, shipped_surveys
+from lumos.surveys.units import unit_of
 
 __all__ = ["Camera", "describe_camera"]
 
@@ -112,7 +112,8 @@ def _shipped(seen: Seen) -> str | None:
     for name in shipped_surveys():
         survey = load_survey(name)
         conditions = survey.recognised_by
-        if conditions and all(re.match(one.pattern, str(cards.get(one.key, ""))) for one in conditions):
+        told = [(one, next((cards[key] for key in one.keys if key in cards), "")) for one in conditions]
+        if told and all(re.match(one.pattern, str(value)) for one, value in told):
             try:
                 next(iter(read_exposure(seen.path, survey)))
             except LumosDataError as error:
@@ -241,7 +242,11 @@ def _gain_check(seen: Seen, gain: float) -> str:
 def _zeropoint(seen: Seen, notes: Notes, unit: str, rule: float | str) -> None:
     """Write where the zero point stands, and what its number means."""
     headers, after = seen.headers, list[tuple[str, str]]()
+    if unit_of(str(seen.first.cards.get("BUNIT")))[1] != "unknown":
+        notes.add("unit: [BUNIT]", "Images in other units are refused", indent=2)
     flam = all(number_of(cards.get("PHOTFLAM")) > 0 for cards in headers)
+    fluxes = ("ARCHIVE FLUXMAG0", "FLUXMAG0")
+    fluxmag0 = [key for key in fluxes if all(number_of(cards.get(key)) > 0 for cards in headers)]
     if isinstance(rule, float):
         notes.add(f"zeropoint: {{default: {rule}}}", f"AB magnitude of 1 {unit}", indent=2)
         notes.add("zeropoint_err: {default: 0.0}", indent=2)
@@ -256,8 +261,8 @@ def _zeropoint(seen: Seen, notes: Notes, unit: str, rule: float | str) -> None:
         after.append(("zeropoint: {kind: photflam}", ""))
         if rule == "counts":
             after.append(("zeropoint_per_second: true", "PHOTFLAM is that of 1 unit per second"))
-    elif all(number_of(cards.get("FLUXMAG0")) > 0 for cards in headers):
-        notes.add("zeropoint: [FLUXMAG0]", "Counts of magnitude 0", indent=2)
+    elif fluxmag0:
+        notes.add(f"zeropoint: {yaml_list(fluxmag0[:1])}", "Counts of magnitude 0", indent=2)
         after.append(("zeropoint: {kind: fluxmag0}", ""))
     else:
         _magnitude(seen, notes, unit)

@@ -10,17 +10,26 @@ from lumos.conventions import ZEROPOINT_RANGE
 __all__ = [
     "FACTS",
     "FILE_BANDS",
-    "UNITS",
     "is_band_name",
     "keys_with_values",
     "number_of",
-    "unit_of",
     "yaml_list",
 ]
 
 #: Keywords of each fact, the usual ones first.
 FACTS: dict[str, tuple[str, ...]] = {
-    "band": ("BAND", "FILTER", "FILTBAND", "FILTNAM", "FILTER1", "FILTER2", "FILTERS", "FILT", "ESO INS FILT1 NAME"),
+    "band": (
+        "ARCHIVE BAND",
+        "BAND",
+        "FILTER",
+        "FILTBAND",
+        "FILTNAM",
+        "FILTER1",
+        "FILTER2",
+        "FILTERS",
+        "FILT",
+        "ESO INS FILT1 NAME",
+    ),
     "exposure_time": ("EXPTIME", "EXPOSURE", "XPOSURE", "EFFEXPT", "TEXPTIME", "ITIME", "TEXP", "EXP_TIME"),
     "gain": ("GAIN", "EGAIN", "CCDGAIN", "AVGGAIN", "ARAWGAIN", "GAINEFF", "ATODGAIN"),
     "read_noise": ("RDNOISE", "READNOIS", "READNOISE", "ENOISE", "RON", "AVGRDN"),
@@ -45,45 +54,6 @@ FACTS: dict[str, tuple[str, ...]] = {
 }
 #: Bands in file names: one letter or a filter of a space telescope, between separators.
 FILE_BANDS = (r"(?:^|[._-])([ugrizyYJHK])(?=[._-]|$)", r"(?i)(?:^|[._-])(f\d{3,4}[a-z]{1,2})(?=[._-]|$)")
-#: Units of pixels: how they begin (small letters, without spaces), what one is called, and its zero point or the rule.
-UNITS: tuple[tuple[str, str, float | str], ...] = (
-    (r"mjy/?(sr|ster)|megajansk", "MJy/sr", "mjysr"),
-    (r"njy$|nanojansk", "nJy", 31.4),
-    (r"(u|µ|micro)jy$|microjansk", "uJy", 23.9),
-    (r"mjy$|millijansk", "mJy", 16.4),
-    (r"jy$|jansky", "Jy", 8.9),
-    (r"nanomagg|nmgy", "nanomaggy", 22.5),
-    (r"(e-?|electrons?)(/s|s-1|/sec|persec|\*\*-1)|e-?ps$", "electron/s", "per second"),
-    (r"(adu|dn|counts?|cts?)(/s|s-1|/sec|persec)|cps$|dn/s", "ADU/s", "per second"),
-    (r"e-?$|electrons?$|photoelec", "electron", "counts"),
-    (r"adu|dn$|counts?$|cts$|du$", "ADU", "counts"),
-    (r"erg", "erg/s/cm2/Angstrom", "flam"),
-)
-
-
-def unit_of(text: str | None) -> tuple[str, float | str]:
-    """Return the name of a pixel's unit and what its zero point is made of.
-
-    Parameters
-    ----------
-    text : str or None
-        Value of BUNIT.
-
-    Returns
-    -------
-    name : str
-        As in a survey file; ``unknown`` where it tells nothing.
-    rule : float or str
-        AB magnitude of one unit, or ``mjysr``, ``flam``, ``counts``, ``per second``, ``unknown``.
-    """
-    plain = re.sub(r"[\s()]", "", str(text or "").lower())
-    # mJy and MJy differ by their case alone.
-    if re.match(r"mJy(?!/)", str(text or "").strip()):
-        return "mJy", 16.4
-    for pattern, name, rule in UNITS:
-        if plain and re.match(pattern, plain):
-            return name, rule
-    return "unknown", "unknown"
 
 
 def number_of(value: object) -> float:

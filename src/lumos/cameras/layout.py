@@ -8,6 +8,7 @@ from typing import Any
 
 from lumos.errors import LumosDataError
 from lumos.images.fits.file import card_value, image_shape, open_fits
+from lumos.images.lsst.archive import archive_facts
 
 __all__ = ["ImageInfo", "Layout", "companion_of", "read_layout"]
 
@@ -102,7 +103,7 @@ def read_layout(path: Path) -> Layout:
         If the file cannot be read or holds no two-dimensional image.
     """
     with open_fits(path, checksum="ignore") as hdul:
-        primary = _cards(hdul[0].header, path)
+        primary = {**_cards(hdul[0].header, path), **archive_facts(hdul, path)}
         found = []
         for index, hdu in enumerate(hdul):
             shape = image_shape(hdu)
@@ -113,7 +114,8 @@ def read_layout(path: Path) -> Layout:
                 found.append((index, name, shape, {**primary, **_cards(hdu.header, path)}))
     if not found:
         raise LumosDataError(f"{path}: no two-dimensional image in this file")
-    roles = [_role(name) for _, name, _, _ in found]
+    # Cutouts of the Legacy Surveys have no names of extensions, but a keyword that tells what they are.
+    roles = [_role(name or str(cards.get("IMAGETYP") or "")) for _, name, _, cards in found]
     if "science" not in roles:
         roles[0] = "science"
     shape = found[roles.index("science")][2]
@@ -122,7 +124,8 @@ def read_layout(path: Path) -> Layout:
         if roles[place] == "science" and its_shape != shape and not _has_wcs(cards):
             roles[place] = "other"
         elif roles[place] == "science" and not name:
-            roles[place] = _unnamed_role(unnamed, cards)
+            # Where a keyword says that all are images, one without a name can be told by its place alone.
+            roles[place] = _unnamed_role(unnamed, cards) if not (unnamed and cards.get("IMAGETYP")) else "other"
             unnamed += 1
     images = (
         ImageInfo(i, name, shape, role, cards) for (i, name, shape, cards), role in zip(found, roles, strict=True)

@@ -1,5 +1,6 @@
 """What is seen of a camera's files: headers of all, pixels of the first, companions; and the notes made of it."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,8 +11,11 @@ from lumos.cameras.layout import ImageInfo, Layout, companion_of, read_layout
 from lumos.cameras.pixels import PixelStatistics, measure_pixels
 from lumos.errors import LumosDataError
 from lumos.images.fits.file import open_fits, read_float_image
+from lumos.surveys.units import unit_of
 
 __all__ = ["FITS_END", "Notes", "Seen", "look_at"]
+
+logger = logging.getLogger(__name__)
 
 #: Most files whose headers are read.
 _MOST_FILES = 50
@@ -116,7 +120,7 @@ def look_at(files: Sequence[Path]) -> Seen:
     Raises
     ------
     LumosDataError
-        If none is an exposure, or they are of several cameras.
+        If none is an exposure, or they are of several cameras or units.
     """
     companions: dict[str, tuple[Path, str]] = {}
     exposures: list[Layout] = []
@@ -133,13 +137,23 @@ def look_at(files: Sequence[Path]) -> Seen:
                 reasons.append(str(error))
     if not exposures:
         raise LumosDataError(reasons[0] if reasons else f"{files[0]}: no exposure, only companions of others")
+    exposures = _with_wcs(exposures)
     if not companions:
         companions = _beside(exposures[0].path)
     _check_one_camera(exposures)
+    _check_one_unit(exposures)
     first = exposures[0].of_role("science")[0]
     with open_fits(exposures[0].path, checksum="ignore") as hdul:
         data = read_float_image(hdul[first.index], exposures[0].path)
     return Seen(exposures, companions, first, data, measure_pixels(data))
+
+
+def _with_wcs(exposures: list[Layout]) -> list[Layout]:
+    """Leave out images without a WCS (PSFs, tables of numbers) where others have one."""
+    with_one = [one for one in exposures if any("CTYPE1" in image.cards for image in one.of_role("science"))]
+    for path in (one.path for one in exposures if with_one and one not in with_one):
+        logger.warning("%s: no WCS, left out", path)
+    return with_one or exposures
 
 
 def _beside(path: Path) -> dict[str, tuple[Path, str]]:
@@ -150,6 +164,19 @@ def _beside(path: Path) -> dict[str, tuple[Path, str]]:
         if match is not None:
             found[f"{match[1]} {match[2]}"] = (other, match[1])
     return found
+
+
+def _check_one_unit(exposures: list[Layout]) -> None:
+    """Refuse pixels of several units: one survey file gives all of them one zero point."""
+    found: dict[str, Path] = {}
+    for layout in exposures:
+        told = layout.of_role("science")[0].cards.get("BUNIT")
+        found.setdefault(unit_of(str(told))[0] if told else "none", layout.path)
+    if len(found) > 1:
+        named = "; ".join(f"{path.name}: {unit}" for unit, path in list(found.items())[:4])
+        raise LumosDataError(
+            f"pixels of several units (BUNIT: {named}), allowed: those of one; give each its own survey file"
+        )
 
 
 def _check_one_camera(exposures: list[Layout]) -> None:

@@ -23,6 +23,7 @@ from lumos.cli.options import (
     Workers,
     check_file,
     check_output,
+    fetch,
     open_driver,
     survey_and_files,
 )
@@ -62,6 +63,7 @@ def run(
     from lumos.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(config, [f"measure.model={model}", "inject.rounds=2", *(set_ or [])])
+    catalog = None if catalog is None else fetch(catalog)
     check_file(catalog, "parent catalogue")
     with show_progress("run") as progress:
         from lumos.workflows.everything import RunInputs, run_everything  # noqa: PLC0415
@@ -95,6 +97,7 @@ def measure(
         overrides.append(f"measure.estimators=[{','.join(names)}]")
     settings = load_settings(config, overrides).measure
     how, files = survey_and_files(survey, exposures, psf)
+    catalog = fetch(catalog)
     check_file(catalog, "parent catalogue")
     if driver in BATCH_SYSTEMS:
         words = ["--catalog", catalog.resolve(), "--survey", _absolute(survey)]
@@ -138,6 +141,7 @@ def inject(
     if (run is None) == (catalog is None) or (run is None) == (not exposures):
         raise LumosConfigError("give either exposures and --catalog, or --run")
     found = None if exposures is None else survey_and_files(survey, exposures, psf)
+    catalog = None if catalog is None else fetch(catalog)
     check_file(catalog, "parent catalogue")
     with open_driver(driver, workers) as where, show_progress("inject") as progress:
         from lumos.injection.run import InjectInputs, inject_run  # noqa: PLC0415
@@ -253,6 +257,7 @@ def sky(
     from lumos.settings import load_settings  # noqa: PLC0415
 
     columns = load_settings(config, set_ or []).measure.catalog
+    catalog = fetch(catalog)
     check_file(catalog, "parent catalogue")
     check_output(out, overwrite=overwrite)
     with show_progress("sky"):

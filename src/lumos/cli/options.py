@@ -29,12 +29,13 @@ __all__ = [
     "Workers",
     "check_file",
     "check_output",
+    "fetch",
     "open_driver",
     "survey_and_files",
 ]
 
 Images = Annotated[
-    list[Path], typer.Argument(help="FITS files, folders of them, quoted patterns, or @file with a list of these.")
+    list[Path], typer.Argument(help="FITS files, folders, quoted patterns, here or remote; @file with a list of these.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 SurveyName = Annotated[str, typer.Option("--survey", help="Shipped survey (see `lumos surveys`), or a YAML file.")]
@@ -118,6 +119,24 @@ def open_driver(name: str, workers: int) -> Iterator["int | Driver"]:
 
     with open_dask(workers, None if name == "dask" else name) as driver:
         yield driver
+
+
+def fetch(path: Path) -> Path:
+    """Return a file of this machine: the copy of a remote one (``https://``, ``s3://``), or the file itself.
+
+    Parameters
+    ----------
+    path : Path
+        Given by the user.
+
+    Returns
+    -------
+    Path
+        Not yet looked for where it is local.
+    """
+    from lumos.remote import local_copy  # noqa: PLC0415
+
+    return local_copy(path)
 
 
 def check_file(path: Path | None, what: str) -> None:

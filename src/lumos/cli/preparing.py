@@ -18,6 +18,7 @@ from lumos.cli.options import (
     SurveyName,
     Workers,
     check_file,
+    fetch,
     open_driver,
     survey_and_files,
 )
@@ -51,10 +52,12 @@ def catalog(
 ) -> None:
     """Make a catalogue from an exposure: detect objects and fit their shapes."""
     from lumos.files import check_parquet_name  # noqa: PLC0415
+    from lumos.remote import is_remote  # noqa: PLC0415
     from lumos.settings import load_settings  # noqa: PLC0415
-    from lumos.surveys import load_survey  # noqa: PLC0415
+    from lumos.surveys import find_exposures, load_survey  # noqa: PLC0415
 
     settings, how = load_settings(config, set_ or []).catalog, load_survey(survey)
+    image = find_exposures([image], how)[0] if is_remote(image) else image
     check_file(image, "file")
     check_parquet_name(out)
     with show_progress("catalog") as progress:
@@ -80,6 +83,7 @@ def psf(
 
     settings = load_settings(config, set_ or []).psf
     how, files = survey_and_files(survey, images, None)
+    catalog = None if catalog is None else fetch(catalog)
     check_file(catalog, "catalogue")
     with show_progress("psf") as progress:
         from lumos.workflows.psf import make_psfs  # noqa: PLC0415

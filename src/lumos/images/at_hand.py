@@ -139,7 +139,7 @@ def check_exposure(exposure: Exposure) -> Exposure:
     name = str(exposure.path) if exposure.path != Path() else exposure.exposure_id
     exposure = replace(exposure, path=Path(name))
     data, shape = _pixels(exposure.data, name)
-    for what in ("mask", "variance"):
+    for what in ("mask", "variance", "noise_realization"):
         values = getattr(exposure, what)
         if values is not None and np.shape(values) != shape:
             raise LumosShapeError(f"{name}: {what}", np.shape(values), f"{shape} of the image")

@@ -1,9 +1,9 @@
 """Masks, variances and skies: find them in other extensions or files and bring them to one form."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from lumos.conventions import AnyArray, Float32Array
 from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane, good_pixels
 from lumos.images.fits.file import Checksum, card_value, image_shape, open_fits
+from lumos.images.lookup import HeaderLookup
 from lumos.images.scatter import clipped_scatter
-from lumos.surveys import MaskSource, SkySource, Substitution, VarianceSource
+from lumos.surveys import MaskSource, NoiseSource, SkySource, Substitution, VarianceSource
 
 __all__ = ["Science", "canonical_mask", "find_sidecar", "open_companion", "to_variance"]
 
@@ -35,12 +36,20 @@ class Science:
         Index of its HDU.
     versions : tuple of int
         EXTVER of every science image of the file, this one included.
+    tables : mapping
+        What tables of the file tell, by keyword.
     """
 
     path: Path
     hdul: Any
     index: int
     versions: tuple[int, ...] = (1,)
+    tables: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def lookup(self) -> HeaderLookup:
+        """Return the headers that describe the image."""
+        return HeaderLookup(self.path, self.hdu.header, self.hdul[0].header, self.tables)
 
     @property
     def hdu(self) -> Any:  # noqa: ANN401
@@ -87,7 +96,7 @@ def _sidecar_names(path: Path, substitutions: Sequence[Substitution]) -> list[st
 
 @contextmanager
 def open_companion(
-    science: Science, source: MaskSource | VarianceSource | SkySource, checksum: Checksum
+    science: Science, source: MaskSource | VarianceSource | SkySource | NoiseSource, checksum: Checksum
 ) -> Iterator[tuple[Any, Path] | None]:
     """Open the companion of a science image that a survey describes.
 
@@ -95,7 +104,7 @@ def open_companion(
     ----------
     science : Science
         Science image whose companion is wanted.
-    source : MaskSource, VarianceSource or SkySource
+    source : MaskSource, VarianceSource, SkySource or NoiseSource
         Where the companion stands.
     checksum : {"warn", "require", "ignore"}
         What is done about the checksums of a sidecar.

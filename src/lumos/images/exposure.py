@@ -43,6 +43,8 @@ class Exposure:
     sky : float32 array, broadcastable to (ny, nx), or None
         Sky level in image units that was subtracted from ``data`` (its photons still make noise);
         None where the sky is still in ``data`` or where it is unknown.
+    noise_realization : float32 array, shape (ny, nx), or None
+        Image of noise alone, as correlated as that of ``data``; None where there is none.
     sky_subtracted : bool
         True where ``data`` no longer holds the sky.
     exposure_time : float
@@ -72,6 +74,7 @@ class Exposure:
     gain: float = float("nan")
     read_noise: float = 0.0
     sky: Float32Array | None = None
+    noise_realization: Float32Array | None = None
     sky_subtracted: bool = True
     exposure_time: float = float("nan")
     zeropoint: float = float("nan")

@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,14 @@ class HeaderLookup:
         Header of the image.
     primary : Header
         Primary header of the file.
+    tables : mapping
+        What tables of the file tell, under keywords of their own.
     """
 
     path: Path
     extension: Header
     primary: Header
+    tables: Mapping[str, object] = field(default_factory=dict)
 
     def find(self, key: str) -> Any:  # noqa: ANN401
         """Return the value of a keyword, the image's own header first.
@@ -57,7 +61,7 @@ class HeaderLookup:
                 value = card_value(header, key, self.path)
                 if value is not None and not isinstance(value, Undefined) and str(value).strip():
                     return value
-        return None
+        return self.tables.get(key)
 
     def text(self, name: str, entry: HeaderEntry) -> str | None:
         """Return one fact as text.
@@ -133,7 +137,7 @@ class HeaderLookup:
         """
         if condition is None:
             return True
-        value = self.find(condition.key)
+        value = next((value for key in condition.keys if (value := self.find(key)) is not None), None)
         return value is not None and re.match(condition.pattern, str(value)) is not None
 
     def _without_keyword(self, name: str, entry: HeaderEntry) -> str | None:

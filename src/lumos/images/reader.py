@@ -1,7 +1,7 @@
 """Read exposures: one checked :class:`Exposure` per CCD, one at a time."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from lumos.images.exposure import Exposure
 from lumos.images.fits.file import image_shape, open_fits, read_float_image, read_integer_image
 from lumos.images.header import identifier, read_facts
 from lumos.images.lookup import HeaderLookup
+from lumos.images.lsst.archive import archive_facts
 from lumos.images.psf.files import find_psf
 from lumos.images.read_wcs import celestial_wcs
 from lumos.images.sdss import read_frame_noise, read_span_mask
 from lumos.images.wcs import pixel_jacobian, pixel_scale_at
 from lumos.images.zeropoint import find_zeropoint
-from lumos.surveys import MaskSource, SkySource, Survey, VarianceSource
+from lumos.surveys import MaskSource, NoiseSource, SkySource, Survey, VarianceSource
 
 __all__ = ["clean_pixels", "list_detectors", "read_exposure", "read_exposure_id"]
 
@@ -94,8 +95,7 @@ def read_exposure_id(path: Path, survey: Survey) -> str:
     if not entry.keys:
         return identifier(HeaderLookup(path, Header(), Header()), "exposure_id", entry)
     with open_fits(path, checksum="ignore") as hdul:
-        headers = [science.hdu.header for _, science in _sciences(path, hdul, survey)]
-        found = {identifier(HeaderLookup(path, header, hdul[0].header), "exposure_id", entry) for header in headers}
+        found = {identifier(science.lookup, "exposure_id", entry) for _, science in _sciences(path, hdul, survey)}
     if len(found) > 1:
         raise LumosDataError(f"{path}: holds several exposures: {', '.join(sorted(found))}")
     return found.pop()
@@ -154,7 +154,7 @@ def _read(path: Path, survey: Survey, psf_dir: Path | None, detector: str | None
 def _sciences(path: Path, hdul: Any, survey: Survey) -> list[tuple[str, Science]]:  # noqa: ANN401
     """Return the science images of a file by detector."""
     if survey.image.extensions == "all":
-        sources = (*survey.mask, *survey.variance, *survey.sky)
+        sources = (*survey.mask, *survey.variance, *survey.sky, *survey.noise)
         named = {str(name).upper() for source in sources for name in source.extension if not source.sidecar}
         named |= {name.upper() for name in (*survey.image.exclude, survey.psf.extension or "") if name}
         indices = [index for index, hdu in enumerate(hdul) if _is_image(hdu) and hdu.name.upper() not in named]
@@ -166,14 +166,15 @@ def _sciences(path: Path, hdul: Any, survey: Survey) -> list[tuple[str, Science]
     if not indices:
         raise LumosDataError(f"{path}: no image for survey {survey.name}, tried: {tried}")
     versions = tuple(int(hdul[index].ver) for index in indices)
+    tables = archive_facts(hdul, path)
     found: list[tuple[str, Science]] = []
     for index in indices:
-        lookup = HeaderLookup(path, hdul[index].header, hdul[0].header)
-        name = identifier(lookup, "detector", survey.header.detector)
+        science = Science(path, hdul, index, versions, tables)
+        name = identifier(science.lookup, "detector", survey.header.detector)
         if name in dict(found):
             text = f"{path}: two images of detector {name!r} for survey {survey.name}; give the camera's --survey"
             raise LumosDataError(f"{text} (`lumos surveys`), or a survey file with image.extensions or header.detector")
-        found.append((name, Science(path, hdul, index, versions)))
+        found.append((name, science))
     return found
 
 
@@ -185,7 +186,7 @@ def _is_image(hdu: Any) -> bool:  # noqa: ANN401
 def _read_one(science: Science, survey: Survey, psf_dir: Path | None) -> Exposure:
     """Read one CCD and everything that belongs to it."""
     path, header = science.path, science.hdu.header
-    lookup = HeaderLookup(path, header, science.hdul[0].header)
+    lookup = science.lookup
     facts = read_facts(lookup, survey)
     wcs = celestial_wcs(header, path, science.shape, survey.pixel_scale, survey.pixel_scale_tolerance)
     scale = pixel_scale_at(wcs, science.shape)
@@ -196,9 +197,10 @@ def _read_one(science: Science, survey: Survey, psf_dir: Path | None) -> Exposur
     clean_pixels(data, mask, facts.saturation)
     noise = _variance(science, survey, data, mask)
     sky = _Found(noise.sky, "") if noise.sky is not None else _sky(science, survey, facts.sky_level)
+    drawn = _image(science, survey.noise, survey)
     jacobian = pixel_jacobian(wcs, *(np.full(1, (length - 1) / 2) for length in science.shape[::-1]))[0]
     psf = find_psf(survey, facts, path, psf_dir, shape=science.shape, jacobian=jacobian)
-    found = (mask_found.path, noise.path, sky.path, psf.path)
+    found = (mask_found.path, noise.path, sky.path, drawn.path, psf.path)
     files = tuple(sorted({path, *(item for item in found if item is not None)}))
     _LOGGER.debug("%s detector %s: mask %s, variance %s", path, facts.detector, mask_found.origin, noise.origin)
     return Exposure(
@@ -217,6 +219,7 @@ def _read_one(science: Science, survey: Survey, psf_dir: Path | None) -> Exposur
         gain=facts.gain if noise.gain is None else noise.gain,
         read_noise=facts.read_noise if noise.read_noise is None else noise.read_noise,
         sky=sky.image,
+        noise_realization=drawn.image,
         sky_subtracted=survey.sky_subtracted,
         exposure_time=facts.exposure_time,
         zeropoint=zeropoint,
@@ -229,6 +232,7 @@ def _read_one(science: Science, survey: Survey, psf_dir: Path | None) -> Exposur
             "variance": noise.origin,
             "psf": psf.origin,
             "flux_unit": survey.flux_unit,
+            **({} if drawn.image is None else {"noise": drawn.origin}),
         },
     )
 
@@ -276,6 +280,8 @@ def _variance(science: Science, survey: Survey, data: Float32Array, mask: NDArra
             if found is None:
                 continue
             hdu, path = found
+            if not HeaderLookup(path, hdu.header, hdu.header).holds(source.when):
+                continue
             if source.kind == "sdss_sky":
                 frame = read_frame_noise(science.hdul, science.path, path, data)
                 noise = (frame.sky, frame.gain, frame.read_noise)
@@ -288,20 +294,28 @@ def _variance(science: Science, survey: Survey, data: Float32Array, mask: NDArra
 
 def _sky(science: Science, survey: Survey, level: float) -> _Found:
     """Return the sky that was subtracted: an image, or the header's level as one pixel."""
-    for source in survey.sky:
+    found = _image(science, survey.sky, survey)
+    if found.image is not None or not np.isfinite(level):
+        return found
+    return _Found(np.full((1, 1), level, dtype=np.float32), "header")
+
+
+def _image(science: Science, sources: Sequence[SkySource | NoiseSource], survey: Survey) -> _Found:
+    """Read the first image that exists."""
+    for source in sources:
         with open_companion(science, source, survey.image.checksum) as found:
             if found is not None:
                 hdu, path = found
                 _check_shape(hdu, path, science, source)
                 return _Found(read_float_image(hdu, path), f"{path.name}[{hdu.name}]", path)
-    return _Found(np.full((1, 1), level, dtype=np.float32) if np.isfinite(level) else None, "header")
+    return _Found(None, "none")
 
 
 def _check_shape(
     hdu: Any,  # noqa: ANN401
     path: Path,
     science: Science,
-    source: MaskSource | VarianceSource | SkySource,
+    source: MaskSource | VarianceSource | SkySource | NoiseSource,
 ) -> None:
     """Refuse a companion of another shape than its image."""
     what = type(source).__name__.removesuffix("Source").lower()

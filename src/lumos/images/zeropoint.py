@@ -11,6 +11,7 @@ from lumos.errors import LumosDataError
 from lumos.images.header import Facts
 from lumos.images.lookup import HeaderLookup, where_tried
 from lumos.surveys import HeaderEntry, Survey
+from lumos.surveys.units import unit_of
 
 __all__ = ["find_zeropoint", "known_zeropoint"]
 
@@ -48,10 +49,11 @@ def find_zeropoint(lookup: HeaderLookup, survey: Survey, facts: Facts, pixel_sca
     Raises
     ------
     LumosDataError
-        If a number is out of range, the exposure time or pivot wavelength is needed and unknown, or the header's
-        solid angle of a pixel is not the WCS's.
+        If the pixels are in another unit than the survey's, a number is out of range, the exposure time or pivot
+        wavelength is needed and unknown, or the header's solid angle of a pixel is not the WCS's.
     """
     rule, entries = survey.zeropoint, survey.header
+    _check_unit(lookup, survey)
     error = lookup.number("zero-point error", entries.zeropoint_err)
     if error < 0 or math.isinf(error):
         logger.warning("%s: zero-point error %g counts as unknown, allowed: 0 or more, finite", lookup.path, error)
@@ -61,7 +63,7 @@ def find_zeropoint(lookup: HeaderLookup, survey: Survey, facts: Facts, pixel_sca
     else:
         value = lookup.number("zero point", entries.zeropoint)
     if math.isnan(value):
-        return math.nan, math.nan
+        return _of_unit(lookup, survey, pixel_scale), math.nan
     if rule.kind != "magnitude" and (value <= 0 or math.isinf(value)):
         raise LumosDataError(f"{lookup.path}: zero point ({rule.kind}) is {value}, allowed: positive")
     if rule.kind == "fluxmag0":
@@ -75,6 +77,23 @@ def find_zeropoint(lookup: HeaderLookup, survey: Survey, facts: Facts, pixel_sca
             raise LumosDataError(f"{lookup.path}: the zero point is per second, but {text}")
         zeropoint += 2.5 * math.log10(facts.exposure_time)
     return zeropoint, error
+
+
+def _check_unit(lookup: HeaderLookup, survey: Survey) -> None:
+    """Refuse pixels in another unit than the survey's, as counts for counts per second."""
+    text = lookup.text("unit", survey.header.unit)
+    there, wanted = unit_of(text)[1], unit_of(survey.flux_unit)[1]
+    if "unknown" not in (there, wanted) and there != wanted:
+        allowed = f"{survey.flux_unit} (survey {survey.name}); other units need a survey file of their own"
+        raise LumosDataError(f"{lookup.path}: its pixels are in {text}, allowed: {allowed} (`lumos init --name`)")
+
+
+def _of_unit(lookup: HeaderLookup, survey: Survey, pixel_scale: float) -> float:
+    """Return the zero point that the unit of the pixels stands for; NaN where it is none of flux."""
+    rule = unit_of(lookup.text("unit", survey.header.unit))[1]
+    if rule == "mjysr":
+        return _AB_JY - 2.5 * math.log10(1e6 * _pixel_area(lookup, survey, pixel_scale))
+    return rule if isinstance(rule, float) else math.nan
 
 
 def known_zeropoint(zeropoint: float, path: Path) -> float:

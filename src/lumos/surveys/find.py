@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lumos.errors import LumosDataError
 from lumos.files import read_text
+from lumos.remote import is_remote, list_remote, local_copy, remote_name, remote_sibling
 from lumos.surveys.model import Survey
 
 __all__ = ["find_exposures", "find_files"]
@@ -28,7 +29,8 @@ def find_exposures(arguments: Sequence[Path | str], survey: Survey) -> list[Path
     ----------
     arguments : sequence of Path or str
         FITS files; folders, of which every FITS file is meant, but not those of folders below; patterns
-        (``night1/*.fits``); and ``@list``, a text file with one of these a line, blank lines and ``#`` comments apart.
+        (``night1/*.fits``); each of these on this machine or elsewhere (``https://...``, ``s3://...``), of which a copy
+        is made; and ``@list``, a text file with one of these a line, blank lines and ``#`` comments apart.
     survey : Survey
         What its ``mask``, ``variance``, ``sky`` and ``psf`` entries name as the companion of another of the files is
         left out.
@@ -45,7 +47,11 @@ def find_exposures(arguments: Sequence[Path | str], survey: Survey) -> list[Path
     LumosConfigError
         If a list cannot be read.
     """
-    files = find_files(arguments)
+    found = _found(arguments)
+    for name in (one for one in found if is_remote(one)):
+        for companion in _companions(Path(remote_name(name)), survey):
+            local_copy(remote_sibling(name, companion.name), required=False)
+    files = [local_copy(one) for one in found]
     companions = {name for path in files for name in _companions(path, survey)}
     exposures = [path for path in files if path not in companions and not _is_psf(path, survey)]
     if len(exposures) < len(files):
@@ -71,13 +77,19 @@ def find_files(arguments: Sequence[Path | str]) -> list[Path]:
     LumosDataError, LumosConfigError
         As of :func:`find_exposures`.
     """
+    return [local_copy(one) for one in _found(arguments)]
+
+
+def _found(arguments: Sequence[Path | str]) -> list[str | Path]:
     return list(dict.fromkeys(path for argument in arguments for path in _expand(str(argument))))
 
 
-def _expand(argument: str) -> Iterator[Path]:
-    """Yield the files that one argument means."""
+def _expand(argument: str) -> Iterator[Path | str]:
+    """Yield the files that one argument means; remote ones are text."""
     path = Path(argument)
-    if argument.startswith("@") and not path.exists():
+    if is_remote(argument):
+        yield from list_remote(argument, _FITS)
+    elif argument.startswith("@") and not path.exists():
         lines = (line.strip() for line in read_text(Path(argument[1:]), _MAX_LIST).splitlines())
         names = [line for line in lines if line and not line.startswith("#")]
         if not names:
@@ -104,12 +116,13 @@ def _expand(argument: str) -> Iterator[Path]:
 def _is_psf(path: Path, survey: Survey) -> bool:
     """Return whether a file's name is that of a PSF by a pattern of the survey that can mean nothing else."""
     patterns = [re.sub(r"\{\w+\}", "*", Path(name).name) for name in survey.psf.files]
-    return any("psf" in name.lower() and fnmatch(path.name, name) for name in patterns)
+    bare = re.sub(r"\.(fz|gz|bz2|xz)$", "", path.name)
+    return any("psf" in name.lower() and fnmatch(bare, name) for name in patterns)
 
 
 def _companions(path: Path, survey: Survey) -> Iterator[Path]:
     """Yield the files that would be the mask, variance, sky or PSF of an exposure at ``path``."""
-    sources = (*survey.mask, *survey.variance, *survey.sky)
+    sources = (*survey.mask, *survey.variance, *survey.sky, *survey.noise)
     for substitution in (*(item for source in sources for item in source.sidecar), *survey.psf.sidecar):
         name = re.sub(substitution.find, substitution.replace, path.name)
         if name != path.name and Path(name).name == name:

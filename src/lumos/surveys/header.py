@@ -68,6 +68,8 @@ class HeaderMap(StageSettings):
     """Read noise, electrons per pixel."""
     zeropoint: Entry = HeaderEntry()
     """The number that ``zeropoint.kind`` turns into a zero point: a magnitude unless the survey says otherwise."""
+    unit: Entry = HeaderEntry()
+    """Unit of the pixels (BUNIT); one of flux or surface brightness gives the zero point where no number does."""
     zeropoint_err: Entry = HeaderEntry()
     """Error of the zero point, magnitudes (kind ``fluxmag0``: in the unit of FLUXMAG0)."""
     pivot: Entry = HeaderEntry()
@@ -126,10 +128,15 @@ class Substitution(StageSettings):
 class HeaderCondition(StageSettings):
     """A test on one header keyword."""
 
-    key: str
-    """Keyword, in the image extension or the primary header."""
+    key: str | tuple[str, ...]
+    """Keyword, in the image extension or the primary header; of several, the first that is there."""
     pattern: str
     """Regular expression that the value must match from its beginning."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keywords to try."""
+        return (self.key,) if isinstance(self.key, str) else self.key
 
     @field_validator("pattern")
     @classmethod

@@ -14,7 +14,17 @@ from lumos.flags import MaskPlane
 from lumos.spectra.passbands import PASSBANDS, Passband
 from lumos.surveys.header import HeaderCondition, HeaderMap, StateRule, Substitution
 
-__all__ = ["Band", "ImageLayout", "MaskSource", "PsfSource", "SkySource", "Survey", "VarianceSource", "ZeropointRule"]
+__all__ = [
+    "Band",
+    "ImageLayout",
+    "MaskSource",
+    "NoiseSource",
+    "PsfSource",
+    "SkySource",
+    "Survey",
+    "VarianceSource",
+    "ZeropointRule",
+]
 
 #: Centres of bands of one name differ by less than this share.
 _SAME_BAND = 0.06
@@ -86,10 +96,16 @@ class VarianceSource(_Companion):
     ``sdss_sky``: from the sky table of a frame and the gain and dark variance of the photoField sidecar."""
     includes_sources: bool = False
     """True where it holds the photon noise of the sources too."""
+    when: HeaderCondition | None = None
+    """Use this entry only where the variance's own header says so."""
 
 
 class SkySource(_Companion):
     """An image of the sky that was subtracted, image units."""
+
+
+class NoiseSource(_Companion):
+    """An image of noise alone, as its pipeline drew it: the correlation of the noise is measured on it."""
 
 
 class ImageLayout(StageSettings):
@@ -121,9 +137,11 @@ class ZeropointRule(StageSettings):
 class PsfSource(StageSettings):
     """Where the PSF comes from."""
 
-    kind: Literal["header", "psfex", "stamp", "sdss", "table", "none"] = "none"
+    kind: Literal["header", "psfex", "stamp", "sdss", "lsst", "table", "none"] = "none"
     """``header``: Moffat with the FWHM of the header. ``psfex``: a PSFEx model. ``stamp``: one image.
-    ``sdss``: psField. ``table``: the table that ``lumos psf`` writes (also used wherever it is given)."""
+    ``sdss``: psField. ``lsst``: the stamps of a coadd's cells (extension ``PSF``) or the tables of an ExposureF file; a
+    stamp that ``files`` or ``sidecar`` find comes first. ``table``: the table that ``lumos psf`` writes (also used
+    wherever it is given)."""
     beta: float = Field(DEFAULT_MOFFAT_BETA, gt=1)
     """Exponent of the Moffat PSF."""
     unit: Literal["arcsec", "pixel"] = "arcsec"
@@ -135,7 +153,8 @@ class PsfSource(StageSettings):
     """The PSF's file name made from the image's (kinds psfex, stamp and sdss)."""
     extension: str | None = None
     """Name of the extension of the stamp (kind ``stamp``). Without ``files`` and ``sidecar`` it is one of the image's
-    own file. An array of one stamp per cell is averaged over the cells that have one."""
+    own file. An array of one stamp per cell is averaged over the cells that have one. With kind ``header``, a stamp in
+    the image's own file comes before the FWHM."""
     sampling: float = Field(1.0, gt=0)
     """Size of a stamp's sample in image pixels."""
     includes_pixel: bool = True
@@ -190,6 +209,8 @@ class Survey(StageSettings):
     """Variances tried in order; the first that exists is used."""
     sky: tuple[SkySource, ...] = ()
     """Sky images tried in order."""
+    noise: tuple[NoiseSource, ...] = ()
+    """Images of noise alone, tried in order; without one the correlation of the noise is measured between sources."""
     psf: PsfSource = PsfSource()
     """Where the PSF comes from."""
 

@@ -111,9 +111,9 @@ def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: 
     told, settings = _Told(), inputs.settings
     if settings.measure.model is not None:
         read_config(settings.measure.model)  # an unknown model is refused before anything is made
-    out.mkdir(parents=True, exist_ok=True)
     named, survey = _survey(inputs, out, told)
     files = find_exposures(inputs.images, survey)
+    out.mkdir(parents=True, exist_ok=True)
     identity = {"files": [str(path.resolve()) for path in files], "settings": settings.model_dump(mode="json")}
     identity["survey"] = survey.model_dump(mode="json")
     settle_settings(out, "run", {"run": identity}, begun=(out / "run").exists())

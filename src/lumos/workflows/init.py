@@ -71,6 +71,7 @@ def write_survey(images: Sequence[Path], out: Path, *, name: str | None = None) 
         As of :func:`make_survey`; nothing is written then.
     """
     camera = describe_camera(find_files(images), name)
+    out.parent.mkdir(parents=True, exist_ok=True)
     trial = out.with_name(f".{out.stem}.trial.yaml")
     write_atomic(trial, camera.text)
     try:

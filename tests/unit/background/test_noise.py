@@ -159,6 +159,30 @@ def test_the_runs_annulus_is_that_of_the_blank_apertures():
     np.testing.assert_allclose(measured.factors[[3, 5, 7]], expected, rtol=0.08)
 
 
+@pytest.mark.parametrize("with_sources", [True, False])
+def test_a_realisation_of_the_noise_tells_its_correlation(with_sources):
+    """Sources too faint to be found make the image's own pixels scatter more than its noise does."""
+    rng = np.random.default_rng(13)
+    kernel = smoothing_kernel(0.8)
+    draw = lambda: fftconvolve(rng.normal(0, 10, (900, 900)), kernel, mode="same").astype(np.float32)  # noqa: E731
+    faint = np.zeros((900, 900))
+    faint[rng.integers(0, 900, 9000), rng.integers(0, 900, 9000)] = 300.0
+    image = (draw() + gaussian_filter(faint, 2.5)).astype(np.float32)
+    exposure = Exposure(
+        "e", "1", "test", "r", "", image, np.zeros(image.shape, np.int32), WCS(Header(wcs_cards())), 0.25, None,
+        variance=np.full(image.shape, 100 * (kernel**2).sum(), np.float32), variance_includes_sources=with_sources,
+    )  # fmt: skip
+    settings = NoiseSettings()
+    pixels = pixel_noise(exposure, settings)
+    drawn = draw()
+    drawn[:40, :40] = np.nan
+    known = exposure_noise(replace(exposure, noise_realization=drawn), pixels, settings, ANNULUS).correlation
+    unknown = exposure_noise(exposure, pixels, settings, ANNULUS).correlation
+    expected = np.array([expected_factor(kernel, radius) for radius in DEFAULT_RADII[:8]])
+    np.testing.assert_allclose(known.factors[:8], expected, rtol=0.08)
+    assert (unknown.factors[4:8] > 1.15 * expected[4:]).all()
+
+
 def test_source_free_finds_a_source_and_its_surroundings():
     rng = np.random.default_rng(4)
     image = rng.normal(0, 1, (200, 200)).astype(np.float32)

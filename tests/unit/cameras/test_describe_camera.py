@@ -9,6 +9,7 @@ from astropy import units as u
 from astropy.io import fits
 
 from helpers.fits_files import wcs_cards
+from helpers.lsst_files import kernel, write_exposuref
 from lumos.cameras.describe import describe_camera
 from lumos.cameras.layout import companion_of, read_layout
 from lumos.cameras.pixels import measure_pixels, tell_weight
@@ -249,10 +250,57 @@ def test_what_cannot_be_described_is_refused_and_nothing_is_written(tmp_path, rn
         make_survey([tmp_path / "table.fits"], out)
     with pytest.raises(LumosConfigError, match="not the name of a survey file"):
         make_survey([one], tmp_path / "cam.txt")
+    nano = write(tmp_path / "nano.fits", pixels(rng), FILTER="r", BUNIT="nJy")
+    counts = write(tmp_path / "counts.fits", pixels(rng), FILTER="r", BUNIT="ADU")
+    with pytest.raises(LumosDataError, match=r"several units \(BUNIT: nano\.fits: nJy; counts\.fits: ADU\), allowed"):
+        make_survey([nano, counts], out)
+    with pytest.raises(LumosDataError, match=r"several units \(BUNIT: nano\.fits: nJy; c\.fits: none\), allowed"):
+        make_survey([nano, write(tmp_path / "c.fits", pixels(rng), FILTER="r")], out)
     assert not out.exists()
+    make_survey([nano], tmp_path / "deep" / "nano.yaml")
+    with pytest.raises(LumosDataError, match=r"counts\.fits: its pixels are in ADU, allowed: nJy \(survey mycamera\)"):
+        next(iter(read_exposure(counts, load_survey(tmp_path / "deep" / "nano.yaml"))))
     make_survey([one], out)
     with pytest.raises(LumosConfigError, match="exists"):
         make_survey([one], out)
+
+
+def test_images_without_a_wcs_are_left_out_where_others_have_one(tmp_path, rng, caplog):
+    image = write(tmp_path / "b.fits", pixels(rng), FILTER="r", BUNIT="nJy")
+    fits.PrimaryHDU(np.ones((21, 21))).writeto(tmp_path / "a.fits")
+    camera = describe_camera([tmp_path / "a.fits", image])
+    assert camera.exposures == (image,)
+    assert "a.fits: no WCS, left out" in caplog.text
+
+
+def test_cutouts_of_several_bands_without_names(tmp_path, rng):
+    """The viewer of the Legacy Surveys writes image and inverse variance of each band, told by keywords alone."""
+    hdus = [fits.PrimaryHDU()]
+    for band in "gr":
+        for kind, data in (("image", pixels(rng)), ("invvar", np.full(SHAPE, 1 / 9, np.float32))):
+            hdus.append(fits.ImageHDU(data, fits.Header(wcs_cards() | {"BAND": band, "IMAGETYP": kind})))
+    fits.HDUList(hdus).writeto(tmp_path / "cutout.fits")
+    content, exposure, questions = described(tmp_path, [tmp_path / "cutout.fits"])
+    assert (content["image"]["extensions"], exposure.band) == ([1], "g")
+    np.testing.assert_allclose(exposure.variance, 9, rtol=1e-5)
+    assert any("images 3 of a file have no names" in question for question in questions)
+
+
+def test_the_tables_of_an_exposuref_tell_band_calibration_and_psf(tmp_path, rng):
+    y, x = np.mgrid[:15, :15] - 7
+    objects = {
+        1: ("KernelPsf", [{"kernel": 2}]),
+        2: ("FixedKernel", [kernel(np.exp(-(x**2 + y**2) / 8.0))]),
+        3: ("PhotoCalib", [{"calibrationMean": 20.0, "calibrationErr": 0.1, "field": 0, "version": 1}]),
+        4: ("FilterLabel", [{"band": "N419", "physical": "N419 DECam"}]),
+    }
+    roles = {"PSF_ID": 1, "PHOTOCALIB_ID": 3, "ARCHIVE_ID_FILTER": 4, "INSTRUME": "Some Camera"}
+    path = write_exposuref(tmp_path / "calexp.fits", pixels(rng), objects, roles, variance=9.0)
+    content, exposure, _ = described(tmp_path, [path], "mine")
+    assert content["psf"] == {"kind": "lsst"}
+    assert exposure.psf.fwhm_at(np.zeros(1), np.zeros(1))[0] == pytest.approx(2 * 2.3548, rel=0.01)
+    assert exposure.band == "N419"
+    assert 10 ** (0.4 * (31.4 - exposure.zeropoint)) == pytest.approx(20, rel=1e-9)
 
 
 def test_a_shipped_survey_is_recognised(tmp_path, rng):
@@ -260,6 +308,9 @@ def test_a_shipped_survey_is_recognised(tmp_path, rng):
     path = write(tmp_path / "hst_drz_sci.fits", pixels(rng), BUNIT="ELECTRONS/S", **cards)
     camera = describe_camera([path])
     assert camera.known == "hst"
+    counts = write(tmp_path / "counts_drz_sci.fits", pixels(rng), BUNIT="ELECTRONS", **cards)
+    with pytest.raises(LumosDataError, match=r"pixels are in ELECTRONS, allowed: electron/s \(survey hst\).*--name"):
+        next(iter(read_exposure(counts, load_survey("hst"))))
     assert describe_camera([path], "mine").known is None
 
 

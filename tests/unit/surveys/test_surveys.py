@@ -20,7 +20,9 @@ def write(tmp_path: Path, **changes: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["decam", "generic", "hsc", "hst", "jwst", "lsst", "paucam", "sdss", "vircam"])
+@pytest.mark.parametrize(
+    "name", ["decam", "generic", "hsc", "hst", "jwst", "legacysurvey", "lsst", "paucam", "sdss", "vircam", "ztf"]
+)
 def test_shipped_surveys_parse_under_their_own_name(name):
     survey = load_survey(name)
     assert survey.name == name
@@ -58,7 +60,10 @@ def test_a_new_survey_needs_no_code(tmp_path):
 
 
 def test_unknown_survey_lists_the_shipped_ones():
-    with pytest.raises(LumosConfigError, match=r"'sdsss'.*decam, generic, hsc, hst, jwst, lsst, paucam, sdss, vircam"):
+    with pytest.raises(
+        LumosConfigError,
+        match=r"'sdsss'.*decam, generic, hsc, hst, jwst, legacysurvey, lsst, paucam, sdss, vircam, ztf",
+    ):
         load_survey("sdsss")
 
 

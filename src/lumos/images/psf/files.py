@@ -14,6 +14,7 @@ from lumos.errors import LumosDataError, LumosValueError
 from lumos.images.companions import find_sidecar
 from lumos.images.fits.file import file_stem, has_extension
 from lumos.images.header import Facts
+from lumos.images.lsst.psf import load_lsst_psf
 from lumos.images.psf.models import MoffatModel, PsfModel, load_stamp_psf, moffat_stamp
 from lumos.images.psf.psfex import load_psfex
 from lumos.images.psf.sdss import load_psfield
@@ -25,10 +26,8 @@ __all__ = ["FoundPsf", "find_psf", "psf_from_header", "psf_from_rows", "round_mo
 
 #: Names of the table that ``lumos psf`` writes.
 _TABLES = ("psf.parquet", "psf.ecsv")
-#: Rows of a table that a message shows.
-_SHOWN = 3
-#: A Moffat wider than this, in pixels, is a mistake.
-_WIDEST = 60.0
+#: Rows of a table that a message shows; a Moffat wider than this, in pixels, is a mistake.
+_SHOWN, _WIDEST = 3, 60.0
 #: Sides of pixels may differ by this share before a PSF that is round on the sky is drawn as an ellipse.
 _SQUARE = 0.03
 
@@ -95,14 +94,25 @@ def find_psf(
     if table is not None and (psf_dir is not None or survey.psf.kind == "table"):
         return psf_from_rows(survey, (facts.exposure_id, facts.detector), read_psf_table(table), table, jacobian)
     if survey.psf.kind == "header":
-        return psf_from_header(survey, facts, image, jacobian)
+        own = survey.psf.extension
+        if own is None or not has_extension(image, own):
+            return psf_from_header(survey, facts, image, jacobian)
+        return FoundPsf(load_stamp_psf(image, extension=own, sampling=survey.psf.sampling), "stamp", image)
     if survey.psf.kind in {"none", "table"}:
         text = f"none: survey {survey.name} ships no PSF, and {folder} has no {' or '.join(_TABLES)} (`lumos psf`)"
         return FoundPsf(None, text)
+    return _from_file(survey, facts, image, folder, shape)
+
+
+def _from_file(survey: Survey, facts: Facts, image: Path, folder: Path, shape: tuple[int, int]) -> FoundPsf:
+    """Return the PSF of a file beside the image, or of the image's own."""
     own = survey.psf.extension is not None and not survey.psf.files and not survey.psf.sidecar
     if own and not has_extension(image, str(survey.psf.extension)):
         return FoundPsf(None, f"none: no extension {survey.psf.extension} in the image's file")
     path, tried = (image, []) if own else _psf_file(survey, facts, image, folder)
+    if path is None and survey.psf.kind == "lsst":
+        model, origin = load_lsst_psf(image)
+        return FoundPsf(model, origin, image if model is not None else None)
     if path is None:
         return FoundPsf(None, f"none: no {survey.psf.kind} file in {folder}, tried: {', '.join(tried) or 'nothing'}")
     return FoundPsf(_load(survey, facts, path, shape), survey.psf.kind, path)
@@ -256,16 +266,13 @@ def _psf_file(survey: Survey, facts: Facts, image: Path, folder: Path) -> tuple[
     for pattern in survey.psf.files:
         try:
             name = _filled(pattern, known)
-            found = [] if Path(name).is_absolute() else sorted(folder.glob(name))
+            found = [] if Path(name).is_absolute() else sorted(folder.glob(name)) or sorted(folder.glob(f"{name}.gz"))
         except (KeyError, IndexError, ValueError, AttributeError) as error:
-            allowed = ", ".join(known)
-            raise LumosDataError(
-                f"survey {survey.name}: PSF pattern {pattern!r}: {error}, allowed: {allowed}"
-            ) from error
+            text = f"survey {survey.name}: PSF pattern {pattern!r}: {error}"
+            raise LumosDataError(f"{text}, allowed: {', '.join(known)}") from error
         if Path(name).is_absolute():
-            raise LumosDataError(
-                f"survey {survey.name}: PSF pattern {pattern!r}: absolute, allowed: relative to {folder}"
-            )
+            text = f"survey {survey.name}: PSF pattern {pattern!r}: absolute"
+            raise LumosDataError(f"{text}, allowed: relative to {folder}")
         if len(found) > 1:
             raise LumosDataError(f"{image}: {len(found)} PSF files match {name!r} below {folder}, allowed: 1")
         if found:

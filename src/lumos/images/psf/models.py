@@ -12,7 +12,7 @@ from lumos.images.fits.file import fits_context, open_fits, read_float_image
 from lumos.images.psf.width import image_fwhm
 from lumos.psfs import MoffatPsf, PixelPsf, Psf, moffat_on_pixels
 
-__all__ = ["MoffatModel", "PsfModel", "StampModel", "fwhm_on_pixels", "load_stamp_psf", "moffat_stamp"]
+__all__ = ["MoffatModel", "PsfModel", "StampModel", "fwhm_on_pixels", "load_stamp_psf", "mean_cell", "moffat_stamp"]
 
 #: Share of a Moffat's light that its image may lack, its reach in FWHM at most, and samples per FWHM.
 _LIGHT_LEFT, _LONGEST, _SAMPLES = 2e-4, 15.0, 5.0
@@ -223,15 +223,33 @@ def load_stamp_psf(
         if not images:
             what = "two-dimensional image" if extension is None else f"image extension {extension!r}"
             raise LumosDataError(f"{path}: no {what} for the PSF")
-        image = read_float_image(images[0], path) if len(images[0].shape) == 2 else _mean_cell(images[0], path)
+        image = read_float_image(images[0], path) if len(images[0].shape) == 2 else mean_cell(images[0], path)
     try:
         return StampModel(image, sampling, includes_pixel)
     except ValueError as error:
         raise LumosDataError(f"{path}: {error}") from error
 
 
-def _mean_cell(hdu: Any, path: Path) -> FloatArray:  # noqa: ANN401
-    """Return the mean of the stamps of an array of cells; cells without a PSF hold NaN."""
+def mean_cell(hdu: Any, path: Path) -> FloatArray:  # noqa: ANN401
+    """Return the mean of the stamps of an array of cells.
+
+    Parameters
+    ----------
+    hdu : astropy image HDU
+        Stamps, of which the last two axes are y and x; cells without a PSF hold NaN.
+    path : Path
+        Its file, for messages.
+
+    Returns
+    -------
+    float array, shape (height, width)
+        Each stamp is normalised first.
+
+    Raises
+    ------
+    LumosDataError
+        If no cell has a PSF.
+    """
     with fits_context(path):
         stamps = np.array(hdu.data, dtype=np.float64).reshape(-1, *hdu.shape[-2:])
     sums = stamps.sum(axis=(1, 2))

@@ -1,0 +1,1 @@
+"""What files of the LSST pipelines hold beside pixels: tables of ExposureF files, PSFs of cells."""
