@@ -3,6 +3,7 @@
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -252,8 +253,25 @@ def _coadd(run: Path, catalog: Path, settings: CoaddSettings, path: Path, worker
 def _inject(run: Path, settings: InjectSettings, out: Path, workers: int, progress: Progress | None) -> str:
     """Put galaxies into the exposures, and return how true their fluxes are."""
     try:
-        injected = inject_run(InjectInputs.of_run(run), out, settings, workers=workers, progress=progress)
+        with _warned_before():
+            injected = inject_run(InjectInputs.of_run(run), out, settings, workers=workers, progress=progress)
         page = validate_runs([out], out / "report")
     except LumosDataError as error:
         return f"no galaxies injected: {error}"
-    return f"{out / 'report/report.html'}: {injected.n_injected} injected galaxies\n{page.tables[KNOWN]}"
+    head, *rows = page.tables[KNOWN].splitlines()
+    overall = [head, *(row for row in rows if row.split()[1:2] == ["all"])]
+    return "\n".join([f"{out / 'report/report.html'}: {injected.n_injected} injected galaxies", *overall])
+
+
+@contextmanager
+def _warned_before() -> Iterator[None]:
+    """Keep from the terminal what was said of the same exposures when they were measured without injected galaxies."""
+    handlers = {handler: handler.level for handler in logging.getLogger().handlers}
+    try:
+        for handler, level in handlers.items():
+            if not isinstance(handler, logging.FileHandler):
+                handler.setLevel(max(level, logging.ERROR))
+        yield
+    finally:
+        for handler, level in handlers.items():
+            handler.setLevel(level)
