@@ -15,7 +15,7 @@ from lumos.files import file_sha256, file_stamp, read_json, write_json
 from lumos.runs.locks import lock_folder
 from lumos.runs.outputs import settle_settings
 
-__all__ = ["MANIFEST", "Entry", "RunFolder", "begin_folder", "read_manifest"]
+__all__ = ["MANIFEST", "Entry", "RunFolder", "begin_folder", "read_manifest", "read_waiting"]
 
 #: Name of the manifest.
 MANIFEST = "manifest.json"
@@ -42,7 +42,9 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._entries: dict[str, Entry] = read_manifest(path) if (path / MANIFEST).exists() else {}
+        begun = (path / MANIFEST).exists()
+        self._entries: dict[str, Entry] = read_manifest(path) if begun else {}
+        self._waiting = set(read_waiting(path)) if begun else set()
         earlier = {
             name: entry if entry["status"] == "done" else entry.get("earlier") for name, entry in self._entries.items()
         }
@@ -103,8 +105,8 @@ class RunFolder:
         for file, reason in failed.items():
             names = [name for name, entry in self._finished.items() if entry["file"] == file] or [Path(file).name]
             entries |= {name: self._failure(name, file, reason) for name in names}
-        if entries != self._entries:
-            self._entries = entries
+        if entries != self._entries or set(todo) != self._waiting:
+            self._entries, self._waiting = entries, set(todo)
             self._write()
 
     def enter(self, name: str, entry: Entry) -> None:
@@ -118,6 +120,7 @@ class RunFolder:
             As :func:`read_manifest` returns it.
         """
         failed = entry["status"] == "failed"
+        self._waiting.discard(name)
         self._entries[name] = self._failure(name, entry["file"], entry["reason"]) if failed else entry
         self._write()
 
@@ -126,7 +129,8 @@ class RunFolder:
         return {"status": "failed", "file": file, "reason": reason, **earlier}
 
     def _write(self) -> None:
-        write_json(self.path / MANIFEST, {"version": __version__, "exposures": self._entries})
+        waiting = {"waiting": sorted(self._waiting)} if self._waiting else {}
+        write_json(self.path / MANIFEST, {"version": __version__, "exposures": self._entries, **waiting})
 
 
 @contextmanager
@@ -210,6 +214,31 @@ def read_manifest(run: Path | str) -> dict[str, Entry]:
         if entry["status"] == "failed" and "earlier" in entry:
             _check_entry(entry["earlier"], f"{path}: damaged, {name}.earlier")
     return entries
+
+
+def read_waiting(run: Path | str) -> list[str]:
+    """Read which exposures of a run were to be worked on and are neither finished nor failed.
+
+    Parameters
+    ----------
+    run : Path or str
+        Folder that ``lumos measure`` wrote, perhaps interrupted or still at work.
+
+    Returns
+    -------
+    list of str
+        Their names; empty when the run has come to its end.
+
+    Raises
+    ------
+    LumosDataError
+        If the manifest is missing or damaged.
+    """
+    path = Path(run) / MANIFEST
+    waiting = read_json(path).get("waiting", [])
+    if not isinstance(waiting, list) or not all(isinstance(name, str) for name in waiting):
+        raise LumosDataError(f"{path}: damaged, 'waiting' is {waiting!r}, allowed: a list of names")
+    return waiting
 
 
 def _check_entry(entry: Any, where: str) -> None:  # noqa: ANN401
