@@ -247,7 +247,6 @@ def _colours(objects: Objects, pairs: Sequence[str]) -> dict[str, AnyArray]:
     for number, pair in enumerate(pairs):
         found = colour(fluxes[number], fluxes[number + 1])
         low, median, high = found.pdf.quantile(np.array([SUMMARY_LEVELS])).T
-        # A colour of its own band pair is there even where a third band is not.
         columns |= _numbered(pair, mean[:, number], median, low, high, found.without)
     return columns
 

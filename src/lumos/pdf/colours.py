@@ -129,9 +129,10 @@ def colour_moments(fluxes: Sequence[FluxPdf]) -> tuple[FloatArray, FloatArray]:
 
     Notes
     -----
-    Both are given that all fluxes are above 0, and NaN where a band is bad; errors of different bands are taken as
-    independent, see :func:`colour`. Moments of the magnitude are sums over 61 quantiles that are even in normal scores;
-    where a flux may be 0 the magnitude has a long tail to faint, and its variance is large but finite.
+    Both are given that all fluxes are above 0; a colour with a bad band is NaN, with its row and column of the matrix.
+    Errors of different bands are taken as independent, see :func:`colour`. Moments of the magnitude are sums over 61
+    quantiles that are even in normal scores; where a flux may be 0 the magnitude has a long tail to faint, and its
+    variance is large but finite.
 
     Examples
     --------
@@ -142,7 +143,7 @@ def colour_moments(fluxes: Sequence[FluxPdf]) -> tuple[FloatArray, FloatArray]:
     array([[0.75, 0.24]])
     >>> covariance.round(5)
     array([[[ 0.00059, -0.00047],
-            [-0.00047,  0.00236]]])
+            [-0.00047,  0.00237]]])
     """
     if len(fluxes) < 2:
         raise LumosValueError("bands of colours", len(fluxes), "2 or more")
@@ -156,12 +157,13 @@ def colour_moments(fluxes: Sequence[FluxPdf]) -> tuple[FloatArray, FloatArray]:
                 magnitude = _PER_LOG_FLUX * _Positive(pdf.take(rows)).quantile(ndtr(_SUMMED)[None])
             mean[rows, band] = magnitude @ _WEIGHTS
             variance[rows, band] = (magnitude - mean[rows, band, None]) ** 2 @ _WEIGHTS
-    bad = np.asarray(np.isnan(variance).any(axis=1))
-    covariance, colours = np.zeros((n, b - 1, b - 1)), np.arange(b - 1)
-    covariance[:, colours, colours] = variance[:, :-1] + variance[:, 1:]
-    covariance[:, colours[1:], colours[:-1]] = covariance[:, colours[:-1], colours[1:]] = -variance[:, 1:-1]
-    covariance[bad] = np.nan
-    return np.where(bad[:, None], np.nan, -np.diff(mean, axis=1)), covariance
+    covariance, numbers = np.zeros((n, b - 1, b - 1)), np.arange(b - 1)
+    covariance[:, numbers, numbers] = variance[:, :-1] + variance[:, 1:]
+    covariance[:, numbers[1:], numbers[:-1]] = covariance[:, numbers[:-1], numbers[1:]] = -variance[:, 1:-1]
+    colours = -np.diff(mean, axis=1)
+    bad = np.isnan(colours)
+    covariance[bad[:, :, None] | bad[:, None, :]] = np.nan
+    return colours, covariance
 
 
 class _Positive:

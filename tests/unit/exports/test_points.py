@@ -1,6 +1,7 @@
 """Magnitudes, errors and limits against closed forms and quantiles by scipy."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -82,7 +83,5 @@ def test_without_pdfs(tmp_path):
 
 
 def drop_pdfs(path, out):
-    import pyarrow.parquet as pq
-
     table = pq.read_table(path)
     pq.write_table(table.drop_columns([name for name in table.column_names if name.startswith("pdf_")]), out)

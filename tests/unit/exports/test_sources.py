@@ -12,6 +12,7 @@ from helpers.flux_runs import exposure, write_run
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.exports.source import open_source
 from lumos.exports.wide import choose_bands, wide_batches
+from lumos.files import file_sha256
 from lumos.runs.folder import RunFolder, begin_folder, read_waiting
 
 
@@ -116,11 +117,14 @@ def test_what_a_run_waits_for(tmp_path):
 
 
 def test_mixed_units(tmp_path):
-    objects = np.arange(4)
-    parts = [exposure("a", objects, np.full(4, 100.0), 5.0), exposure("b", objects, np.full(4, 100.0), 5.0, zeropoint=np.nan)]
+    objects, flux = np.arange(4), np.full(4, 100.0)
+    parts = [
+        exposure("a", objects, flux, 5.0),
+        exposure("b", objects, flux, 5.0, zeropoint=np.nan),
+    ]
     with pytest.raises(LumosDataError, match=r"1 of 2 exposures have no zero point \(as b\)"):
         open_source(write_run(tmp_path / "run", parts))
-    bare = write_run(tmp_path / "bare", [exposure("a", objects, np.full(4, 100.0), 5.0, zeropoint=np.nan)])
+    bare = write_run(tmp_path / "bare", [exposure("a", objects, flux, 5.0, zeropoint=np.nan)])
     assert open_source(bare).flux_unit == "image unit"
 
 
@@ -131,8 +135,6 @@ def test_pdfs_that_are_cut(tmp_path):
         facts = json.dumps({"model": {"name": "m", "cut_from": 22.5}}).encode()
         pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"lumos.provenance": facts}), path)
     manifest = json.loads((run / "manifest.json").read_text())
-    from lumos.files import file_sha256
-
     for name, entry in manifest["exposures"].items():
         entry["sha256"] = file_sha256(run / f"shards/{name}.parquet")
     (run / "manifest.json").write_text(json.dumps(manifest))
