@@ -7,8 +7,10 @@ import typer
 
 from lumos.cli.app import command
 from lumos.cli.console import show_progress
+from lumos.cli.options import CoaddFile, check_file
+from lumos.errors import LumosConfigError
 
-__all__ = ["export"]
+__all__ = ["export", "show"]
 
 
 @command
@@ -34,3 +36,25 @@ def export(
 
         n_rows = export_table(source, out, format_, bands=chosen, colours=colours, finished=finished)
     typer.echo(f"{out}: {n_rows} rows of {source} as {format_}")
+
+
+@command
+def show(
+    run: Annotated[Path, typer.Argument(help="Folder of `lumos measure`.")],
+    object_: Annotated[str, typer.Option("--object", help="Identifier of the object: object_id, or its text.")],
+    out: Annotated[Path, typer.Option("--out", help="Picture to write (PNG).")],
+    coadd: CoaddFile = None,
+    band: Annotated[str | None, typer.Option("--band", help="Show one band alone.")] = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="Most exposures whose stamps are shown.")] = 12,
+) -> None:
+    """Draw one object in every exposure: stamp, model, residual, neighbours, mask and PDFs."""
+    if out.suffix != ".png":
+        raise LumosConfigError(f"{out}: a picture is written to a file that ends in .png")
+    if out.exists():
+        raise LumosConfigError(f"{out}: exists; give a new --out")
+    check_file(run / "manifest.json", "run of `lumos measure`")
+    check_file(coadd, "coadd")
+    with show_progress("show"):
+        from lumos.workflows.show import show_object  # noqa: PLC0415
+
+        typer.echo(show_object(run, object_, out, coadd=coadd, band=band, most=most))
