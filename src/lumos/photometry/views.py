@@ -19,7 +19,7 @@ __all__ = ["StampView", "measured_ccd", "view_stamp"]
 
 @dataclass(frozen=True)
 class StampView:
-    """The stamp of one object; light in units of the sky's noise, without the background.
+    """The stamp of one object; light without the background, in units of the noise of sky and neighbours.
 
     Parameters
     ----------

@@ -80,11 +80,10 @@ def draw_object(
     lines = [row for row in rows if row.view is not None or row.why]
     bands = list(dict.fromkeys(row.band for row in rows))
     n_below = -(-len(bands) // _BANDS)
-    figure = Figure(figsize=(_WIDTH, _LINE * len(lines) + 3.0 * n_below + 0.6), layout="constrained", facecolor="white")
-    figure.suptitle(title, fontsize=13, x=0.01, ha="left")
-    parts = figure.subfigures(
-        len(lines) + n_below, 1, squeeze=False, height_ratios=[_LINE] * len(lines) + [3.0] * n_below
-    )[:, 0]
+    heights = [_HEAD, *([_LINE] * len(lines)), *([_BELOW] * n_below)]
+    figure = Figure(figsize=(_WIDTH, sum(heights)), facecolor="white")
+    head, *parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    head.suptitle(title, fontsize=13, x=0.01, y=0.75, ha="left")
     for row, part in zip(lines, parts, strict=False):
         _draw_line(row, coadds.get(row.band), part, unit)
     for number in range(n_below):
