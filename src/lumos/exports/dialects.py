@@ -8,10 +8,11 @@ import pyarrow as pa
 
 from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, FloatArray
 from lumos.errors import LumosDataError
+from lumos.exports.formats import FAILED, PIXEL_FLAGS, RUBIN_FLAGS
 from lumos.exports.source import Source
 from lumos.exports.tables import Export, as_arrow, identity_fields, wide_of
 from lumos.exports.wide import Objects, wide_batches
-from lumos.flags import NAN_FLUX, UNUSABLE, Flag
+from lumos.flags import Flag
 
 __all__ = ["des_export", "lsst_export", "magnitudes", "paus_export", "refuse_uncalibrated"]
 
@@ -19,16 +20,6 @@ __all__ = ["des_export", "lsst_export", "magnitudes", "paus_export", "refuse_unc
 PAUS_ZEROPOINT, DES_ZEROPOINT = 26.0, 30.0
 #: Magnitude, and its error, of a flux that is not above 0; any number of a band in which an object was not measured.
 UNDETECTED, UNOBSERVED = 99.0, -9999.0
-#: Rubin's flags of pixels and the bits that set them.
-PIXEL_FLAGS = {
-    "pixelFlags_bad": Flag.MASKED,
-    "pixelFlags_cr": Flag.COSMIC_RAY,
-    "pixelFlags_edge": Flag.EDGE,
-    "pixelFlags_nodata": Flag.OFF_DATA,
-    "pixelFlags_saturated": Flag.SATURATED,
-}
-_FAILED = int(NAN_FLUX | UNUSABLE)
-
 #: Columns of one band: ending of the name, type, unit, UCD and meaning.
 _Band = tuple[str, pa.DataType, str, str, str]
 
@@ -135,7 +126,7 @@ def lsst_export(source: Source, bands: Sequence[str] | None) -> Export:
     def fill(objects: Objects) -> list[AnyArray]:
         flags = np.nan_to_num(objects.numbers("flags"), nan=float(Flag.NO_EXPOSURE)).astype(np.int64)
         flux = objects.numbers("flux")
-        failed = np.isnan(flux) | ((flags & (_FAILED | int(Flag.NO_EXPOSURE))) != 0)
+        failed = np.isnan(flux) | ((flags & int(RUBIN_FLAGS["cModel_flag"])) != 0)
         return [flux, objects.numbers("flux_err"), failed, np.nan_to_num(objects.numbers("n_exposures")), flags]
 
     chosen = wide_of(source, bands, "lsst")
@@ -221,7 +212,7 @@ def des_export(source: Source, bands: Sequence[str] | None) -> Export:
 def _rubin_flags(flags: AnyArray) -> dict[str, AnyArray]:
     """Return the flags of a ForcedSource."""
     found = {name: (flags & int(bit)) != 0 for name, bit in PIXEL_FLAGS.items()}
-    return {"psfFlux_flag": (flags & _FAILED) != 0} | found
+    return {"psfFlux_flag": (flags & int(FAILED)) != 0} | found
 
 
 def _renamed(

@@ -4,8 +4,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lumos.errors import LumosConfigError, LumosValueError
+from lumos.flags import NAN_FLUX, UNUSABLE, Flag
 
-__all__ = ["FORMATS", "Format", "check_format"]
+__all__ = ["FAILED", "FORMATS", "PIXEL_FLAGS", "RUBIN_FLAGS", "Format", "check_format"]
+
+#: Flags of rows that have no flux, or one that is not to be used.
+FAILED = NAN_FLUX | UNUSABLE
+#: Rubin's flags of pixels and the bits that set them.
+PIXEL_FLAGS: dict[str, Flag] = {
+    "pixelFlags_bad": Flag.MASKED,
+    "pixelFlags_cr": Flag.COSMIC_RAY,
+    "pixelFlags_edge": Flag.EDGE,
+    "pixelFlags_nodata": Flag.OFF_DATA,
+    "pixelFlags_saturated": Flag.SATURATED,
+}
+#: All flags of Rubin that are exported.
+RUBIN_FLAGS: dict[str, Flag] = {
+    "psfFlux_flag": FAILED,
+    "cModel_flag": FAILED | Flag.NO_EXPOSURE | Flag.NO_REFERENCE,
+    **PIXEL_FLAGS,
+}
 
 
 @dataclass(frozen=True)

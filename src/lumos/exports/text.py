@@ -12,6 +12,9 @@ from lumos.flags import flag_metadata
 
 __all__ = ["as_astropy", "write_csv", "write_ecsv"]
 
+#: Rows of ECSV that are put into words at once; a number takes ten times its memory then.
+_AT_ONCE = 5000
+
 
 def write_csv(export: Export, path: Path) -> None:
     """Write a table as CSV: names in the first line, lists as one column for each entry, ``NAME_1`` and so on.
@@ -52,9 +55,9 @@ def write_ecsv(export: Export, path: Path) -> None:
         File to write.
     """
     with path.open("w", encoding="utf-8") as stream:
-        for number, table in enumerate(export.tables()):
+        for number, part in enumerate(batch for table in export.tables() for batch in table.to_batches(_AT_ONCE)):
             text = StringIO()
-            as_astropy(table).write(text, format="ascii.ecsv")
+            as_astropy(pa.Table.from_batches([part])).write(text, format="ascii.ecsv")
             lines = text.getvalue().splitlines(keepends=True)
             # The header and the line of names stand in front of the first rows alone.
             start = 0 if number == 0 else 1 + sum(line.startswith("#") for line in lines)
