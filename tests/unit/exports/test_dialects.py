@@ -76,6 +76,7 @@ def test_paus(coadd, tmp_path):
         # Magnitude 31.4 is 1 nJy, and 10^(-0.4 (31.4 - 26)) in these units.
         np.testing.assert_allclose(table[f"flux_{band}"].to_numpy(), flux[:, number] * 6.918310e-3, rtol=1e-6)
         np.testing.assert_allclose(table[f"flux_error_{band}"].to_numpy(), error[:, number] * 6.918310e-3, rtol=1e-6)
+    assert table["object_name"].to_pylist()[2] == "J12+02a"
     assert table["flux_g"].to_numpy()[DARK] < 0
 
 
