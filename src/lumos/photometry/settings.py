@@ -1,16 +1,18 @@
 """Settings of ``lumos measure``."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from lumos.background.geometry import StampGeometry
 from lumos.background.settings import NoiseSettings
-from lumos.catalogs.formats import TableFile
-from lumos.catalogs.parent import ParentCatalog, read_parent
 from lumos.config import NotNegative, Positive, StageSettings
 from lumos.conventions import DEFAULT_MAX_MASKED
+
+if TYPE_CHECKING:
+    from lumos.catalogs.formats import TableFile
+    from lumos.catalogs.parent import ParentCatalog
 
 __all__ = ["CatalogColumns", "CatalogErrors", "MeasureSettings"]
 
@@ -51,7 +53,7 @@ class CatalogColumns(StageSettings):
     """Identifiers of the exposures in whose pixels the objects were found, beside those that the file names; their
     rows are flagged CATALOG_EXPOSURE."""
 
-    def read(self, source: Path | TableFile) -> ParentCatalog:
+    def read(self, source: "Path | TableFile") -> "ParentCatalog":
         """Read a parent catalogue.
 
         Parameters
@@ -64,6 +66,8 @@ class CatalogColumns(StageSettings):
         ParentCatalog
             As :func:`lumos.catalogs.parent.read_parent` reads it, with these names and units.
         """
+        from lumos.catalogs.parent import read_parent  # noqa: PLC0415 - settings are read before anything slow is loaded
+
         return read_parent(source, self.columns, self.radius, self.made_from, self.units)
 
 
