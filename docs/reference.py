@@ -32,6 +32,8 @@ SCHEMA = Path(inspect.getfile(parent)).with_name("schema.yaml")
 TABLES = {
     "measure": "`RUN/shards/*.parquet`, written by `lumos measure`: one row per object, exposure and CCD",
     "coadd": "`COADD.parquet`, written by `lumos coadd`: one row per object and band",
+    "export": "added to the columns of a run or a coadd by `lumos export`",
+    "colours": "written by `lumos export --colours`: one row per object, `{pair}` as `g_r`",
     "zeropoints": "`COADD.zeropoints.parquet`, written by `lumos coadd`: one row per exposure and CCD",
     "zeropoints_input": "the table of `lumos coadd --zeropoints`",
     "reference": "the table of `lumos coadd --reference`: objects of known flux",

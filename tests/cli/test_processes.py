@@ -50,6 +50,12 @@ def wait_for(condition, seconds=60):
     assert condition()
 
 
+def has_finished_one(run):
+    """Tell whether an exposure is finished; the manifest is there before."""
+    manifest = run / "manifest.json"
+    return manifest.exists() and '"done"' in manifest.read_text()
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="counts processes in /proc")
 @pytest.mark.parametrize("moment", ["while workers import", "after the first exposure"])
 def test_ctrl_c_ends_everything_with_one_line(survey, tmp_path, moment):
@@ -58,7 +64,7 @@ def test_ctrl_c_ends_everything_with_one_line(survey, tmp_path, moment):
         # A helper of multiprocessing and two workers.
         wait_for(lambda: len(session(process)) >= 2)
     else:
-        wait_for((tmp_path / "run" / "manifest.json").exists)
+        wait_for(lambda: has_finished_one(tmp_path / "run"))
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -71,7 +77,7 @@ def test_ctrl_c_ends_everything_with_one_line(survey, tmp_path, moment):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="counts processes in /proc")
 def test_workers_do_not_outlive_their_parent(survey, tmp_path):
     process = start(survey, tmp_path / "run", 2)
-    wait_for((tmp_path / "run" / "manifest.json").exists)
+    wait_for(lambda: has_finished_one(tmp_path / "run"))
     assert session(process)
     process.kill()
     process.communicate()

@@ -13,7 +13,7 @@ ROOMS = [
     *("pdf", "spectra", "catalogs", "profiles", "surveys", "images", "cameras", "runs", "estimators"),
     *("background", "scenes", "pools", "sources", "simulate", "teahupoo", "nets"),
     *("photometry", "training", "coadds", "photoz", "adaptation", "injection"),
-    *("validate", "report"),
+    *("validate", "report", "exports"),
     *("settings", "workflows", "api", "cli", "__main__"),
     # It names what the API has; nothing of it is imported before it is used.
     "__init__",

@@ -11,7 +11,7 @@ from astropy.nddata import CCDData
 
 from lumos.api.tables import FluxTable
 from lumos.catalogs.formats import table_at_hand
-from lumos.catalogs.parent import ParentCatalog, read_parent
+from lumos.catalogs.parent import ParentCatalog
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.images.at_hand import check_exposure, exposure_at_hand, put_psf
 from lumos.images.exposure import Exposure
@@ -245,6 +245,6 @@ def give_parent(catalog: object, columns: CatalogColumns) -> ParentCatalog:
         made_from = tuple(dict.fromkeys([*catalog.made_from, *columns.made_from]))
         return replace(catalog, made_from=made_from)
     if isinstance(catalog, str | Path):
-        return read_parent(local_copy(catalog), columns.columns, columns.radius, columns.made_from)
+        return columns.read(local_copy(catalog))
     table = catalog.to_arrow() if isinstance(catalog, FluxTable) else catalog
-    return read_parent(table_at_hand(table, "catalog"), columns.columns, columns.radius, columns.made_from)
+    return columns.read(table_at_hand(table, "catalog"))

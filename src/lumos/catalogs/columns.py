@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lumos.conventions import AnyArray, FloatArray
+from lumos.conventions import AB_ZEROPOINT_NJY, ZEROPOINT_RANGE, AnyArray, FloatArray
 from lumos.errors import LumosDataError
 
 __all__ = ["COLUMNS", "COLUMN_TEXT", "ERROR_COLUMNS", "candidates", "check_frame", "find_column", "to_standard_unit"]
@@ -44,7 +44,8 @@ COLUMN_TEXT: dict[str, str] = {
     "axis_ratio": "minor over major axis, 0.05 to 1; outside, or missing, the row is flagged `BAD_SHAPE`. A file that "
     "has neither this nor `position_angle` holds round objects",
     "position_angle": "of the major axis, from north through east. A row without one is flagged `BAD_SHAPE`",
-    "ref_mag": "reference magnitude. Optional; NaN where unknown; so are values that are none, as 99, -99 and 0",
+    "ref_mag": "reference magnitude, or flux, if its unit says so (`nJy`, `uJy`, `nanomaggy`, or `zp 26`). Optional; "
+    "NaN where unknown; so are values that are none, as 99, -99 and 0",
     "position_err": "error of the position along each axis. Optional, as the three that follow: rows without one, or "
     "with a negative one, have the error of the run, `measure.catalog.errors`",
     "half_light_radius_err": "error of the half-light radius",
@@ -74,6 +75,10 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "ref_mag": ("mag_auto", "mag", "imag", "i_mag", "mag_i", "gmag", "phot_g_mean_mag"),
 }
 
+#: AB magnitudes of 1 of the units of flux that astropy does not relate to Jy.
+_FLUX_ZEROPOINTS = {"nanomaggy": 22.5, "nanomaggies": 22.5, "nmgy": 22.5, "maggy": 0.0, "maggies": 0.0, "mgy": 0.0}
+#: Words for a pixel, whose size a catalogue does not say.
+_PIXELS = {"pix", "pixel", "pixels", "px"}
 #: Spellings of an AB magnitude.
 _MAGNITUDES = {"mag", "mags", "mag(ab)", "abmag", "ab mag", "magab", "ab magnitude", "magnitude"}
 
@@ -141,7 +146,7 @@ def to_standard_unit(values: AnyArray, name: str, source: str, unit: str | None,
     source : str
         Its name in the file.
     unit : str or None
-        Unit that the file states; None: that of the parent catalogue.
+        Unit that the file or the user states; None: that of the parent catalogue. Of ``ref_mag`` also one of flux.
     path : Path
         The file, for messages.
 
@@ -162,18 +167,34 @@ def to_standard_unit(values: AnyArray, name: str, source: str, unit: str | None,
     if not text or text == wanted:
         return values
     if wanted == "mag(AB)":
-        if text.lower() in _MAGNITUDES:
-            return values
-        raise LumosDataError(f"{path}: column {source!r} ({name}) is in {text!r}, allowed: AB magnitudes ('mag')")
+        return values if text.lower() in _MAGNITUDES else _magnitudes(values, text, source, path)
     if not wanted:
         return values * _dimensionless(text, name, source, path)
     factor = _factor(text, wanted)
     if factor is None:
-        raise LumosDataError(
-            f"{path}: column {source!r} ({name}) is in {text!r}, which is no angle; "
-            "allowed: deg, arcmin, arcsec, mas, rad, hourangle"
-        )
+        what = "which is no angle; allowed: deg, arcmin, arcsec, mas, rad, hourangle"
+        if text.lower() in _PIXELS:
+            what = f"say how large one is, as measure.catalog.units={{{name}: 0.2 arcsec}}"
+        raise LumosDataError(f"{path}: column {source!r} ({name}) is in {text!r}, {what}")
     return values if factor == 1 else values * factor
+
+
+def _magnitudes(fluxes: FloatArray, text: str, source: str, path: object) -> FloatArray:
+    """Return the AB magnitudes of fluxes, NaN where one is not above 0."""
+    words = text.lower().split()
+    zeropoint = _FLUX_ZEROPOINTS.get(text.lower())
+    if len(words) == 2 and words[0] == "zp":
+        try:
+            zeropoint = float(words[1])
+        except ValueError:
+            zeropoint = None
+    elif zeropoint is None and (factor := _factor(text, "nJy")) is not None:
+        zeropoint = AB_ZEROPOINT_NJY - 2.5 * np.log10(factor)
+    if zeropoint is None or not ZEROPOINT_RANGE[0] <= zeropoint <= ZEROPOINT_RANGE[1]:
+        allowed = "AB magnitudes ('mag'), fluxes (as nJy, uJy, nanomaggy), or those of a zero point (as 'zp 26')"
+        raise LumosDataError(f"{path}: column {source!r} (ref_mag) is in {text!r}, allowed: {allowed}")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(fluxes > 0, zeropoint - 2.5 * np.log10(fluxes), np.nan))
 
 
 def _factor(text: str, wanted: str) -> float | None:

@@ -137,6 +137,7 @@ def read_parent(
     columns: Mapping[str, str | float] | None = None,
     radius: Literal["major", "circularised"] = "major",
     made_from: Sequence[str] = (),
+    units: Mapping[str, str] | None = None,
 ) -> ParentCatalog:
     """Read a parent catalogue.
 
@@ -150,6 +151,9 @@ def read_parent(
         Whether the file's radius runs along the major axis or is ``sqrt(a b)``.
     made_from : sequence of str, optional
         Identifiers of exposures that the catalogue was made from, beside those that the file names.
+    units : mapping, optional
+        Unit of columns of ``COLUMNS``, in place of what the file states: ``0.2 arcsec`` for a radius in pixels of that
+        size, a unit of flux or ``zp 26`` for a ``ref_mag`` that is a flux.
 
     Returns
     -------
@@ -162,7 +166,7 @@ def read_parent(
         If the file is missing or unreadable, has no rows, lacks a column, or states a unit or a frame that cannot be
         used; if identifiers repeat, are missing, or are neither integers of 64 bits nor text.
     LumosConfigError
-        If ``columns`` names a column that a parent catalogue does not have.
+        If ``columns`` or ``units`` names a column that a parent catalogue does not have.
 
     Notes
     -----
@@ -172,24 +176,26 @@ def read_parent(
     rows are numbered from 1. Each of these is logged.
     """
     mapping: dict[str, str | float] = dict(columns or {})
-    unknown = sorted(set(mapping) - set(COLUMNS) - set(ERROR_COLUMNS))
-    if unknown:
-        allowed = ", ".join([*COLUMNS, *ERROR_COLUMNS])
-        raise LumosConfigError(f"column map: unknown column {unknown[0]!r}, allowed: {allowed}")
+    for what, names in (("column map", mapping), ("units of columns", units or {})):
+        unknown = sorted(set(names) - set(COLUMNS) - set(ERROR_COLUMNS))
+        if unknown:
+            allowed = ", ".join([*COLUMNS, *ERROR_COLUMNS])
+            raise LumosConfigError(f"{what}: unknown column {unknown[0]!r}, allowed: {allowed}")
     if radius not in {"major", "circularised"}:
         raise LumosValueError("radius of the parent catalogue", radius, "'major' or 'circularised'")
     if not isinstance(mapping.get("object_id", ""), str):
         raise LumosConfigError(f"column map: object_id must name a column, got the number {mapping['object_id']}")
     table = open_table(path, "parent catalogue") if isinstance(path, Path) else path
+    stated = {name: unit for name, unit in (units or {}).items() if unit}
     path = table.path
     if table.n_rows == 0:
         raise LumosDataError(f"{path}: the parent catalogue has no rows")
     check_frame(table.metadata.get("frame", ""), path)
     sources = _sources(table, mapping)
     object_id, object_name = read_identifiers(table, sources["object_id"])
-    arrays = {name: _numbers(table, name, sources[name]) for name in COLUMNS if name != "object_id"}
+    arrays = {name: _numbers(table, name, sources[name], stated) for name in COLUMNS if name != "object_id"}
     arrays["ref_mag"] = _known_magnitudes(arrays["ref_mag"], path)
-    arrays |= _errors(table, mapping)
+    arrays |= _errors(table, mapping, stated)
     if radius == "circularised":
         circularised = arrays["half_light_radius"]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -293,7 +299,7 @@ def _sources(table: TableFile, mapping: Mapping[str, str | float]) -> dict[str, 
     return sources
 
 
-def _errors(table: TableFile, mapping: Mapping[str, str | float]) -> dict[str, FloatArray]:
+def _errors(table: TableFile, mapping: Mapping[str, str | float], units: Mapping[str, str]) -> dict[str, FloatArray]:
     """Return the columns of errors that a file has, NaN where a row has none that is one."""
     found = {}
     for name in ERROR_COLUMNS:
@@ -303,7 +309,7 @@ def _errors(table: TableFile, mapping: Mapping[str, str | float]) -> dict[str, F
             there = ", ".join(table.names)
             raise LumosDataError(f"{table.path}: no column {wanted!r} for {name!r}; the file has: {there}")
         if source is not None:
-            values = _numbers(table, name, source)
+            values = _numbers(table, name, source, units)
             found[name] = np.where(values >= 0, values, np.nan)
             n_bad = int(np.sum(values < 0))
             if n_bad:
@@ -324,16 +330,17 @@ def _advice(table: TableFile, absent: Sequence[str]) -> str:
     return f"perhaps --set 'measure.catalog.columns={{{', '.join(entries)}}}'" if entries else ""
 
 
-def _numbers(table: TableFile, name: str, source: str | float | None) -> FloatArray:
+def _numbers(table: TableFile, name: str, source: str | float | None, units: Mapping[str, str]) -> FloatArray:
     """Return one column as float64 in its standard unit, NaN where missing, from the file or from a constant."""
     if not isinstance(source, str):
         assert source is not None  # checked by _sources
-        return np.full(table.n_rows, float(source))
+        constant = np.full(table.n_rows, float(source))
+        return to_standard_unit(constant, name, str(source), units.get(name), table.path)
     column = table.read(source)
     if column.values.dtype.kind not in "fiub":
         kind = "text" if column.values.dtype.kind in "OU" else column.values.dtype
         raise LumosDataError(f"{table.path}: column {source!r} holds {kind}, allowed: numbers")
-    values = to_standard_unit(column.values, name, source, table.units.get(source), table.path)
+    values = to_standard_unit(column.values, name, source, units.get(name, table.units.get(source)), table.path)
     if column.missing.any():
         values = np.where(column.missing, np.nan, values)
     return values

@@ -18,6 +18,8 @@ __all__ = [
     "SCHEMA_VERSION",
     "Column",
     "coadd_schema",
+    "described_columns",
+    "described_field",
     "list_column",
     "measure_schema",
     "to_arrow",
@@ -138,6 +140,47 @@ def coadd_schema(
     return _schema(_chosen(columns, with_names=with_names), estimators, "nJy", n, provenance)
 
 
+def described_columns(table: str) -> list[str]:
+    """Return the columns of a table as ``schema.yaml`` names them.
+
+    Parameters
+    ----------
+    table : str
+        Table of ``schema.yaml``.
+
+    Returns
+    -------
+    list of str
+        Names, perhaps with places in braces.
+    """
+    return list(_columns(table))
+
+
+def described_field(table: str, column: str, **names: object) -> pa.Field:
+    """Return a column as ``schema.yaml`` describes it.
+
+    Parameters
+    ----------
+    table : str
+        Table of ``schema.yaml``.
+    column : str
+        Column of that table, as :func:`described_columns` names it.
+    **names : object
+        What stands in its places in braces.
+
+    Returns
+    -------
+    pyarrow.Field
+        With unit, UCD and meaning.
+    """
+    return _field(column, _columns(table)[column], names)
+
+
+def _field(column: str, spec: Mapping[str, str], names: Mapping[str, object]) -> pa.Field:
+    metadata = {key: spec[key].format(**names) for key in ("unit", "ucd", "text")}
+    return pa.field(column.format(**names), _arrow_type(spec["type"].format(**names)), metadata=metadata)
+
+
 def _chosen(columns: Mapping[str, dict[str, str]], *, with_names: bool) -> dict[str, dict[str, str]]:
     """Leave out the column of names unless it is wanted."""
     return {name: spec for name, spec in columns.items() if with_names or name != "object_name"}
@@ -150,14 +193,11 @@ def _schema(
     n: int,
     provenance: Mapping[str, object] | None,
 ) -> pa.Schema:
-    schema_fields = []
-    for template, spec in columns.items():
-        for estimator in estimators if "{estimator}" in template else [""]:
-            names = {"estimator": estimator, "flux": flux_unit, "n": n}
-            metadata = {key: spec[key].format(**names) for key in ("unit", "ucd", "text")}
-            schema_fields.append(
-                pa.field(template.format(**names), _arrow_type(spec["type"].format(**names)), metadata=metadata)
-            )
+    schema_fields = [
+        _field(template, spec, {"estimator": estimator, "flux": flux_unit, "n": n})
+        for template, spec in columns.items()
+        for estimator in (estimators if "{estimator}" in template else [""])
+    ]
     metadata = {
         "lumos.schema_version": str(SCHEMA_VERSION),
         "lumos.flags": json.dumps(flag_metadata()),

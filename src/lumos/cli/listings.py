@@ -35,9 +35,11 @@ def surveys(
 
 @command
 def flags(
-    value: Annotated[int | None, typer.Argument(help="Value of a `flags` column: list the flags in it.")] = None,
+    value: Annotated[
+        str | None, typer.Argument(help="Value of a `flags` column, a flag, or a flag column of `--format lsst`.")
+    ] = None,
 ) -> None:
-    """List the flags with their bits and meanings, or those set in a value."""
+    """List the flags with their bits and meanings, or those set in a value or behind a name."""
     from lumos.workflows.listings import list_flags  # noqa: PLC0415
 
     typer.echo(list_flags(value))

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
-from lumos.catalogs.parent import ParentCatalog, read_parent, write_parent
+from lumos.catalogs.parent import ParentCatalog, write_parent
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError, LumosValueError
 from lumos.images.wcs import unit_vectors
@@ -208,6 +208,6 @@ def make_sky(
     """
     if seed < 0:
         raise LumosValueError("seed", seed, ">= 0")
-    parent = read_parent(catalog, columns.columns, columns.radius, columns.made_from)
+    parent = columns.read(catalog)
     write_parent(sky_catalog(parent, n, min_distance, np.random.default_rng(seed)), out)
     return f"{out}: {n} empty positions"

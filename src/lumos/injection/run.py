@@ -7,7 +7,7 @@ from typing import Self
 
 import pyarrow.parquet as pq
 
-from lumos.catalogs.parent import read_parent, write_parent
+from lumos.catalogs.parent import write_parent
 from lumos.catalogs.tables import write_table
 from lumos.errors import LumosDataError, LumosError
 from lumos.files import file_sha256
@@ -147,7 +147,7 @@ def inject_run(
     settle_settings(out, "inject", content, begun=truth.exists())
     folders = [out / f"round_{number:02d}" for number in range(settings.rounds)]
     failed: dict[str, str] = {}
-    catalog = read_parent(inputs.catalog, measure.catalog.columns, measure.catalog.radius, measure.catalog.made_from)
+    catalog = measure.catalog.read(inputs.catalog)
     # What a run reads has the columns' usual names.
     plain = measure.model_copy(update={"catalog": type(measure.catalog)(errors=measure.catalog.errors)})
     if not truth.exists():

@@ -2,7 +2,7 @@
 
 from lumos.pdf.base import FluxPdf
 from lumos.pdf.coadd import catalogue_prior, inverse_variance, product
-from lumos.pdf.colours import Colours, colour
+from lumos.pdf.colours import Colours, colour, colour_moments
 from lumos.pdf.compact import to_mixture
 from lumos.pdf.grid import GridPdf
 from lumos.pdf.mixture import GaussianMixture, TruncatedMixture
@@ -21,6 +21,7 @@ __all__ = [
     "TruncatedMixture",
     "catalogue_prior",
     "colour",
+    "colour_moments",
     "compatibility",
     "inverse_variance",
     "posterior",

@@ -1,16 +1,17 @@
 """PDFs of colours from PDFs of fluxes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr
 
 from lumos.conventions import FloatArray, IntArray
-from lumos.errors import LumosShapeError
+from lumos.errors import LumosShapeError, LumosValueError
 from lumos.pdf.base import FluxPdf, row_chunks
 from lumos.pdf.grid import GridPdf
 
-__all__ = ["Colours", "colour"]
+__all__ = ["Colours", "colour", "colour_moments"]
 
 #: Normal scores of the fluxes that are summed over, of the nodes of the result, and of the fluxes whose ratios are the
 #: first nodes.
@@ -96,6 +97,73 @@ def colour(first: FluxPdf, second: FluxPdf) -> Colours:
             parts = (_Positive(one.take(rows)) for one in (first, second))
             nodes[rows], log_density[rows], without[rows] = _colour(*parts)
     return Colours(GridPdf(nodes, log_density), without)
+
+
+def colour_moments(fluxes: Sequence[FluxPdf]) -> tuple[FloatArray, FloatArray]:
+    r"""Return means and covariances of the colours of bands that follow each other.
+
+    Colour i is the magnitude in band i minus that in band i + 1. With the variances :math:`v_i` of the magnitudes,
+
+    .. math:: C_{ii} = v_i + v_{i+1}, \quad C_{i,i+1} = -v_{i+1},
+
+    and 0 elsewhere: two colours share at most one band.
+
+    Parameters
+    ----------
+    fluxes : sequence of FluxPdf
+        Fluxes of the same n objects in b bands, in one unit.
+
+    Returns
+    -------
+    mean : float array, shape (n, b - 1)
+        Means, magnitudes.
+    covariance : float array, shape (n, b - 1, b - 1)
+        Squared magnitudes.
+
+    Raises
+    ------
+    LumosValueError
+        If there are fewer than two bands.
+    LumosShapeError
+        If the numbers of objects differ.
+
+    Notes
+    -----
+    Both are given that all fluxes are above 0; a colour with a bad band is NaN, with its row and column of the matrix.
+    Errors of different bands are taken as independent, see :func:`colour`. Moments of the magnitude are sums over 61
+    quantiles that are even in normal scores; where a flux may be 0 the magnitude has a long tail to faint, and its
+    variance is large but finite.
+
+    Examples
+    --------
+    >>> from lumos.pdf import GaussianMixture
+    >>> bands = [GaussianMixture([[1.0]], [[flux]], [[err]]) for flux, err in ((100, 1), (200, 4), (250, 10))]
+    >>> mean, covariance = colour_moments(bands)
+    >>> mean.round(2)
+    array([[0.75, 0.24]])
+    >>> covariance.round(5)
+    array([[[ 0.00059, -0.00047],
+            [-0.00047,  0.00237]]])
+    """
+    if len(fluxes) < 2:
+        raise LumosValueError("bands of colours", len(fluxes), "2 or more")
+    n, b = len(fluxes[0]), len(fluxes)
+    mean, variance = np.empty((n, b)), np.empty((n, b))
+    for band, pdf in enumerate(fluxes):
+        if len(pdf) != n:
+            raise LumosShapeError(f"fluxes of band {band + 1}", len(pdf), f"{n} rows, as the first")
+        for rows in row_chunks(n, len(_SUMMED)):
+            with np.errstate(all="ignore"):  # bad rows are NaN
+                magnitude = _PER_LOG_FLUX * _Positive(pdf.take(rows)).quantile(ndtr(_SUMMED)[None])
+            mean[rows, band] = magnitude @ _WEIGHTS
+            variance[rows, band] = (magnitude - mean[rows, band, None]) ** 2 @ _WEIGHTS
+    covariance, numbers = np.zeros((n, b - 1, b - 1)), np.arange(b - 1)
+    covariance[:, numbers, numbers] = variance[:, :-1] + variance[:, 1:]
+    covariance[:, numbers[1:], numbers[:-1]] = covariance[:, numbers[:-1], numbers[1:]] = -variance[:, 1:-1]
+    colours = -np.diff(mean, axis=1)
+    bad = np.isnan(colours)
+    covariance[bad[:, :, None] | bad[:, None, :]] = np.nan
+    return colours, covariance
 
 
 class _Positive:

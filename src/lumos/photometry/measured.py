@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lumos.catalogs.parent import ParentCatalog, read_parent
+from lumos.catalogs.parent import ParentCatalog
 from lumos.catalogs.schema import SCHEMA_VERSION
 from lumos.config import read_yaml, validated
 from lumos.conventions import FloatArray, IntArray
@@ -94,7 +94,7 @@ class MeasuredRun:
             raise LumosDataError(f"{path}: {text}; put it back (`lumos coadd` takes --catalog where it moved)")
         if file_sha256(path) != self.catalog_sha256:
             raise LumosDataError(f"{path}: changed since {self.path} was measured, its sha256 differs; measure again")
-        return read_parent(path, columns.columns, columns.radius, columns.made_from)
+        return columns.read(path)
 
     def read_magnitudes(self, moved_to: Path | None = None) -> tuple[IntArray, FloatArray]:
         """Read the reference magnitudes of the parent catalogue.

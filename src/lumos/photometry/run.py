@@ -12,7 +12,7 @@ from time import monotonic
 import pyarrow as pa
 
 from lumos.catalogs.mapped import map_catalog, write_mapped
-from lumos.catalogs.parent import ParentCatalog, read_parent
+from lumos.catalogs.parent import ParentCatalog
 from lumos.catalogs.schema import SCHEMA_VERSION
 from lumos.catalogs.tables import write_table
 from lumos.errors import LumosDataError, LumosError, LumosValueError, WorkerDiedError, one_line
@@ -127,7 +127,7 @@ def measure_run(
     if psf_dir is not None and not psf_dir.is_dir():
         raise LumosDataError(f"{psf_dir}: no such folder (PSF files)")
     model = model_facts(settings.model)
-    parent = read_parent(catalog_path, settings.catalog.columns, settings.catalog.radius, settings.catalog.made_from)
+    parent = settings.catalog.read(catalog_path)
     content = {
         "schema_version": SCHEMA_VERSION,
         "survey": survey.model_dump(mode="json"),

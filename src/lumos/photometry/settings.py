@@ -1,6 +1,7 @@
 """Settings of ``lumos measure``."""
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,6 +9,10 @@ from lumos.background.geometry import StampGeometry
 from lumos.background.settings import NoiseSettings
 from lumos.config import NotNegative, Positive, StageSettings
 from lumos.conventions import DEFAULT_MAX_MASKED
+
+if TYPE_CHECKING:
+    from lumos.catalogs.formats import TableFile
+    from lumos.catalogs.parent import ParentCatalog
 
 __all__ = ["CatalogColumns", "CatalogErrors", "MeasureSettings"]
 
@@ -37,6 +42,9 @@ class CatalogColumns(StageSettings):
 
     columns: dict[str, str | float] = {}
     """Name in the file, or a number for a constant, of each column that differs from the standard."""
+    units: dict[str, str] = {}
+    """Unit of a column where the file states none or another: of a radius in pixels ``0.2 arcsec``, if a pixel is that
+    large; of a ``ref_mag`` that is a flux its unit, as ``nJy``, or ``zp 26`` for the flux of that zero point."""
     radius: Literal["major", "circularised"] = "major"
     """Whether the half-light radius runs along the major axis or is sqrt(a b)."""
     errors: CatalogErrors = CatalogErrors()
@@ -44,6 +52,23 @@ class CatalogColumns(StageSettings):
     made_from: tuple[str, ...] = ()
     """Identifiers of the exposures in whose pixels the objects were found, beside those that the file names; their
     rows are flagged CATALOG_EXPOSURE."""
+
+    def read(self, source: "Path | TableFile") -> "ParentCatalog":
+        """Read a parent catalogue.
+
+        Parameters
+        ----------
+        source : Path or TableFile
+            Its file, or a table that is open or in memory.
+
+        Returns
+        -------
+        ParentCatalog
+            As :func:`lumos.catalogs.parent.read_parent` reads it, with these names and units.
+        """
+        from lumos.catalogs.parent import read_parent  # noqa: PLC0415 - settings are read before anything slow is loaded
+
+        return read_parent(source, self.columns, self.radius, self.made_from, self.units)
 
 
 class MeasureSettings(StageSettings):

@@ -9,12 +9,15 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lumos.conventions import FloatArray
 from lumos.validate.evidence.gallery import Exhibit
 
-__all__ = ["gallery_png"]
+__all__ = ["DARKEST", "draw_noise_units", "gallery_png"]
 
 #: Range of the images in units of the sky's noise, and pixels of the middle that are shown.
 _RANGE, _SIDE = (-4.0, 12.0), 60
+#: Value of the darkest colour.
+DARKEST = _RANGE[0]
 
 
 def gallery_png(exhibits: Sequence[Exhibit]) -> str:
@@ -33,13 +36,9 @@ def gallery_png(exhibits: Sequence[Exhibit]) -> str:
     n_columns = len(exhibits[0].images) + 1
     figure = Figure(figsize=(2.3 * n_columns + 1.2, 2.55 * len(exhibits)), layout="constrained", facecolor="white")
     grid = figure.subplots(len(exhibits), n_columns, squeeze=False, width_ratios=[1] * (n_columns - 1) + [1.5])
-    colours = colormaps["magma"].with_extremes(bad="#6f9fc8")
     for number, (line, exhibit) in enumerate(zip(grid, exhibits, strict=True)):
         for axes, (name, image) in zip(line, exhibit.images.items(), strict=False):
-            low = max(0, (image.shape[0] - _SIDE) // 2)
-            middle = image[low : low + _SIDE, low : low + _SIDE]
-            axes.imshow(middle, origin="lower", vmin=_RANGE[0], vmax=_RANGE[1], cmap=colours, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
+            draw_noise_units(image, axes)
             if number == 0:
                 axes.text(0.04, 0.04, name, transform=axes.transAxes, fontsize=9, color="white")
         line[0].set_title(exhibit.title, fontsize=9, loc="left")
@@ -47,6 +46,28 @@ def gallery_png(exhibits: Sequence[Exhibit]) -> str:
     out = BytesIO()
     figure.savefig(out, format="png", dpi=80)
     return "data:image/png;base64," + b64encode(out.getvalue()).decode("ascii")
+
+
+def draw_noise_units(image: FloatArray, axes: Axes, top: float = _RANGE[1]) -> None:
+    """Draw the middle of an image in units of the sky's noise; pixels without a value are blue.
+
+    Parameters
+    ----------
+    image : float array, shape (size, size)
+        NaN where pixels are masked.
+    axes : matplotlib Axes
+        Where to draw.
+    top : float, optional
+        Value of the brightest colour.
+    """
+    low = max(0, (image.shape[0] - _SIDE) // 2)
+    middle = image[low : low + _SIDE, low : low + _SIDE]
+    colours = colormaps["magma"].with_extremes(bad="#6f9fc8")
+    # In the pixels of the whole image.
+    first, last = low - 0.5, low + len(middle) - 0.5
+    extent = (first, last, first, last)
+    axes.imshow(middle, origin="lower", extent=extent, vmin=_RANGE[0], vmax=top, cmap=colours, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
 
 
 def _draw_pdf(exhibit: Exhibit, axes: Axes, *, first: bool) -> None:

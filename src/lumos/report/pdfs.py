@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lumos.conventions import AnyArray
 from lumos.pdf import FluxPdf
 from lumos.report.pictures import show_image
 
-__all__ = ["PdfPanel", "draw_pdfs"]
+__all__ = ["PdfPanel", "draw_curves", "draw_pdfs"]
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,29 @@ def draw_pdfs(path: Path, panels: Sequence[PdfPanel], n_columns: int = 4) -> Non
         image.set_visible(True)
         curve.set_visible(True)
         show_image(panel.stamp, image).set(title=panel.title, xticks=[], yticks=[])
-        ends = np.array([pdf.quantile(np.array([[0.002, 0.998]]))[0] for pdf in panel.pdfs.values()])
-        flux = np.linspace(ends[:, 0].min(), ends[:, 1].max(), 600)
-        for name, pdf in panel.pdfs.items():
-            curve.plot(flux, pdf.pdf(flux[None])[0], lw=1.4, label=name)
+        draw_curves(panel.pdfs, curve)
         if panel.truth is not None:
             curve.axvline(panel.truth, color="black", lw=1, ls="--", label="truth")
-        curve.set(xlabel="flux (nJy)", yticks=[], xlim=(flux[0], flux[-1]), ylim=(0, None))
-        curve.locator_params(axis="x", nbins=4)
         if number == 0:
             curve.legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=100)
+
+
+def draw_curves(pdfs: Mapping[str, FluxPdf], axes: Axes, unit: str = "nJy") -> None:
+    """Draw PDFs of one flux over each other.
+
+    Parameters
+    ----------
+    pdfs : mapping of FluxPdf
+        One or more, of one row each, by the name of what made them.
+    axes : matplotlib Axes
+        Where to draw.
+    unit : str, optional
+        Of the fluxes.
+    """
+    ends = np.array([pdf.quantile(np.array([[0.002, 0.998]]))[0] for pdf in pdfs.values()])
+    flux = np.linspace(ends[:, 0].min(), ends[:, 1].max(), 600)
+    for name, pdf in pdfs.items():
+        axes.plot(flux, pdf.pdf(flux[None])[0], lw=1.4, label=name)
+    axes.set(xlabel=f"flux ({unit})", yticks=[], xlim=(flux[0], flux[-1]), ylim=(0, None))
+    axes.locator_params(axis="x", nbins=4)

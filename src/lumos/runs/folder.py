@@ -21,7 +21,7 @@ from lumos.files import MAX_JSON, file_sha256, file_stamp, read_json, read_text,
 from lumos.runs.locks import lock_folder
 from lumos.runs.outputs import settle_settings
 
-__all__ = ["JOURNAL", "MANIFEST", "Entry", "RunFolder", "begin_folder", "read_manifest"]
+__all__ = ["JOURNAL", "MANIFEST", "Entry", "RunFolder", "begin_folder", "read_manifest", "read_waiting"]
 
 #: Names of the manifest, and of the file of what was entered since it was written.
 MANIFEST, JOURNAL = "manifest.json", "manifest.jsonl"
@@ -48,10 +48,11 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        there = (path / MANIFEST).exists()
-        self._entries: dict[str, Entry] = read_manifest(path) if there else {}
+        begun = (path / MANIFEST).exists()
+        self._entries: dict[str, Entry] = read_manifest(path) if begun else {}
+        self._waiting = set(read_waiting(path)) if begun else set()
         # Lines of the journal count for one writing of the manifest only.
-        self._generation: int = read_json(path / MANIFEST).get("generation", 0) if there else 0
+        self._generation: int = read_json(path / MANIFEST).get("generation", 0) if begun else 0
         self._asked: dict[str, Any] = {}
         earlier = {
             name: entry if entry["status"] == "done" else entry.get("earlier") for name, entry in self._entries.items()
@@ -113,9 +114,9 @@ class RunFolder:
         for file, reason in failed.items():
             names = [name for name, entry in self._finished.items() if entry["file"] == file] or [Path(file).name]
             entries |= {name: self._failure(name, file, reason) for name in names}
-        if entries == self._entries and not todo and (self.path / MANIFEST).exists():
+        if entries == self._entries and not todo and not self._waiting and (self.path / MANIFEST).exists():
             return
-        self._entries = entries
+        self._entries, self._waiting = entries, set(todo)
         self._asked = {"exposures": len(finished) + len(todo) + len(failed), "todo": len(todo)}
         self._asked["begun"] = datetime.now(UTC).isoformat(timespec="seconds")
         self._write()
@@ -131,6 +132,7 @@ class RunFolder:
             As :func:`read_manifest` returns it.
         """
         failed = entry["status"] == "failed"
+        self._waiting.discard(name)
         self._entries[name] = self._failure(name, entry["file"], entry["reason"]) if failed else entry
         line = {"generation": self._generation, "name": name, "entry": self._entries[name]}
         with (self.path / JOURNAL).open("a", encoding="utf-8") as journal:
@@ -150,7 +152,8 @@ class RunFolder:
     def _write(self) -> None:
         self._generation += 1
         content = {"version": __version__, "generation": self._generation, "asked": self._asked}
-        write_json(self.path / MANIFEST, {**content, "exposures": self._entries})
+        waiting = {"waiting": sorted(self._waiting)} if self._waiting else {}
+        write_json(self.path / MANIFEST, {**content, "exposures": self._entries, **waiting})
         (self.path / JOURNAL).unlink(missing_ok=True)
 
 
@@ -259,6 +262,32 @@ def _read_journal(path: Path, generation: object) -> dict[str, Entry]:
         except (ValueError, RecursionError, TypeError, KeyError) as error:
             raise LumosDataError(f"{path}: damaged, line {number}") from error
     return entries
+
+
+def read_waiting(run: Path | str) -> list[str]:
+    """Read which exposures of a run were to be worked on and are neither finished nor failed.
+
+    Parameters
+    ----------
+    run : Path or str
+        Folder that ``lumos measure`` wrote, perhaps interrupted or still at work.
+
+    Returns
+    -------
+    list of str
+        Their names; empty when the run has come to its end.
+
+    Raises
+    ------
+    LumosDataError
+        If the manifest is missing or damaged.
+    """
+    path = Path(run) / MANIFEST
+    waiting = read_json(path).get("waiting", [])
+    if not isinstance(waiting, list) or not all(isinstance(name, str) for name in waiting):
+        raise LumosDataError(f"{path}: damaged, 'waiting' is {waiting!r}, allowed: a list of names")
+    entered = _read_journal(path.with_name(JOURNAL), read_json(path).get("generation", 0))
+    return [name for name in waiting if name not in entered]
 
 
 def _check_entry(entry: Any, where: str) -> None:  # noqa: ANN401

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from lumos.errors import LumosValueError
+from lumos.exports.formats import RUBIN_FLAGS
 from lumos.flags import FLAG_TEXT, Flag
 from lumos.settings import Settings
 from lumos.simulate.settings import SurveySimulation
@@ -83,27 +84,28 @@ def list_surveys(name: str | None) -> str:
     return "\n".join(lines)
 
 
-def list_flags(value: int | None) -> str:
+def list_flags(value: str | None) -> str:
     """List flags with their bits and meanings.
 
     Parameters
     ----------
-    value : int or None
-        Of a ``flags`` column: those set in it; None: all.
+    value : str or None
+        Number of a ``flags`` column: those set in it. Name of a flag, or of a column of flags that ``lumos export``
+        writes with Rubin's names: the flags that set it. None: all.
 
     Returns
     -------
     str
-        A line for each.
+        A line for each; one that says so where the number is 0.
 
     Raises
     ------
     LumosValueError
-        If the value holds bits that are no flag.
+        If the number holds bits that are no flag, or there is no such name.
     """
-    if value is not None and not 0 <= value < 2 * max(Flag):
-        raise LumosValueError("flags", value, f"0 to {2 * max(Flag) - 1}")
-    chosen = [flag for flag in Flag if value is None or value & flag]
+    chosen = list(Flag) if value is None else list(_flags_of(value))
+    if not chosen:
+        return "0: no flag is set"
     return "\n".join(f"{int(flag):>8} {flag.name}: {FLAG_TEXT[flag]}" for flag in chosen)
 
 
@@ -179,3 +181,21 @@ def list_schema(kind: str) -> str:
         raise LumosValueError("--json-schema", kind, ", ".join(SCHEMAS))
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[kind].model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False).replace("``", "`")
+
+
+def _flags_of(value: str) -> Flag:
+    """Return the flags that a number or a name stands for."""
+    # Of a band, as g_cModel_flag.
+    exported = next((flag for name, flag in RUBIN_FLAGS.items() if value == name or value.endswith(f"_{name}")), None)
+    if exported is not None:
+        return exported
+    if value.upper() in Flag.__members__:
+        return Flag[value.upper()]
+    try:
+        number = int(value)
+    except ValueError:
+        names = ", ".join([*Flag.__members__, *RUBIN_FLAGS])
+        raise LumosValueError("flags", value, f"a number, or one of {names}") from None
+    if not 0 <= number < 2 * max(Flag):
+        raise LumosValueError("flags", number, f"0 to {2 * max(Flag) - 1}")
+    return Flag(number)

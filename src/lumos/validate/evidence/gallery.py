@@ -6,16 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray, IntArray
+from lumos.conventions import FloatArray, IntArray
 from lumos.flags import flag_names
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
-from lumos.photometry.batches import stamp_batch
-from lumos.photometry.ccd import in_handy_units, object_batches, prepare_ccd
-from lumos.photometry.injected import inject_table
 from lumos.photometry.measured import MeasuredRun
-from lumos.photometry.objects import catalog_near, on_image, place_objects
-from lumos.photometry.scene import SCENE_REACH
+from lumos.photometry.views import measured_ccd, view_stamp
 from lumos.runs.shards import read_shard
 from lumos.validate.evidence.known import KnownFluxes
 from lumos.validate.evidence.pdfs import cut_rows, pdf_columns, row_pdfs
@@ -105,12 +101,7 @@ def _best_and_worst(known: KnownFluxes, name: str, rows: IntArray) -> dict[str, 
 
 def _exhibits(run: MeasuredRun, exposure: Exposure, known: KnownFluxes, kinds: Mapping[str, IntArray]) -> list[Exhibit]:
     """Cut out the galaxies as they were measured."""
-    injected = run.content.get("injected")
-    if injected is not None:
-        exposure = inject_table(exposure, Path(injected["path"]), run.settings)
-    handy, unit = in_handy_units(exposure)
-    around = place_objects(exposure, catalog_near(exposure, run.read_catalog()), run.settings, margin=SCENE_REACH)
-    ccd = prepare_ccd(handy, unit, around, on_image(around, exposure), run.settings)
+    ccd = measured_ccd(run, exposure)
     table = read_shard(run.path / run.finished[exposure.exposure_id]["shard"])
     numbers = {int(one): row for row, one in enumerate(ccd.objects.catalog.object_id)}
     lines = {
@@ -127,35 +118,23 @@ def _exhibits(run: MeasuredRun, exposure: Exposure, known: KnownFluxes, kinds: M
             key = int(known.object_id[row])
             if key not in numbers or key not in lines:
                 continue
-            one = ccd.take(np.array([numbers[key]]))
-            batch = stamp_batch(one, next(iter(object_batches(one.objects, run.settings))))[0]
-            noise = batch.sky_variance.expand(batch.data.shape)[0].sqrt().double().numpy()
-            masked = np.where(batch.good[0].numpy(), 1.0, np.nan)
-            clean = (batch.data[0] - batch.background[0]).double().numpy()
-            profile = batch.profile[0].double().numpy()
-            others = np.zeros_like(clean)
-            if batch.scene is not None and one.cleans:
-                others = batch.scene.others[0].double().numpy()
             line = table.slice(lines[key], 1)
             found = {name: float(of.flux[row]) for name, of in known.estimators.items() if np.isfinite(of.flux[row])}
             default = run.settings.default_estimator
-            shown = found.get(default, 0.0) / _unit(ccd.unit, exposure)
+            view = view_stamp(ccd, numbers[key], found.get(default, 0.0))
+            assert view is not None  # it was measured
+            masked = np.where(view.good, 1.0, np.nan)
             images = {
-                "stamp": (clean + others) / noise * masked,
-                "scene": (others + shown * profile) / noise,
-                "neighbours taken away": clean / noise * masked,
-                "what is left": (clean - shown * profile) / noise * masked,
+                "stamp": view.pixels * masked,
+                "scene": view.neighbours + view.model,
+                "neighbours taken away": (view.pixels - view.neighbours) * masked,
+                "what is left": view.residual * masked,
             }
             title = f"{kind}: {_title(known, int(row), default)}"
             cut = bool(cut_rows(run, known.by["ref_mag"][row : row + 1])[0])
             pdf = pdf_curves(pdf_columns(line), float(known.truth[row]), cut=cut)
             exhibits.append(Exhibit(title, images, *pdf, float(known.truth[row]), found, flux_unit))
     return exhibits
-
-
-def _unit(unit: float, exposure: Exposure) -> float:
-    """Return nJy (or image units, where there is no zero point) per unit of the stamps."""
-    return unit * (10 ** (0.4 * (AB_ZEROPOINT_NJY - exposure.zeropoint)) if np.isfinite(exposure.zeropoint) else 1.0)
 
 
 def _title(known: KnownFluxes, row: int, name: str) -> str:

@@ -1,0 +1,1 @@
+"""Runs and coadds as other programs read them."""
