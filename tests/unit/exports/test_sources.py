@@ -113,6 +113,7 @@ def test_what_a_run_waits_for(tmp_path):
     assert read_waiting(tmp_path / "run") == ["a"]
     again.enter("a", failure)
     assert read_waiting(tmp_path / "run") == []
+    again.close()
     assert "waiting" not in json.loads((tmp_path / "run/manifest.json").read_text())
 
 
