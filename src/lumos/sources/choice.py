@@ -11,7 +11,7 @@ from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
 from lumos.images.psf.psfex import PsfexModel
 from lumos.images.stamps import cut_stamps
-from lumos.psfs import MoffatPsf, Psf, moffat_on_pixels
+from lumos.psfs import MoffatPsf, moffat_on_pixels
 from lumos.sources.detect import Detections, detect, grown_segments
 from lumos.sources.empirical import Corrections, StarPixels, fit_at_stars, n_terms
 from lumos.sources.fitting import ModelFit
@@ -139,16 +139,17 @@ def choose_psf(exposure: Exposure, settings: PsfSettings, at: tuple[FloatArray, 
     if settings.model == "moffat" or (settings.model == "auto" and len(moffat.x) < fewest):
         return ChosenPsf(moffat, None)
     psf = MoffatPsf(np.array([moffat.fwhm]), np.array([moffat.beta]))
-    stars, corrections = _cleaned(_star_pixels(exposure, found, moffat), psf, exposure.shape)
+    stars, draft = _cleaned(_star_pixels(exposure, found, moffat), psf, exposure.shape)
     if len(stars) < fewest:
         if settings.model == "auto":
             return ChosenPsf(moffat, None)
         raise LumosDataError(f"{exposure.path}: {len(stars)} stars for an empirical PSF, allowed: at least {fewest}")
+    allowed = [d for d in range(settings.max_degree + 1) if d == 0 or len(stars) >= _PER_TERM * n_terms(d)]
+    draft = Corrections(stars, psf, exposure.shape, draft).model(0)
+    corrections = Corrections(stars, psf, exposure.shape, draft)
     held_moffat = _held_out(stars, fit_at_stars(stars, psf))
     degree, best = 0, _cross_validated(stars, corrections, 0)
-    for higher in range(1, settings.max_degree + 1):
-        if len(stars) < _PER_TERM * n_terms(higher):
-            break
+    for higher in allowed[1:]:
         other = _cross_validated(stars, corrections, higher)
         if _is_better(best.chi2, other.chi2) < _SIGNIFICANT:
             degree, best = higher, other
@@ -173,9 +174,10 @@ def _star_pixels(exposure: Exposure, found: Detections, moffat: StarPsf) -> Star
     return StarPixels(data, ivar, pixels.x, pixels.y, moffat.x, moffat.y)
 
 
-def _cleaned(stars: StarPixels, psf: MoffatPsf, shape: tuple[int, int]) -> tuple[StarPixels, Corrections]:
-    """Drop stars and pixels that neither the Moffat nor an empirical PSF describes, and set up the equations."""
+def _cleaned(stars: StarPixels, psf: MoffatPsf, shape: tuple[int, int]) -> tuple[StarPixels, PsfexModel]:
+    """Drop stars and pixels that neither the Moffat nor an empirical PSF describes; return that PSF too."""
     draft = Corrections(stars, psf, shape).model(0)
+    draft = Corrections(stars, psf, shape, draft).model(0)
     fits = [fit_at_stars(stars, one) for one in (psf, draft.at(stars.image_x, stars.image_y))]
     reduced = np.stack([(fit.chi2 / fit.n_pixels.clamp(min=1)).numpy() for fit in fits])
     odd = (reduced > _ODD * np.median(reduced, axis=1, keepdims=True)).all(axis=0)
@@ -184,9 +186,7 @@ def _cleaned(stars: StarPixels, psf: MoffatPsf, shape: tuple[int, int]) -> tuple
     fwhm = moffat_on_pixels(float(psf.fwhm[0]), float(psf.beta[0]))[0]
     far = np.hypot(x - stars.x[:, None, None], y - stars.y[:, None, None]) > _NEAR * fwhm
     high = far & np.stack([fit.residual.numpy() > _HIGH for fit in fits]).all(axis=0)
-    kept = replace(stars, ivar=np.where(high, 0, stars.ivar)).take(~odd)
-    psf_there: Psf = draft.at(kept.image_x, kept.image_y)
-    return kept, Corrections(kept, psf, shape, psf_there)
+    return replace(stars, ivar=np.where(high, 0, stars.ivar)).take(~odd), draft
 
 
 def _cross_validated(stars: StarPixels, corrections: Corrections, degree: int) -> HeldOut:

@@ -11,8 +11,8 @@ Moffat's brightness at the node, H a Moffat of exponent 2, and T tents over the 
 FWHM; beyond 10 FWHM, where stars show nothing, the PSF is the Moffat. A Gaussian prior about 0 on b and c (Tikhonov's
 regularisation, as in PSFEx) leaves the Moffat where stars say nothing.
 
-The PSF is normalised to the light of its image, which reaches to 15 FWHM or 48 samples. A Moffat is normalised to all
-its light, of which less than 0.1 % lies further out for an exponent of 2.5 or more.
+The PSF is normalised to the light of its image, which reaches to 15 FWHM or 48 samples, whichever is less. A Moffat is
+normalised to all its light, of which less than 0.1 % lies further out than 9 FWHM for an exponent of 2.5 or more.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ __all__ = ["Corrections", "StarPixels", "fit_at_stars", "n_terms"]
 
 #: Nodes per FWHM, and how far they reach, in FWHM.
 _NODES, _CORE = 3.0, 2.5
-#: Radii of the tents in FWHM, where the last of them ends, and the exponent of the Moffat that they are multiplied with.
+#: Radii of the tents in FWHM, where the last one ends, and the exponent of the Moffat that they are multiplied with.
 _RINGS = (1.0, 1.5, 2.25, 3.4, 5.0, 7.5)
 _EDGE, _HALO = 10.0, 2.0
 #: Widths of the prior: of the mean correction, of its changes over the CCD, of the rings.
@@ -130,23 +130,30 @@ class Corrections:
         The Moffat before the response of the pixel, one for the CCD.
     shape : tuple of int
         Shape (ny, nx) of the CCD.
-    psf : Psf, optional
-        PSF with which fluxes, centres and backgrounds of the stars are found; by default the Moffat.
+    draft : PsfexModel, optional
+        PSF of degree 0, of :meth:`model`, with which fluxes, centres and backgrounds of the stars are found; by default
+        the Moffat.
 
     Notes
     -----
-    A small change of a star's flux, centre or background is free: what of a correction looks like one of these is
-    projected out of each star's equations, and only the prior decides on it.
+    A small change of a star's flux, centre or background is free: what of a correction looks like one of these for the
+    draft is projected out of each star's equations, and only the prior decides on it. A draft made with the draft
+    before comes ever nearer to the PSF that fits best (Gauss and Newton's method); three are enough.
     """
 
-    def __init__(self, stars: StarPixels, moffat: MoffatPsf, shape: tuple[int, int], psf: Psf | None = None) -> None:
+    def __init__(
+        self, stars: StarPixels, moffat: MoffatPsf, shape: tuple[int, int], draft: PsfexModel | None = None
+    ) -> None:
         self.moffat, self.shape = moffat, shape
         self.fwhm, self.beta = moffat_on_pixels(float(moffat.fwhm[0]), float(moffat.beta[0]))
         self.u, self.v = _on_unit_square(stars.image_x, stars.image_y, shape)
         self.nodes = _grid_nodes(self.fwhm)
         self.scale = _brightness(np.hypot(*self.nodes.T), self.fwhm, self.beta)
-        found = fit_at_stars(stars, moffat if psf is None else psf)
+        self.draft: Psf = moffat if draft is None else draft.at(np.array([shape[1] / 2]), np.array([shape[0] / 2]))
+        found = fit_at_stars(stars, self.draft)
         shift, flux, level = found.parameters.numpy(), found.flux.numpy(), found.background.numpy()
+        # The draft is drawn with its sum 1; the Moffat within it, to which corrections are added, is less or more.
+        flux = flux if draft is None else flux / draft.basis[0].sum()
         light = stars.data - level[:, None, None]
         sums = [
             self._sums(light[i], stars.ivar[i], (stars.x[i] + shift[i, 0], stars.y[i] + shift[i, 1]), float(flux[i]))
@@ -162,7 +169,8 @@ class Corrections:
         x, y = centre
         size = len(data)
         at = x + np.array([0.0, 0.02, -0.02, 0.0, 0.0]), y + np.array([0.0, 0.0, 0.0, 0.02, -0.02])
-        drawn = render(Shapes.points(*at), self.moffat, size=size, dtype=torch.float64).numpy()
+        drawn = render(Shapes.points(*at), self.draft, size=size, dtype=torch.float64).numpy()
+        moffat = render(Shapes.points(at[0][:1], at[1][:1]), self.moffat, size=size, dtype=torch.float64)[0].numpy()
         own = [drawn[0], drawn[1] - drawn[2], drawn[3] - drawn[4], np.ones_like(data)]
         row, column = np.mgrid[:size, :size]
         basis = np.concatenate([self._splines(column[0] - x, row[:, 0] - y), self._rings(column - x, row - y)])
@@ -171,7 +179,7 @@ class Corrections:
         design = flux * basis[:, used] * root
         nuisance = np.stack([one[used] for one in own]) * root
         nuisance /= np.maximum(np.linalg.norm(nuisance, axis=1, keepdims=True), 1e-300)
-        rest = (data - flux * drawn[0])[used] * root
+        rest = (data - flux * moffat)[used] * root
         orthogonal = np.linalg.qr(nuisance.T)[0]
         design -= (design @ orthogonal) @ orthogonal.T
         return design @ design.T, design @ rest
@@ -230,7 +238,7 @@ class Corrections:
         """Draw the corrections on the grid of the image that is written."""
         sampling = _sampling(self.fwhm)
         half = min(int(np.ceil(_REACH * self.fwhm / sampling)), _LARGEST)
-        offset = sampling * np.arange(-half, half + 1)
+        offset = sampling * np.arange(-half, half + 1, dtype=np.float64)
         dx, dy = np.meshgrid(offset, offset)
         images = np.tensordot(core, self._splines(offset, offset), axes=1)
         moffat = _moffat_samples(self.moffat, sampling, half)
@@ -238,7 +246,7 @@ class Corrections:
         images *= sampling**2
         ny, nx = self.shape
         zero, scale = ((nx + 1) / 2, (ny + 1) / 2), (nx / 2, ny / 2)
-        return PsfexModel(images / images[0].sum(), degree, zero, scale, sampling, self.shape)
+        return PsfexModel(images, degree, zero, scale, sampling, self.shape)
 
 
 def _on_unit_square(x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
