@@ -11,8 +11,8 @@ Moffat's brightness at the node, H a Moffat of exponent 2, and T tents over the 
 FWHM; beyond 10 FWHM, where stars show nothing, the PSF is the Moffat. A Gaussian prior about 0 on b and c (Tikhonov's
 regularisation, as in PSFEx) leaves the Moffat where stars say nothing.
 
-The PSF is normalised to the light of its image, which reaches to 15 FWHM or 48 samples, whichever is less. A Moffat is
-normalised to all its light, of which less than 0.1 % lies further out than 9 FWHM for an exponent of 2.5 or more.
+The PSF is normalised to the light of its image, out to 15 FWHM or 48 samples, whichever is less. A Moffat is normalised
+to all its light, of which less than 0.1 % lies further out than 9 FWHM for an exponent of 2.5 or more.
 """
 
 from dataclasses import dataclass
@@ -155,10 +155,8 @@ class Corrections:
         # The draft is drawn with its sum 1; the Moffat within it, to which corrections are added, is less or more.
         flux = flux if draft is None else flux / draft.basis[0].sum()
         light = stars.data - level[:, None, None]
-        sums = [
-            self._sums(light[i], stars.ivar[i], (stars.x[i] + shift[i, 0], stars.y[i] + shift[i, 1]), float(flux[i]))
-            for i in range(len(stars))
-        ]
+        x, y = stars.x + shift[:, 0], stars.y + shift[:, 1]
+        sums = [self._sums(light[i], stars.ivar[i], (x[i], y[i]), float(flux[i])) for i in range(len(stars))]
         self.normal = np.stack([one[0] for one in sums])
         self.right = np.stack([one[1] for one in sums])
 
