@@ -148,7 +148,7 @@ def test_few_stars_get_a_moffat(gaussians):
 def test_bad_input_has_a_clear_line(rng, gaussians, caplog, tmp_path):
     exposure = next(read_exposure(gaussians[0], GENERIC))
     saturated = replace(exposure, mask=np.where(exposure.data > 200, MaskPlane.SATURATED, 0).astype(np.int32))
-    lost = r"a\.fits: 0 usable stars, allowed: at least 5 \(of \d+ detections .*\d+ are saturated or masked\)"
+    lost = r"a\.fits: 0 usable stars, allowed: at least 5 \(of \d+ detections .*\d+ are saturated or masked"
     with pytest.raises(LumosDataError, match=lost):
         choose_psf(saturated, PsfSettings())
     empty = replace(exposure, data=rng.normal(0, NOISE, (SIDE, SIDE)).astype(np.float32))
@@ -183,7 +183,7 @@ def test_what_is_written_is_read_and_measured_with(rng, gaussians, tmp_path):
     assert table["file"][0] == str(folder / "a_0.psf")
     exposure = next(read_exposure(path, GENERIC, psf_dir=folder))
     middle = np.array([300.0])
-    stars = Table({"object_id": [1], "ra": [150.0], "dec": [2.0], "half_light_radius": [0.0]})
+    stars = Table({"object_id": [1], "ra": [150.0], "dec": [2.0], "half_light_radius": [0.0], "sersic_n": [1.0]})
     measured = lumos.measure([path], stars, psf=table, estimators=["optimal"])
     assert measured["psf_fwhm"][0] == pytest.approx(
         exposure.psf.fwhm_at(middle, middle)[0] * exposure.pixel_scale, rel=0.02
@@ -207,4 +207,4 @@ def test_the_file_is_one_of_psfex(gaussians):
     place = np.array([120.0]), np.array([500.0])
     drawn = theirs.getPSF(galsim.PositionD(121.0, 501.0)).drawImage(nx=31, ny=31, scale=1.0, method="no_pixel").array
     own = render(Shapes.points(np.array([15.0]), np.array([15.0])), ours.at(*place), size=31).numpy()[0]
-    np.testing.assert_allclose(drawn / drawn.sum(), own / own.sum(), atol=2e-4 * own.max())
+    np.testing.assert_allclose(drawn / drawn.sum(), own / own.sum(), atol=5e-4 * own.max())
