@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from lumos.conventions import FloatArray
+from lumos.images.psf.polynomial import centred
 from lumos.images.psf.psfex import PsfexModel
 from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
@@ -241,7 +242,7 @@ class Corrections:
         images = np.tensordot(core, self._splines(offset, offset), axes=1)
         moffat = _moffat_samples(self.moffat, sampling, half)
         images[0] += np.maximum(moffat + np.tensordot(rings, self._rings(dx, dy), axes=1), 0)
-        images *= sampling**2
+        images = centred(images * sampling**2, 0.6 * self.fwhm / sampling)
         ny, nx = self.shape
         zero, scale = ((nx + 1) / 2, (ny + 1) / 2), (nx / 2, ny / 2)
         return PsfexModel(images, degree, zero, scale, sampling, self.shape)

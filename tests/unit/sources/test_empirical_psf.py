@@ -114,6 +114,13 @@ def test_a_double_gaussian_that_varies_gets_an_empirical_psf(rng, gaussians):
     held = [np.nanmax(np.abs(one.residual)) for one in (chosen.held_moffat, chosen.held_empirical)]
     assert held[1] < 0.2 * held[0]
     assert not chosen.undersampled
+    # The PSF lies on its middle sample, wherever on the CCD: positions and fluxes of catalogues depend on it.
+    ends = np.array([60.0, 320.0, 580.0])
+    for image in chosen.model.at(ends, ends[::-1]).images:
+        offset = chosen.model.sampling * (np.arange(len(image)) - len(image) // 2)
+        weight = np.exp(-np.add.outer(offset**2, offset**2) / 4) * image
+        assert abs((weight * offset).sum() / weight.sum()) < 0.015
+        assert abs((weight.T * offset).sum() / weight.sum()) < 0.015
 
 
 def test_moffat_stars_lose_nothing(rng, tmp_path):
