@@ -178,7 +178,7 @@ def main() -> None:
     if arguments.vista:
         images, folder = sorted(arguments.vista.glob("image_*.fits"))[1:3], out / "vista"
         if not (folder / "parent.parquet").exists():
-            make_psfs(images, folder / "psf", load_survey("vircam"), PsfSettings())
+            make_psfs(images, folder / "psf", load_survey("vircam"), PsfSettings(model="moffat"))
             make_catalog(
                 images[1], folder / "parent.parquet", load_survey("vircam"), CatalogSettings(), psf_dir=folder / "psf"
             )

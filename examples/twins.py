@@ -74,7 +74,7 @@ def vista_twins(data: Path, out: Path) -> Twins:
     """Return twins of VISTA objects, catalogued on another exposure."""
     images, survey = sorted(data.glob("image_*.fits"))[1:3], load_survey("vircam")
     if not (out / "parent.parquet").exists():
-        make_psfs(images, out / "psf", survey, PsfSettings())
+        make_psfs(images, out / "psf", survey, PsfSettings(model="moffat"))
         make_catalog(images[1], out / "parent.parquet", survey, CatalogSettings(), psf_dir=out / "psf")
     return twins_of(images[0], survey, read_parent(out / "parent.parquet"), out, out / "psf")
 

@@ -53,7 +53,7 @@ def prepare(data: Path, out: Path) -> tuple[list[Path], Path]:
         raise SystemExit(f"{data}: no {missing[0]}, needed: {', '.join(NAMES)}")
     catalog, survey = out / "parent.parquet", load_survey("vircam")
     if not catalog.exists():
-        make_psfs([data / name for name in NAMES], out / "psf", survey, PsfSettings())
+        make_psfs([data / name for name in NAMES], out / "psf", survey, PsfSettings(model="moffat"))
         make_catalog(data / SHARPEST, catalog, survey, CatalogSettings(), psf_dir=out / "psf")
     return [data / name for name in NAMES if name != SHARPEST], catalog
 

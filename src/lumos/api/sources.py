@@ -16,6 +16,7 @@ from lumos.images.exposure import Exposure
 from lumos.images.wcs import sky_to_pixel
 from lumos.photometry.settings import CatalogColumns
 from lumos.remote import local_copy
+from lumos.sources.choice import ChosenPsf
 from lumos.sources.settings import CatalogSettings, PsfSettings
 from lumos.sources.stars import fit_star_psf
 from lumos.surveys import Survey
@@ -103,7 +104,7 @@ def psf(
     settings: object = None,
     **changes: object,
 ) -> "QTable":
-    """Fit a Moffat PSF to the stars of each exposure, where none is shipped.
+    """Fit a PSF to the stars of each exposure, where none is shipped.
 
     Parameters
     ----------
@@ -124,8 +125,9 @@ def psf(
     Returns
     -------
     astropy.table.QTable
-        One row per CCD: FWHM before the response of the pixel, arcsec, and exponent. :func:`measure` takes it as
-        ``psf``.
+        One row per CCD: FWHM before the response of the pixel, arcsec, and exponent of a Moffat; with ``out``, the
+        path of the empirical PSF where stars prefer one. Without ``out`` only Moffats are fitted. :func:`measure`
+        takes it as ``psf``.
 
     Raises
     ------
@@ -142,15 +144,17 @@ def psf(
         folder = give_path("out", out)
         stars = None if catalog is None else local_copy(give_path("catalog, where out is given", catalog))
         make_psfs(give_paths(images, how), folder, how, options, catalog_path=stars)
-        return to_qtable(pq.read_table(folder / "psf.parquet"), _PSF_UNITS)
+        made = pq.read_table(folder / "psf.parquet")
+        paths = [str((folder / name).resolve()) if name else "" for name in made["file"].to_pylist()]
+        return to_qtable(made.set_column(made.column_names.index("file"), "file", pa.array(paths)), _PSF_UNITS)
     objects = None if catalog is None else give_parent(catalog, CatalogColumns())
     sources = give_images(images, how, None)
 
     def fit(one: Exposure) -> dict[str, object]:
         if objects is None:
-            return psf_row(one, fit_star_psf(one, options))
+            return psf_row(one, ChosenPsf(fit_star_psf(one, options), None))
         x, y, inside = sky_to_pixel(one.wcs, objects.ra, objects.dec, one.shape)
-        return psf_row(one, fit_star_psf(one, options, (x[inside], y[inside])))
+        return psf_row(one, ChosenPsf(fit_star_psf(one, options, (x[inside], y[inside])), None))
 
     with one_thread():
         found, failed = work_through(sources, fit, by_ccd=True)

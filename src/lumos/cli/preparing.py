@@ -78,7 +78,7 @@ def psf(
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Fit a Moffat PSF to the stars of each exposure, for exposures that come without a PSF."""
+    """Fit a PSF to the stars of each exposure: a Moffat, or an empirical one where stars prefer it."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(config, set_ or []).psf

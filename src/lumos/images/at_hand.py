@@ -20,8 +20,10 @@ from lumos.images.exposure import Exposure
 from lumos.images.fits.file import card_value
 from lumos.images.header import Facts, read_facts
 from lumos.images.lookup import HeaderLookup
-from lumos.images.psf.files import FoundPsf, find_psf, psf_from_header, psf_from_rows, round_moffat
+from lumos.images.psf.files import FoundPsf, find_psf, psf_from_header, psf_from_rows
 from lumos.images.psf.models import PsfModel, StampModel
+from lumos.images.psf.moffat import round_moffat
+from lumos.images.psf.psfex import load_psfex
 from lumos.images.psf.table import psf_rows
 from lumos.images.read_wcs import check_wcs
 from lumos.images.reader import clean_pixels
@@ -202,6 +204,9 @@ def _psf_at_hand(exposure: Exposure, psf: object, survey: Survey) -> FoundPsf:
     jacobian = _jacobian(exposure.wcs, exposure.shape)
     if isinstance(psf, Table):
         rows, ccd = psf_rows(_psf_columns(psf), Path("psf")), (exposure.exposure_id, exposure.detector)
+        file = rows[ccd].file if ccd in rows else ""
+        if file:
+            return FoundPsf(load_psfex(Path(file), exposure.shape), f"PSFEx model {file}", Path(file))
         return psf_from_rows(survey, ccd, rows, Path("psf"), jacobian)
     if hasattr(psf, "fwhm_at") and hasattr(psf, "at"):
         return FoundPsf(cast("PsfModel", psf), "given")

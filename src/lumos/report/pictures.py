@@ -1,5 +1,6 @@
 """Pictures of a made catalogue and of a fitted PSF."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -86,45 +87,58 @@ def draw_catalog(
 
 def draw_psf(
     path: Path,
-    radius: FloatArray,
-    profile: FloatArray,
-    model_profile: FloatArray,
+    pixels: tuple[FloatArray, FloatArray],
+    models: Mapping[str, tuple[FloatArray, FloatArray]],
+    residuals: Mapping[str, FloatArray],
     stars: tuple[FloatArray, FloatArray],
     title: str,
 ) -> None:
-    """Draw the stars' radial profile with the fitted Moffat, and their widths against brightness.
+    """Draw the stars' radial profile with the models, their widths against brightness, and what the models leave.
 
     Parameters
     ----------
     path : Path
         PNG file to write.
-    radius, profile : float array, shape (m,)
+    pixels : tuple of float arrays, shape (m,)
         Distance from the centre in pixels and pixel value over flux, of all pixels of all stars.
-    model_profile : float array, shape (m,)
-        The fitted, pixel-integrated model on the same pixels.
+    models : mapping of str to tuple of float arrays, shape (k,)
+        Distance and value per pixel of flux 1, of each model.
+    residuals : mapping of str to float array, shape (size, size)
+        Mean of stars less model, over flux, of each model; all are drawn with one scale.
     stars : tuple of float arrays, shape (n,)
         Signal-to-noise ratio and FWHM in arcsec of each star.
     title : str
         Title of the figure.
     """
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    profile_axes, width_axes = figure.subplots(1, 2)
+    figure = Figure(figsize=(11 + 4.2 * len(residuals), 4.4), layout="constrained")
+    profile_axes, width_axes, *residual_axes = figure.subplots(1, 2 + len(residuals))
+    radius, profile = pixels
     profile_axes.plot(radius, profile, ".", ms=2, color="0.6", label="pixels of the stars")
-    profile_axes.plot(radius, model_profile, ".", ms=3, color="tab:red", label="fitted Moffat")
+    for (name, (distance, value)), colour in zip(models.items(), ("tab:red", "tab:blue"), strict=False):
+        profile_axes.plot(distance, value, ".", ms=2, color=colour, label=name)
     edges = np.arange(0, 15.5, 0.5)
     groups = [profile[(radius >= low) & (radius < low + 0.5)] for low in edges[:-1]]
     medians = [np.median(group) if len(group) else np.nan for group in groups]
     profile_axes.plot(edges[:-1] + 0.25, medians, "o", ms=4, color="black", label="median")
+    highest = max(float(np.max(value)) for _, value in models.values())
     profile_axes.set(
         xlabel="distance from the centre (px)",
         ylabel="share of the flux per pixel",
         yscale="log",
-        ylim=(1e-5, 1.5 * float(np.max(model_profile))),
+        ylim=(1e-5, 1.5 * highest),
         xlim=(0, 15),
     )
     profile_axes.legend(frameon=False)
     width_axes.plot(*stars, "o", ms=3)
     width_axes.axhline(float(np.median(stars[1])), color="tab:red", lw=1)
     width_axes.set(xlabel="signal-to-noise ratio", ylabel="FWHM (arcsec)", xscale="log")
-    figure.suptitle(title)
-    figure.savefig(path, dpi=110)
+    limit = max((float(np.nanmax(np.abs(image))) for image in residuals.values()), default=1.0)
+    for axes, (name, image) in zip(residual_axes, residuals.items(), strict=True):
+        half = (len(image) - 1) / 2 + 0.5
+        drawn = axes.imshow(
+            image, origin="lower", extent=(-half, half, -half, half), cmap="RdBu_r", vmin=-limit, vmax=limit
+        )
+        axes.set(xlabel="x (px)", ylabel="y (px)", title=f"held-out stars less {name}")
+        figure.colorbar(drawn, ax=axes, label="mean, share of the flux per pixel", shrink=0.8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=110, format="png")

@@ -1,6 +1,6 @@
 """Settings of ``lumos catalog`` and ``lumos psf``."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -33,3 +33,8 @@ class PsfSettings(StageSettings):
     """Lowest signal-to-noise ratio of a star."""
     stamp_size: Annotated[int, Field(ge=11)] = 31
     """Side in pixels of the stamps that are fitted."""
+    model: Literal["auto", "moffat", "empirical"] = "auto"
+    """``moffat``; ``empirical``: a Moffat corrected by what the stars show; or ``auto``: empirical where it describes
+    stars better that took no part in its fit."""
+    max_degree: Annotated[int, Field(ge=0, le=3)] = 2
+    """Highest degree of the polynomial in x and y of an empirical PSF; the stars decide which."""

@@ -18,8 +18,10 @@ from lumos.sources.detect import Detections, detect
 from lumos.sources.fitting import ModelFit, Parameters, fit_models
 from lumos.sources.settings import PsfSettings
 
-__all__ = ["StarPsf", "fit_star_psf"]
+__all__ = ["STAR_THRESHOLD", "StarPsf", "fit_star_psf"]
 
+#: Threshold of the detections among which stars are sought.
+STAR_THRESHOLD = 3.0
 #: Moffat exponents that are compared; the best is found by a parabola through the three lowest.
 _BETAS = (2.0, 2.5, 3.0, 3.5, 4.0, 4.765, 6.0, 8.0)
 #: Stars are sought among this many of the brightest usable detections.
@@ -48,6 +50,8 @@ class StarPsf:
         Positions of the stars in 0-based pixels.
     star_fwhm, snr, reduced_chi2 : float array, shape (n,)
         Each star's width in pixels, signal-to-noise ratio, and chi-square per pixel.
+    segment : int array, shape (n,)
+        Number of each star in the segmentation of the detections.
     """
 
     fwhm: float
@@ -58,9 +62,15 @@ class StarPsf:
     star_fwhm: FloatArray
     snr: FloatArray
     reduced_chi2: FloatArray
+    segment: AnyArray
 
 
-def fit_star_psf(exposure: Exposure, settings: PsfSettings, at: tuple[FloatArray, FloatArray] | None = None) -> StarPsf:
+def fit_star_psf(
+    exposure: Exposure,
+    settings: PsfSettings,
+    at: tuple[FloatArray, FloatArray] | None = None,
+    found: Detections | None = None,
+) -> StarPsf:
     """Find the stars of an exposure and fit one Moffat profile to them.
 
     Parameters
@@ -71,6 +81,8 @@ def fit_star_psf(exposure: Exposure, settings: PsfSettings, at: tuple[FloatArray
         How many stars, and how bright.
     at : tuple of float arrays, shape (m,), optional
         Pixel positions of known stars; only detections within two pixels of one are used.
+    found : Detections, optional
+        What :func:`lumos.sources.detect.detect` finds above a threshold of 3; by default it is sought.
 
     Returns
     -------
@@ -80,12 +92,14 @@ def fit_star_psf(exposure: Exposure, settings: PsfSettings, at: tuple[FloatArray
     Raises
     ------
     LumosDataError
-        If there are too few stars.
+        If there are too few stars; the message says what became of the detections.
     """
-    found = detect(exposure, threshold=3.0)
-    stars = _select_stars(exposure, found, settings, at)
+    found = detect(exposure, threshold=STAR_THRESHOLD) if found is None else found
+    usable = _what_stars_are(exposure, found, settings, at)
+    stars = _select_stars(found, np.logical_and.reduce(list(usable.values())))
     if len(stars) < settings.min_stars:
-        raise LumosDataError(f"{exposure.path}: {len(stars)} usable stars, allowed: at least {settings.min_stars}")
+        few = f"{len(stars)} usable stars, allowed: at least {settings.min_stars}"
+        raise LumosDataError(f"{exposure.path}: {few} (of {len(found)} detections {_lost(usable, len(stars))})")
     stars = stars[: settings.max_stars]
     data, ivar, x, y = _star_stamps(exposure, found, stars, settings.stamp_size)
     start = 2.0 * float(np.median(found.half_light_radius[stars]))
@@ -105,22 +119,48 @@ def fit_star_psf(exposure: Exposure, settings: PsfSettings, at: tuple[FloatArray
         star_fwhm=fwhm[keep],
         snr=(fit.flux / fit.flux_err).numpy()[keep],
         reduced_chi2=(fit.chi2 / fit.n_pixels.clamp(min=1)).numpy()[keep],
+        segment=found.segment[stars][keep],
     )
 
 
-def _select_stars(
+def _what_stars_are(
     exposure: Exposure, found: Detections, settings: PsfSettings, at: tuple[FloatArray, FloatArray] | None
-) -> AnyArray:
-    """Return the row numbers of isolated, round, unsaturated objects of the commonest small size."""
+) -> dict[str, BoolArray]:
+    """Return which detections pass each test of a star, by what those are that fail."""
     half = settings.stamp_size // 2
     ny, nx = exposure.shape
-    inside = (found.x > half) & (found.x < nx - half - 1) & (found.y > half) & (found.y < ny - half - 1)
-    usable = inside & (found.flux > settings.min_snr * found.flux_err) & _clean(exposure, found)
-    usable &= found.semi_minor > 0.75 * found.semi_major
-    usable &= np.isfinite(found.half_light_radius) & (found.half_light_radius > 0.5)
+    core = cut_stamps(exposure.data, found.x, found.y, 11, mask=exposure.mask)
+    peaks = core.data.max(axis=(1, 2))
+    tests = {
+        "at the edge": (found.x > half) & (found.x < nx - half - 1) & (found.y > half) & (found.y < ny - half - 1),
+        "saturated or masked": good_pixels(core.mask).all(axis=(1, 2)),
+        "near the brightest pixel value, which may be saturation": peaks
+        < _FULL_SHARE * float(np.max(peaks, initial=0)),
+        f"below a signal-to-noise ratio of {settings.min_snr:g}": found.flux > settings.min_snr * found.flux_err,
+        "not round": found.semi_minor > 0.75 * found.semi_major,
+        "without a size": np.isfinite(found.half_light_radius) & (found.half_light_radius > 0.5),
+    }
     if at is not None:
         distance = np.hypot(found.x[:, None] - at[0], found.y[:, None] - at[1])
-        usable &= (distance < 2).any(axis=1)
+        tests["not at a given place"] = (distance < 2).any(axis=1)
+    return {name: np.asarray(passed, dtype=np.bool_) for name, passed in tests.items()}
+
+
+def _lost(tests: dict[str, BoolArray], n_stars: int) -> str:
+    """Say what became of the detections, each counted at the first test that it fails."""
+    left = np.ones(len(next(iter(tests.values()))), dtype=np.bool_)
+    told = []
+    for name, passed in tests.items():
+        if (left & ~passed).any():
+            told.append(f"{(left & ~passed).sum()} are {name}")
+        left &= passed
+    if left.sum() > n_stars:
+        told.append(f"{left.sum() - n_stars} are of another size")
+    return ", ".join(told)
+
+
+def _select_stars(found: Detections, usable: BoolArray) -> AnyArray:
+    """Return the row numbers of the usable detections of the commonest small size."""
     candidates = np.flatnonzero(usable)[:_CANDIDATES]
     if len(candidates) == 0:
         return candidates
@@ -133,15 +173,6 @@ def _select_stars(
     mode = np.median(size[near])
     stars: AnyArray = candidates[np.abs(size / mode - 1) < _SIZE_TOLERANCE]
     return stars
-
-
-def _clean(exposure: Exposure, found: Detections) -> BoolArray:
-    """Return which detections have no bad pixel near the centre and stay clear of saturation."""
-    core = cut_stamps(exposure.data, found.x, found.y, 11, mask=exposure.mask)
-    bad = (~good_pixels(core.mask)).any(axis=(1, 2))
-    peaks = core.data.max(axis=(1, 2))
-    full = _FULL_SHARE * float(np.max(peaks, initial=0.0))
-    return np.asarray(~bad & (peaks < full))
 
 
 def _star_stamps(

@@ -1,5 +1,6 @@
 """Fit PSFs to stars where none are shipped."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,22 +10,27 @@ import pyarrow as pa
 from lumos.catalogs.parent import read_parent
 from lumos.catalogs.tables import write_table
 from lumos.errors import LumosError
+from lumos.files import whole_file
 from lumos.flags import good_pixels
 from lumos.images.exposure import Exposure
+from lumos.images.psf.psfex import write_psfex
 from lumos.images.reader import list_detectors, read_exposure
 from lumos.images.stamps import cut_stamps
 from lumos.images.wcs import sky_to_pixel
 from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
-from lumos.psfs import MoffatPsf
+from lumos.psfs import MoffatPsf, moffat_on_pixels
 from lumos.report.pictures import draw_psf
 from lumos.runs.locks import lock_folder, locked
+from lumos.sources.choice import UNDERSAMPLED, ChosenPsf, choose_psf
 from lumos.sources.settings import PsfSettings
-from lumos.sources.stars import StarPsf, fit_star_psf
+from lumos.sources.stars import StarPsf
 from lumos.surveys import Survey
 from lumos.threads import one_thread
 
 __all__ = ["make_psfs", "psf_row"]
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
 
@@ -40,14 +46,15 @@ def make_psfs(
     catalog_path: Path | None = None,
     progress: Progress | None = None,
 ) -> str:
-    """Fit a Moffat PSF to the stars of each exposure; write a table and a picture of each.
+    """Fit Moffat and empirical PSFs to the stars of each exposure; write a table, the PSFs and pictures.
 
     Parameters
     ----------
     images : sequence of Path
         FITS files.
     out : Path
-        Folder; gets ``psf.parquet``, the quality table ``psf.quality.parquet`` and a PNG per exposure.
+        Folder; gets ``psf.parquet``, the quality table ``psf.quality.parquet``, and for each CCD a PNG and, where an
+        empirical PSF is chosen, a PSFEx file.
     survey : Survey
         How to read the images.
     settings : PsfSettings
@@ -85,10 +92,11 @@ def make_psfs(
                     if stars is not None:
                         x, y, inside = sky_to_pixel(exposure.wcs, stars.ra, stars.dec, exposure.shape)
                         at = x[inside], y[inside]
-                    fit = fit_star_psf(exposure, settings, at)
-                    rows.append(psf_row(exposure, fit))
-                    quality += _star_rows(exposure, fit)
-                    _draw_star_psf(out / f"{exposure.exposure_id}_{exposure.detector}.png", exposure, fit, settings)
+                    chosen = choose_psf(exposure, settings, at)
+                    rows.append(psf_row(exposure, chosen, _write_model(out, exposure, chosen)))
+                    quality += _star_rows(exposure, chosen.moffat)
+                    _draw_star_psf(out / f"{exposure.exposure_id}_{exposure.detector}.png", exposure, chosen, settings)
+                    _tell(exposure, chosen)
             except LumosError as error:
                 failed.append(str(error) if len(names) == 1 else f"{error} (detector {name})")
         if progress is not None:
@@ -98,24 +106,30 @@ def make_psfs(
         write_table([pa.Table.from_pylist(quality)], out / "psf.quality.parquet")
     if failed:
         raise LumosError("; ".join(failed))
-    return f"{out / 'psf.parquet'}: {len(rows)} PSFs"
+    n_empirical = sum(row["model"] == "empirical" for row in rows)
+    return f"{out / 'psf.parquet'}: {len(rows)} PSFs, {n_empirical} of them empirical"
 
 
-def psf_row(exposure: Exposure, fit: StarPsf) -> dict[str, object]:
+def psf_row(exposure: Exposure, chosen: ChosenPsf, file: str = "") -> dict[str, object]:
     """Return the row of a table of PSFs.
 
     Parameters
     ----------
     exposure : Exposure
         The exposure.
-    fit : StarPsf
+    chosen : ChosenPsf
         What was fitted to its stars.
+    file : str, optional
+        Name of the file with the empirical PSF.
 
     Returns
     -------
     dict
         By column.
     """
+    fit = chosen.moffat
+    held = (chosen.held_moffat, chosen.held_empirical)
+    moffat, empirical = (np.nan if one is None else float(one.chi2.mean()) for one in held)
     return {
         "exposure_id": exposure.exposure_id,
         "detector": exposure.detector,
@@ -124,7 +138,34 @@ def psf_row(exposure: Exposure, fit: StarPsf) -> dict[str, object]:
         "beta": fit.beta,
         "includes_pixel": False,
         "n_stars": len(fit.x),
+        "model": "empirical" if file else "moffat",
+        "file": file,
+        "degree": chosen.degree,
+        "chi2_moffat": moffat,
+        "chi2_empirical": empirical,
+        "p_value": chosen.p_value,
+        "undersampled": chosen.undersampled,
     }
+
+
+def _write_model(out: Path, exposure: Exposure, chosen: ChosenPsf) -> str:
+    """Write the empirical PSF, if it was chosen; return the name of the file."""
+    if chosen.model is None:
+        return ""
+    assert chosen.held_empirical is not None  # an empirical PSF is never without
+    name = f"{exposure.exposure_id}_{exposure.detector}.psf"
+    cards = {"ACCEPTED": len(chosen.held_empirical.chi2), "CHI2": float(chosen.held_empirical.chi2.mean())}
+    write_psfex(out / name, chosen.model, cards)
+    return name
+
+
+def _tell(exposure: Exposure, chosen: ChosenPsf) -> None:
+    """Log which PSF was chosen and why, and warn of one that the pixels do not resolve."""
+    name = f"{exposure.exposure_id}, detector {exposure.detector}"
+    logger.info("%s: %s", name, chosen.summary())
+    if chosen.undersampled:
+        text = "%s: undersampled: stars on pixels have a FWHM of %.2f px, below %.1f px"
+        logger.warning(text, name, moffat_on_pixels(chosen.moffat.fwhm, chosen.moffat.beta)[0], UNDERSAMPLED)
 
 
 def _star_rows(exposure: Exposure, fit: StarPsf) -> list[dict[str, object]]:
@@ -142,9 +183,9 @@ def _star_rows(exposure: Exposure, fit: StarPsf) -> list[dict[str, object]]:
     ]
 
 
-def _draw_star_psf(path: Path, exposure: Exposure, fit: StarPsf, settings: PsfSettings) -> None:
-    """Draw the pixels of the stars, each over its flux, with the model drawn at the same places."""
-    size = settings.stamp_size
+def _draw_star_psf(path: Path, exposure: Exposure, chosen: ChosenPsf, settings: PsfSettings) -> None:
+    """Draw the pixels of the stars, each over its flux, with the models, and what these leave of held-out stars."""
+    size, fit = settings.stamp_size, chosen.moffat
     stamps = cut_stamps(exposure.data, fit.x, fit.y, size, mask=exposure.mask)
     psf = MoffatPsf(np.array([fit.fwhm]), np.array([fit.beta]))
     model = render(Shapes.points(stamps.x, stamps.y), psf, size=size).numpy()
@@ -154,11 +195,20 @@ def _draw_star_psf(path: Path, exposure: Exposure, fit: StarPsf, settings: PsfSe
     flux = (pixels * model * good).sum(axis=(1, 2)) / (model**2 * good).sum(axis=(1, 2))
     y, x = np.mgrid[:size, :size]
     radius = np.hypot(x - stamps.x[:, None, None], y - stamps.y[:, None, None])
-    draw_psf(
-        path,
-        radius[good],
-        (pixels / flux[:, None, None])[good],
-        model[good],
-        (fit.snr, fit.star_fwhm * exposure.pixel_scale),
-        f'{exposure.exposure_id}: FWHM {fit.fwhm * exposure.pixel_scale:.3f}", β {fit.beta:.2f}, {len(fit.x)} stars',
-    )
+    models = {"Moffat": (radius[good], model[good])}
+    if chosen.model is not None:
+        images = chosen.model.at(np.array([exposure.shape[1] / 2]), np.array([exposure.shape[0] / 2])).images
+        half, sampling = images.shape[1] // 2, chosen.model.sampling
+        offset = sampling * np.arange(-half, half + 1)
+        models["empirical"] = np.hypot(*np.meshgrid(offset, offset)).ravel(), images.ravel() / sampling**2
+    held = {"Moffat": chosen.held_moffat, "empirical": chosen.held_empirical}
+    shape = f'FWHM {fit.fwhm * exposure.pixel_scale:.3f}", β {fit.beta:.2f}'
+    with whole_file(path) as temporary:
+        draw_psf(
+            temporary,
+            (radius[good], (pixels / flux[:, None, None])[good]),
+            models,
+            {name: one.residual for name, one in held.items() if one is not None},
+            (fit.snr, fit.star_fwhm * exposure.pixel_scale),
+            f"{exposure.exposure_id}: {shape}; {chosen.summary()}",
+        )

@@ -10,26 +10,24 @@ from string import Formatter
 import numpy as np
 
 from lumos.conventions import FloatArray
-from lumos.errors import LumosDataError, LumosValueError
+from lumos.errors import LumosDataError
 from lumos.images.companions import find_sidecar
 from lumos.images.fits.file import file_stem, has_extension
 from lumos.images.header import Facts
 from lumos.images.lsst.psf import load_lsst_psf
-from lumos.images.psf.models import MoffatModel, PsfModel, load_stamp_psf, moffat_stamp
+from lumos.images.psf.models import PsfModel, load_stamp_psf
+from lumos.images.psf.moffat import pixel_side, round_moffat
 from lumos.images.psf.psfex import load_psfex
 from lumos.images.psf.sdss import load_psfield
 from lumos.images.psf.table import TableRow, read_psf_table
-from lumos.psfs import moffat_before_pixel
 from lumos.surveys import Survey
 
-__all__ = ["FoundPsf", "find_psf", "psf_from_header", "psf_from_rows", "round_moffat"]
+__all__ = ["FoundPsf", "find_psf", "psf_from_header", "psf_from_rows"]
 
 #: Names of the table that ``lumos psf`` writes.
 _TABLES = ("psf.parquet", "psf.ecsv")
-#: Rows of a table that a message shows; a Moffat wider than this, in pixels, is a mistake.
-_SHOWN, _WIDEST = 3, 60.0
-#: Sides of pixels may differ by this share before a PSF that is round on the sky is drawn as an ellipse.
-_SQUARE = 0.03
+#: Rows of a table that a message shows.
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def find_psf(
 ) -> FoundPsf:
     """Find the PSF of one CCD.
 
-    A table of Moffats in ``psf_dir`` comes before the survey's own source: whoever measured the PSF means it.
+    A table in ``psf_dir`` comes before the survey's own source: whoever measured the PSF means it.
 
     Parameters
     ----------
@@ -92,7 +90,9 @@ def find_psf(
     folder = image.parent if psf_dir is None else psf_dir
     table = next((folder / name for name in _TABLES if (folder / name).is_file()), None)
     if table is not None and (psf_dir is not None or survey.psf.kind == "table"):
-        return psf_from_rows(survey, (facts.exposure_id, facts.detector), read_psf_table(table), table, jacobian)
+        rows, ccd = read_psf_table(table), (facts.exposure_id, facts.detector)
+        named = _named_in(table, rows.get(ccd), shape)
+        return psf_from_rows(survey, ccd, rows, table, jacobian) if named is None else named
     if survey.psf.kind == "header":
         own = survey.psf.extension
         if own is None or not has_extension(image, own):
@@ -116,6 +116,16 @@ def _from_file(survey: Survey, facts: Facts, image: Path, folder: Path, shape: t
     if path is None:
         return FoundPsf(None, f"none: no {survey.psf.kind} file in {folder}, tried: {', '.join(tried) or 'nothing'}")
     return FoundPsf(_load(survey, facts, path, shape), survey.psf.kind, path)
+
+
+def _named_in(table: Path, row: TableRow | None, shape: tuple[int, int]) -> FoundPsf | None:
+    """Return the PSFEx model that a row of a table names, if it does."""
+    if row is None or not row.file:
+        return None
+    if Path(row.file).name != row.file:
+        raise LumosDataError(f"{table}: file {row.file!r}, allowed: the name of a file in the table's folder")
+    path = table.parent / row.file
+    return FoundPsf(load_psfex(path, shape), f"{row.file}, named in {table.name}", path)
 
 
 def psf_from_rows(
@@ -159,7 +169,7 @@ def psf_from_rows(
     if not (np.isfinite(row.fwhm) and row.fwhm > 0 and np.isfinite(row.beta) and row.beta > 1):
         return FoundPsf(None, f"none: {path}: FWHM {row.fwhm} arcsec, beta {row.beta} for {what}", path)
     on_pixels = survey.psf.includes_pixel if row.includes_pixel is None else row.includes_pixel
-    fwhm = row.fwhm / _scale(jacobian)
+    fwhm = row.fwhm / pixel_side(jacobian)
     model = round_moffat(path, fwhm, row.beta, jacobian, on_pixels=on_pixels, beta_on_pixels=on_pixels)
     return FoundPsf(model, f"table {path.name}", path)
 
@@ -188,7 +198,7 @@ def psf_from_header(survey: Survey, facts: Facts, image: Path, jacobian: FloatAr
         found = "no FWHM in the header" if np.isnan(facts.psf_fwhm) else f"the header's FWHM is {facts.psf_fwhm:g}"
         return FoundPsf(None, f"none: {found}, keys tried: {keys}")
     on_sky = survey.psf.unit == "arcsec"
-    fwhm = facts.psf_fwhm / (_scale(jacobian) if on_sky else 1.0)
+    fwhm = facts.psf_fwhm / (pixel_side(jacobian) if on_sky else 1.0)
     stated = bool(np.isfinite(facts.psf_beta))
     beta = facts.psf_beta if stated else survey.psf.beta
     on_pixels = survey.psf.includes_pixel if facts.psf_pixel is None else facts.psf_pixel
@@ -200,51 +210,6 @@ def psf_from_header(survey: Survey, facts: Facts, image: Path, jacobian: FloatAr
         return FoundPsf(None, f"none: {error}")
     where = "on pixels" if on_pixels else "before the pixel"
     return FoundPsf(model, f"header FWHM {where}, Moffat beta {beta:g}")
-
-
-def _scale(jacobian: FloatArray) -> float:
-    """Return the root of the area of a pixel, arcsec."""
-    return float(np.sqrt(np.abs(np.linalg.det(jacobian))))
-
-
-def round_moffat(
-    path: Path, fwhm: float, beta: float, jacobian: FloatArray, *, on_pixels: bool, beta_on_pixels: bool
-) -> PsfModel:
-    """Return a Moffat that is round on the sky; an image of it where pixels are far from square.
-
-    Parameters
-    ----------
-    path : Path
-        File of the image or of the PSF, for messages.
-    fwhm : float
-        In units of the root of a pixel's area.
-    beta : float
-        Exponent of the Moffat profile, above 1.
-    jacobian : float array, shape (2, 2)
-        From pixels to the sky, arcsec per pixel.
-    on_pixels, beta_on_pixels : bool
-        Whether FWHM and exponent are those of stars on pixels; their response is then taken out, as of square ones.
-
-    Returns
-    -------
-    PsfModel
-        Before the response of the pixel.
-
-    Raises
-    ------
-    LumosDataError
-        If there is no such Moffat.
-    """
-    if not fwhm <= _WIDEST:
-        raise LumosDataError(f"{path}: PSF FWHM is {fwhm:.4g} px, allowed: at most {_WIDEST:g} px")
-    try:
-        if on_pixels:
-            fwhm, beta = moffat_before_pixel(fwhm, beta, beta_on_pixels=beta_on_pixels)
-        model = MoffatModel(fwhm, beta)
-    except LumosValueError as error:
-        raise LumosDataError(f"{path}: {error}") from error
-    long, short = np.linalg.svd(jacobian, compute_uv=False)
-    return model if long <= (1 + _SQUARE) * short else moffat_stamp(model, jacobian / _scale(jacobian))
 
 
 def _psf_file(survey: Survey, facts: Facts, image: Path, folder: Path) -> tuple[Path | None, list[str]]:

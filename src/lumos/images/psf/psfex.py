@@ -1,19 +1,22 @@
 """PSFEx models: a polynomial in the position whose coefficients are images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.io import fits
 
 from lumos.conventions import FloatArray
 from lumos.errors import LumosDataError
+from lumos.files import whole_file
 from lumos.images.fits.file import fits_context, open_fits
 from lumos.images.psf.polynomial import near_ccd, unit_psf
 from lumos.images.psf.width import image_fwhm
 from lumos.psfs import PixelPsf
 
-__all__ = ["PsfexModel", "load_psfex"]
+__all__ = ["PsfexModel", "load_psfex", "write_psfex"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,44 @@ def load_psfex(
                 cards.update({name: row[name] for name in names if name != "psf_mask"})
                 return _build(cards, np.array(row["psf_mask"], dtype=np.float64), path, shape)
     raise LumosDataError(f"{path}: not a PSFEx model (no PSF_MASK column)")
+
+
+def write_psfex(path: Path, model: PsfexModel, cards: Mapping[str, float | str]) -> None:
+    """Write a model as PSFEx does: a binary table PSF_DATA with the one column PSF_MASK.
+
+    Parameters
+    ----------
+    path : Path
+        FITS file to write, whole or not at all.
+    model : PsfexModel
+        What :func:`load_psfex` shall return.
+    cards : mapping
+        Further header cards, such as ACCEPTED (stars) and CHI2.
+    """
+    n_terms, height, width = model.basis.shape
+    mask = fits.Column("PSF_MASK", f"{model.basis.size}E", dim=f"({width},{height},{n_terms})", array=model.basis[None])
+    table = fits.BinTableHDU.from_columns([mask], name="PSF_DATA")
+    polynomial = {
+        "POLNAXIS": 2,
+        "POLGRP1": 1,
+        "POLNAME1": "X_IMAGE",
+        "POLZERO1": model.zero[0],
+        "POLSCAL1": model.scale[0],
+        "POLGRP2": 1,
+        "POLNAME2": "Y_IMAGE",
+        "POLZERO2": model.zero[1],
+        "POLSCAL2": model.scale[1],
+        "POLNGRP": 1,
+        "POLDEG1": model.degree,
+        "PSF_SAMP": model.sampling,
+        "PSFNAXIS": 3,
+        "PSFAXIS1": width,
+        "PSFAXIS2": height,
+        "PSFAXIS3": n_terms,
+    }
+    table.header.update({**polynomial, **cards})
+    with whole_file(path) as temporary:
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(temporary, checksum=True)
 
 
 def _pick_row(data: Any, names: list[str], path: Path, exposure_id: str | None, detector: str | None) -> Any:  # noqa: ANN401

@@ -24,11 +24,14 @@ class TableRow:
         Arcsec, and Moffat exponent; NaN where missing.
     includes_pixel : bool or None
         Whether they are those of stars on pixels; None where the table does not say.
+    file : str
+        PSFEx file of the same folder that is used instead; empty where there is none.
     """
 
     fwhm: float
     beta: float
     includes_pixel: bool | None = None
+    file: str = ""
 
 
 def read_psf_table(path: Path) -> dict[tuple[str, str], TableRow]:
@@ -38,7 +41,7 @@ def read_psf_table(path: Path) -> dict[tuple[str, str], TableRow]:
     ----------
     path : Path
         Table with the columns ``exposure_id``, ``detector``, ``fwhm_arcsec``, ``beta`` and, if it is to say so itself,
-        ``includes_pixel``.
+        ``includes_pixel``; ``file`` where the PSF is an image instead.
 
     Returns
     -------
@@ -87,15 +90,17 @@ def psf_rows(columns: Mapping[str, Sequence[Any]], path: Path) -> dict[tuple[str
     if missing:
         raise LumosDataError(f"{path}: PSF table lacks {missing}, it has {sorted(columns)}")
     on_pixels = columns.get("includes_pixel", [None] * len(columns["beta"]))
+    files = columns.get("file", [None] * len(columns["beta"]))
     rows: dict[tuple[str, str], TableRow] = {}
-    for exposure_id, detector, fwhm, beta, pixel in zip(*(columns[name] for name in names), on_pixels, strict=True):
+    values = zip(*(columns[name] for name in names), on_pixels, files, strict=True)
+    for exposure_id, detector, fwhm, beta, pixel, file in values:
         key = str(exposure_id), str(detector)
         if key in rows:
             raise LumosDataError(f"{path}: two rows for exposure {key[0]}, detector {key[1]}")
         if pixel is not None and not isinstance(pixel, bool):
             raise LumosDataError(f"{path}: includes_pixel is {pixel!r}, allowed: true or false")
         try:
-            rows[key] = TableRow(_number(fwhm), _number(beta), pixel)
+            rows[key] = TableRow(_number(fwhm), _number(beta), pixel, "" if file is None else str(file))
         except ValueError as error:
             raise LumosDataError(f"{path}: exposure {key[0]}, detector {key[1]}: {error}") from error
     return rows
