@@ -129,6 +129,7 @@ def look_at(files: Sequence[Path]) -> Seen:
         found = companion_of(path, files)
         if found is not None:
             companions.setdefault(f"{found[1]} {found[2]}", (path, found[1]))
+        if found is not None or re.search(r"(?i)(^|[^a-z])psf([^a-z]|$)", path.name):
             continue
         if len(exposures) < _MOST_FILES:
             try:

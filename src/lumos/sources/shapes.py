@@ -137,12 +137,12 @@ def make_parent_catalog(
     -------
     DetectedCatalog
         Objects brightest first, numbered from 1; radii along the major axis. Each centre lies on the image, within
-        2 pixels of the detection.
+        2 pixels of the detection. Objects at places whose PSF is unknown are left out.
 
     Raises
     ------
     LumosDataError
-        If the exposure has no PSF or nothing is found.
+        If the exposure has no PSF, also none at the objects, or nothing is found.
 
     Notes
     -----
@@ -154,6 +154,10 @@ def make_parent_catalog(
     if exposure.psf is None:
         raise LumosDataError(f"{exposure.path}: no PSF is known; shapes cannot be deconvolved (`lumos psf` makes one)")
     found = detect(exposure, threshold=settings.threshold, min_area=settings.min_area)
+    known = np.isfinite(exposure.psf.fwhm_at(found.x, found.y))
+    if not known.any():
+        raise LumosDataError(f"{exposure.path}: no PSF is known at any of {len(found)} objects")
+    found = found.take(known)
     free_index = found.flux / found.flux_err >= settings.min_snr
     work = _Work(exposure, found, grown_segments(found.segmentation), free_index, settings.default_n)
     flags = found.flags.copy()

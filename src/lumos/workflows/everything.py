@@ -27,6 +27,7 @@ from lumos.runs.outputs import settle_settings
 from lumos.settings import Settings
 from lumos.surveys import Survey, find_exposures, load_survey
 from lumos.workflows.catalog import make_catalog
+from lumos.workflows.guess import guess_psfs
 from lumos.workflows.init import write_survey
 from lumos.workflows.psf import make_psfs
 from lumos.workflows.validate import KNOWN, validate_runs
@@ -201,10 +202,11 @@ def _psfs(
     try:
         text = make_psfs(files, folder, survey, inputs.settings.psf, progress=progress)
     except LumosError as error:
-        if not (folder / "psf.parquet").is_file():
-            raise
         text = f"{folder}: not of all exposures: {error}"
         logger.warning("%s", text)
+        for question in guess_psfs(files, survey, folder):
+            logger.warning("%s", question)
+            text += f"\n  ? {question}"
     told.add(text, "psf", *files, "--survey", inputs.survey or out / "survey.yaml", "--out", folder)
     return folder
 
