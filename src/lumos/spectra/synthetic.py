@@ -1,17 +1,14 @@
 """Fluxes that a spectrum has in bands: spectra times filter curves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from astropy.table import Table
 
 from lumos.conventions import FloatArray
-from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
-from lumos.spectra.passbands import Passband
+from lumos.errors import LumosShapeError, LumosValueError
+from lumos.spectra.curves import Curve
 
-__all__ = ["SDSS_FLUX_UNIT", "Curve", "per_frequency", "read_curve", "synthetic_fluxes"]
+__all__ = ["SDSS_FLUX_UNIT", "per_frequency", "synthetic_fluxes"]
 
 #: erg / s / cm² / Å of one unit of an SDSS spectrum.
 SDSS_FLUX_UNIT = 1e-17
@@ -19,112 +16,6 @@ SDSS_FLUX_UNIT = 1e-17
 _LIGHT, _NANOJANSKY = 2.99792458e17, 1e-32
 #: Least share of a band's response that good pixels of a spectrum must cover.
 LEAST_COVERED = 0.98
-#: Points at which the closed form of a passband is tabulated.
-_POINTS = 400
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Response of a band to photons, atmosphere, telescope and detector included.
-
-    Parameters
-    ----------
-    wavelength : float array, shape (m,)
-        nm, increasing.
-    response : float array, shape (m,)
-        At least 0, in any unit; 0 outside, straight between the points.
-
-    Raises
-    ------
-    LumosShapeError
-        If the shapes are not two equal ones of two points or more.
-    LumosValueError
-        If wavelengths are not above 0 and increasing, or a response is negative, not finite, or 0 everywhere.
-    """
-
-    wavelength: FloatArray
-    response: FloatArray
-
-    def __post_init__(self) -> None:
-        wavelength, response = (np.array(values, dtype=np.float64) for values in (self.wavelength, self.response))
-        if wavelength.ndim != 1 or wavelength.shape != response.shape or len(wavelength) < 2:
-            raise LumosShapeError("filter curve", (wavelength.shape, response.shape), "two equal shapes (m,), m > 1")
-        if not (np.diff(wavelength) > 0).all() or not 0 < wavelength[0] < np.inf:
-            raise LumosValueError("wavelengths of a filter curve", wavelength[:3].tolist(), "nm above 0, increasing")
-        if not np.isfinite(response).all() or (response < 0).any() or not response.any():
-            raise LumosValueError("response of a filter curve", float(response.min()), "at least 0, not 0 everywhere")
-        object.__setattr__(self, "wavelength", wavelength)
-        object.__setattr__(self, "response", response)
-
-    @classmethod
-    def of(cls, band: Passband) -> "Curve":
-        """Tabulate a passband.
-
-        Parameters
-        ----------
-        band : Passband
-            In closed form.
-
-        Returns
-        -------
-        Curve
-            Up to where the response is below 1 %.
-        """
-        wavelength = band.wavelength + np.linspace(-band.half_range, band.half_range, _POINTS)
-        return cls(wavelength, band.response(wavelength))
-
-    def share(self, edges: FloatArray) -> FloatArray:
-        r"""Return the share of the response, :math:`\int T / \lambda\, d\lambda`, between edges.
-
-        Parameters
-        ----------
-        edges : float array, shape (m + 1,)
-            Wavelengths in nm, increasing.
-
-        Returns
-        -------
-        float array, shape (m,)
-            Shares of the whole integral: they sum to 1 where the edges hold the whole band.
-        """
-        # Exact for straight lines: between all points of the curve and all edges, T is straight.
-        points = np.unique(np.concatenate([self.wavelength, edges]))
-        height = np.interp(points, self.wavelength, self.response, left=0.0, right=0.0)
-        low, high = points[:-1], points[1:]
-        slope = np.diff(height) / (high - low)
-        # Between the last point of a curve that ends above 0 and the next edge there is no response.
-        inside = (low >= self.wavelength[0]) & (high <= self.wavelength[-1])
-        integral = np.where(inside, (height[:-1] - slope * low) * np.log(high / low) + slope * (high - low), 0.0)
-        cumulative = np.concatenate([[0.0], np.cumsum(integral)])
-        return np.asarray(np.diff(np.interp(edges, points, cumulative)) / cumulative[-1])
-
-
-def read_curve(path: Path) -> Curve:
-    """Read a filter curve from a table.
-
-    Parameters
-    ----------
-    path : Path
-        ECSV, FITS or VOTable with the columns ``wavelength``, with a unit, and ``response``.
-
-    Returns
-    -------
-    Curve
-        The curve.
-
-    Raises
-    ------
-    LumosDataError
-        If the file cannot be read, lacks a column or the unit, or holds no curve.
-    """
-    try:
-        table = Table.read(path)
-        wavelength = table["wavelength"].quantity.to_value("nm")
-        return Curve(np.asarray(wavelength), np.asarray(table["response"], dtype=np.float64))
-    except LumosValueError as error:
-        raise LumosDataError(f"{path}: {error}") from error
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise LumosDataError(f"{path}: no table with wavelength (with its unit) and response ({text})") from error
 
 
 def per_frequency(wavelength: FloatArray, flux: FloatArray, unit: float = SDSS_FLUX_UNIT) -> FloatArray:

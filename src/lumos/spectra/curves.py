@@ -1,0 +1,174 @@
+"""Response curves of bands, and the files that they are in."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lumos.conventions import AnyArray, FloatArray
+from lumos.errors import LumosShapeError, LumosValueError
+from lumos.spectra.passbands import Passband
+
+__all__ = ["Curve"]
+
+#: Points at which the closed form of a passband is tabulated.
+_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Response of a band to photons, atmosphere, telescope and detector included.
+
+    Parameters
+    ----------
+    wavelength : float array, shape (m,)
+        nm, increasing.
+    response : float array, shape (m,)
+        At least 0, in any unit; 0 outside, straight between the points.
+
+    Raises
+    ------
+    LumosShapeError
+        If the shapes are not two equal ones of two points or more.
+    LumosValueError
+        If wavelengths are not above 0 and increasing, or a response is negative, not finite, or 0 everywhere.
+    """
+
+    wavelength: FloatArray
+    response: FloatArray
+
+    def __post_init__(self) -> None:
+        wavelength, response = (np.array(values, dtype=np.float64) for values in (self.wavelength, self.response))
+        if wavelength.ndim != 1 or wavelength.shape != response.shape or len(wavelength) < 2:
+            raise LumosShapeError("filter curve", (wavelength.shape, response.shape), "two equal shapes (m,), m > 1")
+        if not (np.diff(wavelength) > 0).all() or not 0 < wavelength[0] < np.inf:
+            raise LumosValueError("wavelengths of a filter curve", wavelength[:3].tolist(), "nm above 0, increasing")
+        if not np.isfinite(response).all() or (response < 0).any() or not response.any():
+            raise LumosValueError("response of a filter curve", float(response.min()), "at least 0, not 0 everywhere")
+        object.__setattr__(self, "wavelength", wavelength)
+        object.__setattr__(self, "response", response)
+
+    @classmethod
+    def of(cls, band: Passband) -> "Curve":
+        """Tabulate a passband.
+
+        Parameters
+        ----------
+        band : Passband
+            In closed form.
+
+        Returns
+        -------
+        Curve
+            Up to where the response is below 1 %.
+        """
+        wavelength = band.wavelength + np.linspace(-band.half_range, band.half_range, _POINTS)
+        return cls(wavelength, band.response(wavelength))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """First and last wavelength in nm between which the response is above 0."""
+        above = np.flatnonzero(self.response > 0)
+        first, last = max(above[0] - 1, 0), min(above[-1] + 1, len(self.wavelength) - 1)
+        return float(self.wavelength[first]), float(self.wavelength[last])
+
+    @property
+    def middle(self) -> float:
+        """Wavelength in nm about which :meth:`photons` takes its moments."""
+        return sum(self.limits) / 2
+
+    @cached_property
+    def per_log(self) -> float:
+        r"""Integral of the response over ln λ."""
+        return float(self._log_integral(self.wavelength).sum())
+
+    @cached_property
+    def mean_wavelength(self) -> float:
+        r"""Mean wavelength in nm of the photons of a spectrum flat in wavelength times λ: ∫ λ R dλ / ∫ R dλ."""
+        photons, _ = self.photons(self.wavelength[-1:])
+        return float(photons[0] / np.trapezoid(self.response, self.wavelength))
+
+    @cached_property
+    def pivot_wavelength(self) -> float:
+        r"""Pivot wavelength in nm: the root of ∫ λ R dλ / ∫ R / λ dλ."""
+        return float(np.sqrt(self.photons(self.wavelength[-1:])[0][0] / self.per_log))
+
+    def at(self, wavelength: FloatArray) -> FloatArray:
+        """Return the response.
+
+        Parameters
+        ----------
+        wavelength : float array, any shape
+            nm.
+
+        Returns
+        -------
+        float array, same shape
+            Response; 0 outside the curve.
+        """
+        return np.asarray(np.interp(wavelength, self.wavelength, self.response, left=0.0, right=0.0))
+
+    def photons(self, wavelength: FloatArray) -> tuple[FloatArray, FloatArray]:
+        r"""Return :math:`\int \lambda T\, d\lambda` and its first moment about the middle, from the curve's start.
+
+        Parameters
+        ----------
+        wavelength : float array, shape (n,)
+            Where the integrals end, nm.
+
+        Returns
+        -------
+        photons, moment : float array, shape (n,)
+            :math:`\int \lambda T\, d\lambda` and :math:`\int (\lambda - \mathrm{middle}) \lambda T\, d\lambda`, exact.
+        """
+        photons, moment = self._cumulative
+        within = np.clip(wavelength, self.wavelength[0], self.wavelength[-1])
+        piece = np.clip(np.searchsorted(self.wavelength, within, side="right") - 1, 0, len(self.wavelength) - 2)
+        more, more_moment = self._of_piece(piece, within - self.wavelength[piece])
+        return photons[piece] + more, moment[piece] + more_moment
+
+    @cached_property
+    def _cumulative(self) -> tuple[FloatArray, FloatArray]:
+        """Both integrals of :meth:`photons` up to each point."""
+        pieces = self._of_piece(np.arange(len(self.wavelength) - 1), np.diff(self.wavelength))
+        photons, moment = (np.concatenate([[0.0], np.cumsum(values)]) for values in pieces)
+        return photons, moment
+
+    def _of_piece(self, piece: AnyArray, length: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Both integrals of :meth:`photons` over the first ``length`` nm of pieces."""
+        start, height = self.wavelength[piece], self.response[piece]
+        slope = ((np.diff(self.response)) / np.diff(self.wavelength))[piece]
+        # λ T is a + b u + c u², u from the start of the piece.
+        a, b, c = start * height, height + start * slope, slope
+        photons = length * (a + length * (b / 2 + length * c / 3))
+        moment = length**2 * (a / 2 + length * (b / 3 + length * c / 4))
+        return photons, (start - self.middle) * photons + moment
+
+    def share(self, edges: FloatArray) -> FloatArray:
+        r"""Return the share of the response, :math:`\int T / \lambda\, d\lambda`, between edges.
+
+        Parameters
+        ----------
+        edges : float array, shape (m + 1,)
+            Wavelengths in nm, increasing.
+
+        Returns
+        -------
+        float array, shape (m,)
+            Shares of the whole integral: they sum to 1 where the edges hold the whole band.
+        """
+        # Exact for straight lines: between all points of the curve and all edges, T is straight.
+        points = np.unique(np.concatenate([self.wavelength, edges]))
+        low, high = points[:-1], points[1:]
+        # Between the last point of a curve that ends above 0 and the next edge there is no response.
+        inside = (low >= self.wavelength[0]) & (high <= self.wavelength[-1])
+        integral = np.where(inside, self._log_integral(points), 0.0)
+        cumulative = np.concatenate([[0.0], np.cumsum(integral)])
+        return np.asarray(np.diff(np.interp(edges, points, cumulative)) / cumulative[-1])
+
+    def _log_integral(self, points: FloatArray) -> FloatArray:
+        """Integral of the response over ln λ between points that hold all those of the curve in their range."""
+        height = self.at(points)
+        low, high = points[:-1], points[1:]
+        slope = np.diff(height) / (high - low)
+        return np.asarray((height[:-1] - slope * low) * np.log(high / low) + slope * (high - low))

@@ -1,0 +1,199 @@
+r"""Photon-counting AB fluxes of redshifted spectra in bands, exact for spectra and curves that are straight between points.
+
+.. math:: f_b(z) = \int \lambda R_b(\lambda) f_\lambda(\lambda / (1 + z))\, d\lambda
+          \;\Big/\; c \int R_b(\lambda) / \lambda\, d\lambda
+
+The integral is a sum over the points of the spectrum. Its weights depend on the band and the redshift alone, so that
+one set of them serves every spectrum on the same points.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from lumos.conventions import FloatArray, IntArray
+from lumos.errors import LumosShapeError, LumosValueError
+from lumos.spectra.curves import Curve
+from lumos.spectra.synthetic import per_frequency
+
+__all__ = ["BandWeights", "line_fluxes", "redshifted_fluxes"]
+
+#: Largest share of a band's response that may lie beyond the ends of a spectrum.
+MOST_OUTSIDE = 1e-4
+#: Transmission of the gas between galaxy and observer at wavelengths in nm, given the redshift at each.
+Transmission = Callable[[FloatArray, FloatArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class BandWeights:
+    """Weights of the points of a spectrum in the flux of one band at many redshifts.
+
+    Parameters
+    ----------
+    low, high : sparse array, shape (n_z, m − 1)
+        Weights of the two ends of each interval between points.
+    outside : float array, shape (n_z,)
+        Share of the band's photons, of a spectrum flat in wavelength, that lies beyond the points.
+    """
+
+    low: sparse.csr_array
+    high: sparse.csr_array
+    outside: FloatArray
+
+    @classmethod
+    def of(
+        cls, curve: Curve, wavelength: FloatArray, redshifts: FloatArray, transmission: Transmission | None = None
+    ) -> "BandWeights":
+        """Integrate a curve over the intervals between points.
+
+        Parameters
+        ----------
+        curve : Curve
+            The band.
+        wavelength : float array, shape (m,)
+            Rest wavelengths of the points, nm, increasing.
+        redshifts : float array, shape (n_z,)
+            Above −1.
+        transmission : callable, optional
+            Factor at observed wavelengths (nm) and redshifts, two arrays of one shape.
+
+        Returns
+        -------
+        BandWeights
+            Such that a spectrum per Å at rest gives nJy, without any dimming by distance.
+        """
+        row, index, starts = _touched(curve, wavelength, redshifts)
+        stretch = 1 + redshifts[row]
+        low, high = wavelength[index] * stretch, wavelength[index + 1] * stretch
+        photons_low, moment_low = curve.photons(low)
+        photons_high, moment_high = curve.photons(high)
+        photons, moment = photons_high - photons_low, moment_high - moment_low
+        # Moments are about the middle of the curve, so that nothing is lost where intervals are short.
+        weight_low = ((high - curve.middle) * photons - moment) / (high - low)
+        weight_high = (moment - (low - curve.middle) * photons) / (high - low)
+        if transmission is not None:
+            weight_low = weight_low * transmission(low, redshifts[row])
+            weight_high = weight_high * transmission(high, redshifts[row])
+        total = curve.photons(curve.wavelength[-1:])[0][0]
+        outside = 1 - np.bincount(row, photons, minlength=len(redshifts)) / total
+        unit = per_frequency(np.ones(1), np.ones(1), unit=1.0)[0] / curve.per_log
+        shape = (len(redshifts), len(wavelength) - 1)
+        # Rounding leaves weights of -1e-17 where the response is 0.
+        parts = (sparse.csr_array((np.maximum(w, 0) * unit, index, starts), shape) for w in (weight_low, weight_high))
+        return cls(*parts, outside)
+
+    def fluxes(self, flux: FloatArray) -> FloatArray:
+        """Return fluxes of spectra.
+
+        Parameters
+        ----------
+        flux : float array, shape (m, n_spectra)
+            At the points, per Å.
+
+        Returns
+        -------
+        float array, shape (n_z, n_spectra)
+            nJy, where the spectra are in erg / s / cm² / Å.
+        """
+        return np.asarray(self.low @ flux[:-1] + self.high @ flux[1:])
+
+
+def _touched(curve: Curve, wavelength: FloatArray, redshifts: FloatArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Return redshift and interval of every interval that a band sees, and where each redshift's begin."""
+    low, high = curve.limits
+    first = np.searchsorted(wavelength, low / (1 + redshifts), side="right") - 1
+    last = np.searchsorted(wavelength, high / (1 + redshifts), side="left")
+    first, last = np.clip(first, 0, None), np.clip(last, None, len(wavelength) - 1)
+    count = np.maximum(last - first, 0)
+    starts = np.concatenate([[0], np.cumsum(count)])
+    row = np.repeat(np.arange(len(redshifts)), count)
+    index = np.arange(starts[-1]) - starts[row] + first[row]
+    return row, index, starts
+
+
+def redshifted_fluxes(
+    wavelength: FloatArray,
+    flux: FloatArray,
+    curves: Sequence[Curve],
+    redshifts: FloatArray,
+    transmission: Transmission | None = None,
+) -> FloatArray:
+    """Return the fluxes of redshifted spectra.
+
+    Parameters
+    ----------
+    wavelength : float array, shape (m,)
+        Rest wavelengths in vacuum, nm, increasing.
+    flux : float array, shape (n_spectra, m)
+        Per unit wavelength (erg / s / cm² / Å gives nJy); straight between the points.
+    curves : sequence of Curve
+        Bands.
+    redshifts : float array, shape (n_z,)
+        Above −1.
+    transmission : callable, optional
+        Factor at observed wavelengths (nm) and redshifts, as :func:`lumos.spectra.igm.madau_transmission`.
+
+    Returns
+    -------
+    float array, shape (n_z, n_spectra, n_bands)
+        Fluxes. Only the shape of the spectrum is redshifted: no factor of 1 + z, no distance.
+
+    Raises
+    ------
+    LumosShapeError
+        If the shapes do not go together.
+    LumosValueError
+        If wavelengths do not increase, a redshift is not above −1, or a band looks beyond the ends of the spectra.
+    """
+    wavelength, flux, redshifts = (np.asarray(a, dtype=np.float64) for a in (wavelength, flux, redshifts))
+    if wavelength.ndim != 1 or flux.ndim != 2 or flux.shape[1:] != wavelength.shape or len(wavelength) < 2:
+        raise LumosShapeError("wavelengths and fluxes of spectra", (wavelength.shape, flux.shape), "(m,) and (n, m)")
+    if not (np.diff(wavelength) > 0).all() or not wavelength[0] > 0:
+        raise LumosValueError("wavelengths of spectra", wavelength[:3].tolist(), "nm above 0, increasing")
+    if redshifts.ndim != 1 or not np.isfinite(redshifts).all() or not (redshifts > -1).all():
+        raise LumosValueError("redshifts", redshifts.tolist()[:3], "finite numbers above -1")
+    found = np.empty((len(redshifts), len(flux), len(curves)))
+    for number, curve in enumerate(curves):
+        weights = BandWeights.of(curve, wavelength, redshifts, transmission)
+        _check_overlap(curve, wavelength, redshifts, weights.outside)
+        found[..., number] = weights.fluxes(np.ascontiguousarray(flux.T))
+    return found
+
+
+def _check_overlap(curve: Curve, wavelength: FloatArray, redshifts: FloatArray, outside: FloatArray) -> None:
+    if not len(redshifts) or outside.max() <= MOST_OUTSIDE:
+        return
+    z = redshifts[outside.argmax()]
+    low, high = curve.limits
+    seen = f"{low / (1 + z):.5g} to {high / (1 + z):.5g} nm at rest (a band of {low:.5g} to {high:.5g} nm at z = {z:.4g})"
+    raise LumosValueError("wavelengths of spectra", f"{wavelength[0]:.5g} to {wavelength[-1]:.5g} nm", f"at least {seen}")
+
+
+def line_fluxes(
+    wavelength: FloatArray, strength: FloatArray, curves: Sequence[Curve], redshifts: FloatArray
+) -> FloatArray:
+    r"""Return the fluxes of emission lines that are narrow beside the details of the curves.
+
+    .. math:: f_b(z) = \sum_j r_j\, \lambda_j (1 + z) R_b(\lambda_j (1 + z)) \;\Big/\; c \int R_b(\lambda)/\lambda\, d\lambda
+
+    Parameters
+    ----------
+    wavelength, strength : float array, shape (n_lines,)
+        Rest wavelength in vacuum, nm; observed flux of the line, erg / s / cm², dimmed by dust at its rest wavelength.
+    curves : sequence of Curve
+        Bands.
+    redshifts : float array, shape (n_z,)
+        Above −1.
+
+    Returns
+    -------
+    float array, shape (n_z, n_bands)
+        nJy.
+    """
+    observed = wavelength * (1 + redshifts[:, None])
+    # A line's flux is per Å times Å; the unit that turns per Å into nJy counts wavelengths in nm, hence a tenth.
+    unit = 0.1 * per_frequency(np.ones(1), np.ones(1), unit=1.0)[0]
+    found = [(strength * observed * curve.at(observed)).sum(axis=1) * (unit / curve.per_log) for curve in curves]
+    return np.stack(found, axis=1)
