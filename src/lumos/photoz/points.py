@@ -25,9 +25,11 @@ class PointFit:
     chi2 : ndarray, shape (n,)
         Smallest chi2 over amplitudes and scale.
     scale : ndarray, shape (n,)
-        Scale k of the narrow bands.
+        Scale k of the narrow bands, of the last step.
     amplitudes : ndarray, shape (S, n)
-        Amplitudes of the components, at least 0.
+        Amplitudes of the components, at least 0; best for the scale before that step.
+    fitted_scale : ndarray, shape (n,)
+        That scale.
     last : NonNegativeFit
         Last solution for the amplitudes.
     """
@@ -35,6 +37,7 @@ class PointFit:
     chi2: FloatArray
     scale: FloatArray
     amplitudes: FloatArray
+    fitted_scale: FloatArray
     last: NonNegativeFit
 
 
@@ -146,8 +149,28 @@ class RunFitter:
             if step < n_steps - 1:
                 scale = after
             else:
-                return PointFit(np.maximum(fit.chi2 - gain, 0), after, fit.amplitudes, fit)
-        return PointFit(fit.chi2, scale, fit.amplitudes, fit)
+                return PointFit(np.maximum(fit.chi2 - gain, 0), after, fit.amplitudes, scale, fit)
+        return PointFit(fit.chi2, scale, fit.amplitudes, scale, fit)
+
+    def alone(self, z_index: IntArray, weights: FloatArray, fluxes: FloatArray, scale: FloatArray) -> FloatArray:
+        """Return the amplitudes with which each component alone would give a galaxy's light, SUM w F / SUM w m.
+
+        Parameters
+        ----------
+        z_index, weights, fluxes, scale : ndarray
+            As of :meth:`fit`.
+
+        Returns
+        -------
+        ndarray, shape (S, n)
+            Amplitudes; 0 for a component that has no light in any measured band, at least one standard deviation.
+        """
+        factor = np.where(self.narrow[:, None], scale, 1.0)
+        light = np.maximum((weights * fluxes).sum(axis=0), np.sqrt(weights.sum(axis=0)))
+        total = np.empty((self.models.shape[1], len(z_index)))
+        for z, part in segments(z_index):
+            np.matmul(self.models[z], (weights * factor)[:, part], out=total[:, part])
+        return np.divide(light, total, out=np.zeros_like(total), where=total > 0)
 
     def _solve(self, gram: FloatArray, projection: FloatArray, norm: FloatArray) -> NonNegativeFit:
         if self.n_updates:
