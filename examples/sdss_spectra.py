@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from lumos.spectra.curves import Curve, read_curve
 from lumos.spectra.passbands import PAUCAM_PASSBANDS
-from lumos.spectra.synthetic import Curve, per_frequency, read_curve, synthetic_fluxes
+from lumos.spectra.synthetic import per_frequency, synthetic_fluxes
 from lumos.statistics import sigma68
 from lumos.validate.studies.spectra import spectrum_scale
 

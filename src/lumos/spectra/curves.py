@@ -1,16 +1,23 @@
 """Response curves of bands, and the files that they are in."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lumos.conventions import AnyArray, FloatArray
-from lumos.errors import LumosShapeError, LumosValueError
+from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
+from lumos.files import read_json
 from lumos.spectra.passbands import Passband
+from lumos.spectra.tables import read_columns
+from lumos.spectra.wavelengths import as_vacuum_nm
 
-__all__ = ["Curve"]
+__all__ = ["Curve", "read_curve"]
 
+#: Mean wavelengths in nm of curves that are believed.
+MEAN_RANGE = (90, 30_000)
 #: Points at which the closed form of a passband is tabulated.
 _POINTS = 400
 
@@ -172,3 +179,76 @@ class Curve:
         low, high = points[:-1], points[1:]
         slope = np.diff(height) / (high - low)
         return np.asarray((height[:-1] - slope * low) * np.log(high / low) + slope * (high - low))
+
+
+def read_curve(
+    path: Path, unit: str | None = None, medium: str = "vacuum", counting: str = "photon", name: str | None = None
+) -> Curve:
+    """Read a response curve.
+
+    Parameters
+    ----------
+    path : Path
+        Text of two columns; a table in ECSV, CSV, FITS or VOTable with the columns ``wavelength`` and ``response`` (or
+        transmission, throughput); or JSON that holds ``{NAME: {wavelength: [...], response: [...], wav_units: nm}}``.
+    unit : str, optional
+        Of the wavelengths: ``nm``, ``Angstrom`` or ``um``; needed where the file does not say.
+    medium : str, optional
+        ``vacuum`` or ``air``: what the wavelengths are in.
+    counting : str, optional
+        ``photon``, or ``energy`` where the response is to the energy of the light: it is divided by the wavelength.
+    name : str, optional
+        Which curve of a JSON file.
+
+    Returns
+    -------
+    Curve
+        The response to photons.
+
+    Raises
+    ------
+    LumosDataError
+        If the file cannot be read, does not say its unit where none is given, or holds no curve.
+    LumosValueError
+        If ``counting`` is neither.
+    """
+    if counting not in {"photon", "energy"}:
+        raise LumosValueError("counting of a response curve", counting, "photon, energy")
+    if path.suffix.lower() == ".json":
+        wavelength, response = _from_json(path, unit, medium, name)
+    else:
+        wavelength, response = read_columns(path, unit, medium, ("response", "transmission", "throughput"))
+    try:
+        curve = Curve(wavelength, response)
+    except LumosValueError as error:
+        raise LumosDataError(f"{path}: {error}") from error
+    if not MEAN_RANGE[0] <= curve.mean_wavelength <= MEAN_RANGE[1]:
+        mean = f"mean wavelength of a response curve {curve.mean_wavelength:.5g} nm"
+        raise LumosDataError(f"{path}: {mean}, allowed: {MEAN_RANGE[0]} to {MEAN_RANGE[1]}; is the unit right?")
+    return curve if counting == "photon" else Curve(curve.wavelength, curve.response / curve.wavelength)
+
+
+@lru_cache(maxsize=2)
+def _json_content(path: Path, changed: int) -> dict[str, Any]:  # noqa: ARG001 (part of the key)
+    """Read a file once for all its curves."""
+    return read_json(path)
+
+
+def _from_json(path: Path, unit: str | None, medium: str, name: str | None) -> tuple[FloatArray, FloatArray]:
+    content = _json_content(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    if name not in content:
+        raise LumosDataError(f"{path}: has no curve {name!r}, it has {', '.join(sorted(content))}")
+    one = content[name]
+    try:
+        wavelength, response = (np.array(one[key], dtype=np.float64) for key in ("wavelength", "response"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise LumosDataError(f"{path}: {name} has no numbers wavelength and response") from error
+    stated = one.get("wav_units")
+    if stated is not None and unit not in {None, stated}:
+        raise LumosDataError(f"{path}: wavelengths of {name} are in {stated}, unit: {unit} was given")
+    if (stated or unit) is None:
+        raise LumosDataError(f"{path}: {name} does not say the unit of its wavelengths")
+    try:
+        return as_vacuum_nm(wavelength, str(stated or unit), medium), response
+    except LumosValueError as error:
+        raise LumosDataError(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-r"""Photon-counting AB fluxes of redshifted spectra in bands, exact for spectra and curves that are straight between points.
+r"""Photon-counting AB fluxes of redshifted spectra in bands, exact where both are straight between points.
 
 .. math:: f_b(z) = \int \lambda R_b(\lambda) f_\lambda(\lambda / (1 + z))\, d\lambda
           \;\Big/\; c \int R_b(\lambda) / \lambda\, d\lambda
@@ -32,14 +32,13 @@ class BandWeights:
 
     Parameters
     ----------
-    low, high : sparse array, shape (n_z, m − 1)
-        Weights of the two ends of each interval between points.
+    weights : sparse array, shape (n_z, m)
+        Such that a spectrum per Å at rest gives nJy, without any dimming by distance.
     outside : float array, shape (n_z,)
         Share of the band's photons, of a spectrum flat in wavelength, that lies beyond the points.
     """
 
-    low: sparse.csr_array
-    high: sparse.csr_array
+    weights: sparse.csr_array
     outside: FloatArray
 
     @classmethod
@@ -62,55 +61,39 @@ class BandWeights:
         Returns
         -------
         BandWeights
-            Such that a spectrum per Å at rest gives nJy, without any dimming by distance.
+            Weights.
         """
-        row, index, starts = _touched(curve, wavelength, redshifts)
-        stretch = 1 + redshifts[row]
-        low, high = wavelength[index] * stretch, wavelength[index + 1] * stretch
-        photons_low, moment_low = curve.photons(low)
-        photons_high, moment_high = curve.photons(high)
-        photons, moment = photons_high - photons_low, moment_high - moment_low
+        row, index, starts = _seen(curve, wavelength, redshifts)
+        observed = wavelength[index] * (1 + redshifts[row])
+        photons, moment = (np.diff(values) for values in curve.photons(observed))
+        inside = row[1:] == row[:-1]
+        width = np.where(inside, np.diff(observed), 1.0)
         # Moments are about the middle of the curve, so that nothing is lost where intervals are short.
-        weight_low = ((high - curve.middle) * photons - moment) / (high - low)
-        weight_high = (moment - (low - curve.middle) * photons) / (high - low)
+        from_middle = observed - curve.middle
+        weights = np.zeros(len(observed))
+        weights[:-1] += np.where(inside, from_middle[1:] * photons - moment, 0.0) / width
+        weights[1:] += np.where(inside, moment - from_middle[:-1] * photons, 0.0) / width
+        total = float(curve.photons(curve.wavelength[-1:])[0][0])
+        # Weights of a spectrum of 1 sum to the photons that its points hold.
+        outside = 1 - np.bincount(row, weights, minlength=len(redshifts)) / total
         if transmission is not None:
-            weight_low = weight_low * transmission(low, redshifts[row])
-            weight_high = weight_high * transmission(high, redshifts[row])
-        total = curve.photons(curve.wavelength[-1:])[0][0]
-        outside = 1 - np.bincount(row, photons, minlength=len(redshifts)) / total
+            weights *= transmission(observed, redshifts[row])
         unit = per_frequency(np.ones(1), np.ones(1), unit=1.0)[0] / curve.per_log
-        shape = (len(redshifts), len(wavelength) - 1)
         # Rounding leaves weights of -1e-17 where the response is 0.
-        parts = (sparse.csr_array((np.maximum(w, 0) * unit, index, starts), shape) for w in (weight_low, weight_high))
-        return cls(*parts, outside)
-
-    def fluxes(self, flux: FloatArray) -> FloatArray:
-        """Return fluxes of spectra.
-
-        Parameters
-        ----------
-        flux : float array, shape (m, n_spectra)
-            At the points, per Å.
-
-        Returns
-        -------
-        float array, shape (n_z, n_spectra)
-            nJy, where the spectra are in erg / s / cm² / Å.
-        """
-        return np.asarray(self.low @ flux[:-1] + self.high @ flux[1:])
+        shape = (len(redshifts), len(wavelength))
+        return cls(sparse.csr_array((np.maximum(weights, 0.0) * unit, index, starts), shape), outside)
 
 
-def _touched(curve: Curve, wavelength: FloatArray, redshifts: FloatArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Return redshift and interval of every interval that a band sees, and where each redshift's begin."""
+def _seen(curve: Curve, wavelength: FloatArray, redshifts: FloatArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Return redshift and index of every point about a band, and where each redshift's begin."""
     low, high = curve.limits
     first = np.searchsorted(wavelength, low / (1 + redshifts), side="right") - 1
-    last = np.searchsorted(wavelength, high / (1 + redshifts), side="left")
-    first, last = np.clip(first, 0, None), np.clip(last, None, len(wavelength) - 1)
-    count = np.maximum(last - first, 0)
+    stop = np.searchsorted(wavelength, high / (1 + redshifts), side="left") + 1
+    first, stop = np.clip(first, 0, None), np.clip(stop, None, len(wavelength))
+    count = np.maximum(stop - first, 0)
     starts = np.concatenate([[0], np.cumsum(count)])
     row = np.repeat(np.arange(len(redshifts)), count)
-    index = np.arange(starts[-1]) - starts[row] + first[row]
-    return row, index, starts
+    return row, np.arange(starts[-1]) - starts[row] + first[row], starts
 
 
 def redshifted_fluxes(
@@ -155,10 +138,11 @@ def redshifted_fluxes(
     if redshifts.ndim != 1 or not np.isfinite(redshifts).all() or not (redshifts > -1).all():
         raise LumosValueError("redshifts", redshifts.tolist()[:3], "finite numbers above -1")
     found = np.empty((len(redshifts), len(flux), len(curves)))
+    columns = np.ascontiguousarray(flux.T)
     for number, curve in enumerate(curves):
         weights = BandWeights.of(curve, wavelength, redshifts, transmission)
         _check_overlap(curve, wavelength, redshifts, weights.outside)
-        found[..., number] = weights.fluxes(np.ascontiguousarray(flux.T))
+        found[..., number] = weights.weights @ columns
     return found
 
 
@@ -167,8 +151,12 @@ def _check_overlap(curve: Curve, wavelength: FloatArray, redshifts: FloatArray, 
         return
     z = redshifts[outside.argmax()]
     low, high = curve.limits
-    seen = f"{low / (1 + z):.5g} to {high / (1 + z):.5g} nm at rest (a band of {low:.5g} to {high:.5g} nm at z = {z:.4g})"
-    raise LumosValueError("wavelengths of spectra", f"{wavelength[0]:.5g} to {wavelength[-1]:.5g} nm", f"at least {seen}")
+    seen = (
+        f"{low / (1 + z):.5g} to {high / (1 + z):.5g} nm at rest (a band of {low:.5g} to {high:.5g} nm at z = {z:.4g})"
+    )
+    raise LumosValueError(
+        "wavelengths of spectra", f"{wavelength[0]:.5g} to {wavelength[-1]:.5g} nm", f"at least {seen}"
+    )
 
 
 def line_fluxes(
@@ -176,7 +164,8 @@ def line_fluxes(
 ) -> FloatArray:
     r"""Return the fluxes of emission lines that are narrow beside the details of the curves.
 
-    .. math:: f_b(z) = \sum_j r_j\, \lambda_j (1 + z) R_b(\lambda_j (1 + z)) \;\Big/\; c \int R_b(\lambda)/\lambda\, d\lambda
+    .. math:: f_b(z) = \sum_j r_j\, \lambda_j (1 + z) R_b(\lambda_j (1 + z))
+              \;\Big/\; c \int R_b(\lambda) / \lambda\, d\lambda
 
     Parameters
     ----------

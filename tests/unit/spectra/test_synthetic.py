@@ -7,8 +7,9 @@ from astropy.io import fits
 from astropy.table import QTable
 
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
+from lumos.spectra.curves import Curve, read_curve
 from lumos.spectra.passbands import PASSBANDS, PAUCAM_PASSBANDS
-from lumos.spectra.synthetic import Curve, per_frequency, read_curve, synthetic_fluxes
+from lumos.spectra.synthetic import per_frequency, synthetic_fluxes
 
 TRIANGLE = Curve(np.array([500.0, 510.0, 540.0]), np.array([0.0, 0.7, 0.0]))
 BOX = Curve(np.array([600.0, 660.0]), np.array([0.3, 0.3]))

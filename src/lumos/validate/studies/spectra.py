@@ -7,8 +7,8 @@ import numpy as np
 from lumos.conventions import FloatArray, IntArray
 from lumos.errors import LumosShapeError
 from lumos.simulate.population import Galaxies
-from lumos.spectra.passbands import PASSBANDS, Passband
 from lumos.spectra.curves import Curve
+from lumos.spectra.passbands import PASSBANDS, Passband
 from lumos.spectra.synthetic import synthetic_fluxes
 from lumos.statistics import sigma68
 from lumos.validate.evidence.again import objects_again
