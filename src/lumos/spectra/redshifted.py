@@ -8,7 +8,6 @@ one set of them serves every spectrum on the same points.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -18,70 +17,60 @@ from lumos.errors import LumosShapeError, LumosValueError
 from lumos.spectra.curves import Curve
 from lumos.spectra.synthetic import per_frequency
 
-__all__ = ["BandWeights", "line_fluxes", "redshifted_fluxes"]
+__all__ = ["band_weights", "fluxes_of_each", "line_fluxes", "redshifted_fluxes"]
 
 #: Largest share of a band's response that may lie beyond the ends of a spectrum.
 MOST_OUTSIDE = 1e-4
+#: nJy of 1 erg / s / cm² / Å at 1 nm.
+_NANOJANSKY_AT_1_NM = float(per_frequency(np.ones(1), np.ones(1), unit=1.0)[0])
 #: Transmission of the gas between galaxy and observer at wavelengths in nm, given the redshift at each.
 Transmission = Callable[[FloatArray, FloatArray], FloatArray]
 
 
-@dataclass(frozen=True)
-class BandWeights:
-    """Weights of the points of a spectrum in the flux of one band at many redshifts.
+def band_weights(
+    curve: Curve, wavelength: FloatArray, redshifts: FloatArray, transmission: Transmission | None = None
+) -> sparse.csr_array:
+    """Return the weights of the points of a spectrum in the flux of a band.
 
     Parameters
     ----------
-    weights : sparse array, shape (n_z, m)
-        Such that a spectrum per Å at rest gives nJy, without any dimming by distance.
-    outside : float array, shape (n_z,)
-        Share of the band's photons, of a spectrum flat in wavelength, that lies beyond the points.
+    curve : Curve
+        The band.
+    wavelength : float array, shape (m,)
+        Rest wavelengths of the points, nm, increasing.
+    redshifts : float array, shape (n_z,)
+        Above −1.
+    transmission : callable, optional
+        Factor at observed wavelengths (nm) and redshifts, two arrays of one shape.
+
+    Returns
+    -------
+    sparse array, shape (n_z, m)
+        At least 0; times a spectrum at rest in erg / s / cm² / Å they give nJy, without any dimming by distance.
+
+    Raises
+    ------
+    LumosValueError
+        If the band looks beyond the ends of the points.
     """
-
-    weights: sparse.csr_array
-    outside: FloatArray
-
-    @classmethod
-    def of(
-        cls, curve: Curve, wavelength: FloatArray, redshifts: FloatArray, transmission: Transmission | None = None
-    ) -> "BandWeights":
-        """Integrate a curve over the intervals between points.
-
-        Parameters
-        ----------
-        curve : Curve
-            The band.
-        wavelength : float array, shape (m,)
-            Rest wavelengths of the points, nm, increasing.
-        redshifts : float array, shape (n_z,)
-            Above −1.
-        transmission : callable, optional
-            Factor at observed wavelengths (nm) and redshifts, two arrays of one shape.
-
-        Returns
-        -------
-        BandWeights
-            Weights.
-        """
-        row, index, starts = _seen(curve, wavelength, redshifts)
-        observed = wavelength[index] * (1 + redshifts[row])
-        photons, moment = (np.diff(values) for values in curve.photons(observed))
-        inside = row[1:] == row[:-1]
-        width = np.where(inside, np.diff(observed), 1.0)
-        # Moments are about the middle of the curve, so that nothing is lost where intervals are short.
-        from_middle = observed - curve.middle
-        weights = np.zeros(len(observed))
-        weights[:-1] += np.where(inside, from_middle[1:] * photons - moment, 0.0) / width
-        weights[1:] += np.where(inside, moment - from_middle[:-1] * photons, 0.0) / width
-        total = float(curve.photons(curve.wavelength[-1:])[0][0])
-        # Weights of a spectrum of 1 sum to the photons that its points hold.
-        outside = 1 - np.bincount(row, weights, minlength=len(redshifts)) / total
-        if transmission is not None:
-            weights *= transmission(observed, redshifts[row])
-        unit = per_frequency(np.ones(1), np.ones(1), unit=1.0)[0] / curve.per_log
-        # Rounding leaves weights of -1e-17 where the response is 0.
-        shape = (len(redshifts), len(wavelength))
-        return cls(sparse.csr_array((np.maximum(weights, 0.0) * unit, index, starts), shape), outside)
+    row, index, starts = _seen(curve, wavelength, redshifts)
+    observed = wavelength[index] * (1 + redshifts[row])
+    photons, moment = (np.diff(values) for values in curve.photons(observed))
+    inside = row[1:] == row[:-1]
+    width = np.where(inside, np.diff(observed), 1.0)
+    # Moments are about the middle of the curve, so that nothing is lost where intervals are short.
+    from_middle = observed - curve.middle
+    weights = np.zeros(len(observed))
+    weights[:-1] += np.where(inside, from_middle[1:] * photons - moment, 0.0) / width
+    weights[1:] += np.where(inside, moment - from_middle[:-1] * photons, 0.0) / width
+    # Weights of a spectrum of 1 sum to the photons that its points hold.
+    held = np.bincount(row, weights, minlength=len(redshifts)) / float(curve.photons(curve.wavelength[-1:])[0][0])
+    _check_overlap(curve, wavelength, redshifts, 1 - held)
+    if transmission is not None:
+        weights *= transmission(observed, redshifts[row])
+    # Rounding leaves weights of -1e-17 where the response is 0.
+    weights = np.maximum(weights, 0.0) * (_NANOJANSKY_AT_1_NM / curve.per_log)
+    return sparse.csr_array((weights, index, starts), shape=(len(redshifts), len(wavelength)))
 
 
 def _seen(curve: Curve, wavelength: FloatArray, redshifts: FloatArray) -> tuple[IntArray, IntArray, IntArray]:
@@ -130,6 +119,56 @@ def redshifted_fluxes(
     LumosValueError
         If wavelengths do not increase, a redshift is not above −1, or a band looks beyond the ends of the spectra.
     """
+    wavelength, flux, redshifts = _checked(wavelength, flux, redshifts)
+    columns = np.ascontiguousarray(flux.T)
+    found = np.empty((len(redshifts), len(flux), len(curves)))
+    for number, curve in enumerate(curves):
+        found[..., number] = band_weights(curve, wavelength, redshifts, transmission) @ columns
+    return found
+
+
+def fluxes_of_each(
+    wavelength: FloatArray, flux: FloatArray, curves: Sequence[Curve], redshifts: FloatArray
+) -> FloatArray:
+    """Return the fluxes of spectra that have each its own redshift.
+
+    Parameters
+    ----------
+    wavelength : float array, shape (m,)
+        As of :func:`redshifted_fluxes`.
+    flux : float array, shape (n, m)
+        Spectra.
+    curves : sequence of Curve
+        Bands.
+    redshifts : float array, shape (n,)
+        One for each spectrum.
+
+    Returns
+    -------
+    float array, shape (n, n_bands)
+        Fluxes.
+
+    Raises
+    ------
+    LumosShapeError
+        If the shapes do not go together.
+    LumosValueError
+        As of :func:`redshifted_fluxes`.
+    """
+    wavelength, flux, redshifts = _checked(wavelength, flux, redshifts)
+    if len(redshifts) != len(flux):
+        raise LumosShapeError("redshifts of spectra", redshifts.shape, f"({len(flux)},)")
+    found = np.empty((len(flux), len(curves)))
+    for number, curve in enumerate(curves):
+        weights = band_weights(curve, wavelength, redshifts)
+        rows = np.repeat(np.arange(len(flux)), np.diff(weights.indptr))
+        found[:, number] = np.bincount(rows, weights.data * flux[rows, weights.indices], minlength=len(flux))
+    return found
+
+
+def _checked(
+    wavelength: FloatArray, flux: FloatArray, redshifts: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     wavelength, flux, redshifts = (np.asarray(a, dtype=np.float64) for a in (wavelength, flux, redshifts))
     if wavelength.ndim != 1 or flux.ndim != 2 or flux.shape[1:] != wavelength.shape or len(wavelength) < 2:
         raise LumosShapeError("wavelengths and fluxes of spectra", (wavelength.shape, flux.shape), "(m,) and (n, m)")
@@ -137,13 +176,7 @@ def redshifted_fluxes(
         raise LumosValueError("wavelengths of spectra", wavelength[:3].tolist(), "nm above 0, increasing")
     if redshifts.ndim != 1 or not np.isfinite(redshifts).all() or not (redshifts > -1).all():
         raise LumosValueError("redshifts", redshifts.tolist()[:3], "finite numbers above -1")
-    found = np.empty((len(redshifts), len(flux), len(curves)))
-    columns = np.ascontiguousarray(flux.T)
-    for number, curve in enumerate(curves):
-        weights = BandWeights.of(curve, wavelength, redshifts, transmission)
-        _check_overlap(curve, wavelength, redshifts, weights.outside)
-        found[..., number] = weights.weights @ columns
-    return found
+    return wavelength, flux, redshifts
 
 
 def _check_overlap(curve: Curve, wavelength: FloatArray, redshifts: FloatArray, outside: FloatArray) -> None:
@@ -151,11 +184,10 @@ def _check_overlap(curve: Curve, wavelength: FloatArray, redshifts: FloatArray, 
         return
     z = redshifts[outside.argmax()]
     low, high = curve.limits
-    seen = (
-        f"{low / (1 + z):.5g} to {high / (1 + z):.5g} nm at rest (a band of {low:.5g} to {high:.5g} nm at z = {z:.4g})"
-    )
+    has = f"{wavelength[0]:.5g} to {wavelength[-1]:.5g} nm"
+    rest = f"at least {low / (1 + z):.5g} to {high / (1 + z):.5g} nm at rest"
     raise LumosValueError(
-        "wavelengths of spectra", f"{wavelength[0]:.5g} to {wavelength[-1]:.5g} nm", f"at least {seen}"
+        "wavelengths of spectra", has, f"{rest}, for a band of {low:.5g} to {high:.5g} at z = {z:.4g}"
     )
 
 
@@ -169,8 +201,10 @@ def line_fluxes(
 
     Parameters
     ----------
-    wavelength, strength : float array, shape (n_lines,)
-        Rest wavelength in vacuum, nm; observed flux of the line, erg / s / cm², dimmed by dust at its rest wavelength.
+    wavelength : float array, shape (n_lines,)
+        At rest, in vacuum, nm.
+    strength : float array, shape (n_lines,) or (n_z, n_lines)
+        Flux of each line as observed, erg / s / cm²: dust dims it at its rest wavelength.
     curves : sequence of Curve
         Bands.
     redshifts : float array, shape (n_z,)
@@ -183,6 +217,6 @@ def line_fluxes(
     """
     observed = wavelength * (1 + redshifts[:, None])
     # A line's flux is per Å times Å; the unit that turns per Å into nJy counts wavelengths in nm, hence a tenth.
-    unit = 0.1 * per_frequency(np.ones(1), np.ones(1), unit=1.0)[0]
+    unit = 0.1 * _NANOJANSKY_AT_1_NM
     found = [(strength * observed * curve.at(observed)).sum(axis=1) * (unit / curve.per_log) for curve in curves]
     return np.stack(found, axis=1)

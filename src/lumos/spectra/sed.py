@@ -101,6 +101,23 @@ class SedFamily:
         scatter = self.line_common * rng.standard_normal((n, 1)) + self.line_own * rng.standard_normal((n, 4))
         return latents, np.exp(self.line_mean + self.line_slope * colour[:, None] + scatter)
 
+    def continuum(self, latents: FloatArray, wavelength: FloatArray) -> FloatArray:
+        """Return continua.
+
+        Parameters
+        ----------
+        latents : float array, shape (n, 4)
+            Spectra, see :meth:`draw`.
+        wavelength : float array, shape (m,)
+            At rest, nm.
+
+        Returns
+        -------
+        float array, shape (n, m)
+            Flux per unit frequency, in arbitrary units per galaxy.
+        """
+        return np.asarray(np.exp(latents @ (self.modes @ continuum_basis(np.log(wavelength / 400.0)).T)))
+
     def mean_flux(
         self, latents: FloatArray, line_widths: FloatArray, redshift: FloatArray, bands: Sequence[Passband]
     ) -> FloatArray:
@@ -157,7 +174,7 @@ class SedFamily:
     ) -> None:
         """Add the light of the lines that fall into a band, in place."""
         rest = np.array(list(LINE_WAVELENGTHS.values()))
-        continuum = np.exp(latents @ (self.modes @ continuum_basis(np.log(rest / 400.0)).T))
+        continuum = self.continuum(latents, rest)
         observed = rest * (1 + redshift[:, None])
         # A line of observed width W at wavelength l adds f(l) W T(l)/l over the integral of T/l, about width/centre.
         light = continuum * line_widths * (1 + redshift[:, None]) / observed
