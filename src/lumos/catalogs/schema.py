@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lumos.config import parse_yaml
 from lumos.conventions import AnyArray, FloatArray
-from lumos.flags import flag_metadata
+from lumos.flags import flag_metadata, photoz_flag_metadata
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -20,6 +20,7 @@ __all__ = [
     "coadd_schema",
     "list_column",
     "measure_schema",
+    "photoz_schema",
     "to_arrow",
 ]
 
@@ -136,6 +137,30 @@ def coadd_schema(
     """
     columns = {name: spec for name, spec in _columns("coadd").items() if spec.get("form", pdf) == pdf}
     return _schema(_chosen(columns, with_names=with_names), estimators, "nJy", n, provenance)
+
+
+def photoz_schema(
+    redshifts: FloatArray, provenance: Mapping[str, object] | None = None, *, with_names: bool = False
+) -> pa.Schema:
+    """Return the Arrow schema of the table that ``lumos photoz`` writes.
+
+    Parameters
+    ----------
+    redshifts : float array, shape (n_z,)
+        At which p(z) is given.
+    provenance : mapping, optional
+        Plain facts stored in the metadata of the file.
+    with_names : bool, optional
+        Whether the table of fluxes has identifiers that are texts, in the column ``object_name``.
+
+    Returns
+    -------
+    pyarrow.Schema
+        Each field with unit, UCD and meaning; the redshifts and the flag registry in the metadata.
+    """
+    schema = _schema(_chosen(_columns("photoz"), with_names=with_names), (), "nJy", len(redshifts), provenance)
+    own = {"lumos.flags": json.dumps(photoz_flag_metadata()), "lumos.redshifts": json.dumps(redshifts.tolist())}
+    return schema.with_metadata({**(schema.metadata or {}), **own})
 
 
 def _chosen(columns: Mapping[str, dict[str, str]], *, with_names: bool) -> dict[str, dict[str, str]]:

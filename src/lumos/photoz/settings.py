@@ -17,6 +17,9 @@ class PhotozSettings(StageSettings):
     of a coadd, made with ``--prior none``."""
     freedom: Positive = 3.0
     """Degrees of freedom of Student's t."""
+    bands: dict[str, str] = {}
+    """Bands that are used, and the name of each in the models, as {u_lsst: u}; without any, all bands of the table, by
+    the same names."""
     flux: str = "flux"
     """Column of the fluxes of a long table; its errors are in the column of that name with ``_err``."""
     floor: NotNegative = 0.03
@@ -43,5 +46,19 @@ class PhotozSettings(StageSettings):
     """Largest number of reweighted fits at a redshift, if likelihoods are not Gaussian."""
     odds_window: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """odds is the probability within so much times 1 + z of the best redshift."""
+    calibrate: Literal["none", "spectra", "photometry"] = "none"
+    """Correct the zero points of bands. spectra: so that the median pull of the best models at known redshifts is 0.
+    photometry: the same at the redshifts that the fluxes give."""
+    calibrate_rounds: Count = 20
+    """Rounds of that correction."""
+    calibrate_min_snr: float = -5.0
+    """Smallest signal-to-noise ratio of a flux that takes part."""
+    calibrate_galaxies: Count = 1000
+    """Largest number of galaxies that take part, those with the most signal."""
+    reference_band: str | None = None
+    """Broad band whose zero point stays; null: the median of all stays. Narrow bands count on their own, if the scale
+    is free."""
+    shard: Count = 500
+    """Galaxies of one file of the output, which is what a run that was stopped loses at most."""
     galaxies_at_once: Count = 128
     """Galaxies that are fitted together; sets the memory."""
