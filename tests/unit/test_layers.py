@@ -12,7 +12,7 @@ ROOMS = [
     *("conventions", "errors", "flags", "files", "psfs", "threads", "config", "statistics", "rows"),
     *("pdf", "spectra", "catalogs", "profiles", "surveys", "images", "cameras", "runs", "estimators"),
     *("background", "scenes", "pools", "sources", "simulate", "teahupoo", "nets"),
-    *("photometry", "training", "coadds", "adaptation", "injection"),
+    *("photometry", "training", "coadds", "photoz", "adaptation", "injection"),
     *("validate", "report"),
     *("settings", "workflows", "api", "cli", "__main__"),
     # It names what the API has; nothing of it is imported before it is used.

@@ -9,12 +9,12 @@ import sys
 import typer
 
 # In the order of ``lumos --help``.
-from lumos.cli import measuring, preparing, networks, listings  # isort: skip
+from lumos.cli import measuring, redshifts, preparing, networks, listings  # isort: skip
 from lumos.cli.app import app
 from lumos.cli.console import Interrupted, interruptible
 from lumos.errors import LumosError
 
-__all__ = ["app", "listings", "main", "measuring", "networks", "preparing"]
+__all__ = ["app", "listings", "main", "measuring", "networks", "preparing", "redshifts"]
 
 
 def main() -> None:

@@ -6,12 +6,12 @@ import numpy as np
 
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.flags import PhotozFlag
-from lumos.photoz.bcnz import RedshiftFits, fit_redshifts
+from lumos.photoz.bcnz.search import RedshiftFits, fit_redshifts
 from lumos.photoz.estimates import RedshiftPdf, quality
-from lumos.photoz.inputs import Photometry, light_of
-from lumos.photoz.likelihood import Light
+from lumos.photoz.fluxes import Photometry, light_of
+from lumos.photoz.bcnz.likelihood import Light
 from lumos.photoz.models import ModelGrid
-from lumos.photoz.points import SCALE_RANGE
+from lumos.photoz.bcnz.points import SCALE_RANGE
 from lumos.photoz.settings import PhotozSettings
 from lumos.statistics import SUMMARY_LEVELS
 
@@ -112,9 +112,7 @@ def _empty(photometry: Photometry, grid: ModelGrid) -> dict[str, AnyArray]:
     return {"object_id": photometry.object_id, **columns, "best_run": best_run, "pz": pz}
 
 
-def _estimates(
-    fits: RedshiftFits, rows: IntArray, grid: ModelGrid, settings: PhotozSettings
-) -> dict[str, FloatArray]:
+def _estimates(fits: RedshiftFits, rows: IntArray, grid: ModelGrid, settings: PhotozSettings) -> dict[str, FloatArray]:
     pdf = RedshiftPdf.of(grid.redshifts, fits.log_density[:, rows])
     best, _ = pdf.best()
     found = dict(zip(_QUANTILES, pdf.quantiles(_LEVELS).T, strict=True))

@@ -6,9 +6,9 @@ import numpy as np
 
 from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError
-from lumos.photoz.bcnz import fit_at, fit_redshifts
+from lumos.photoz.bcnz.search import fit_at, fit_redshifts
 from lumos.photoz.estimates import RedshiftPdf, quality
-from lumos.photoz.inputs import Photometry, light_of
+from lumos.photoz.fluxes import Photometry, light_of
 from lumos.photoz.models import ModelGrid
 from lumos.photoz.settings import PhotozSettings
 

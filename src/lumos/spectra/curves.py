@@ -79,11 +79,6 @@ class Curve:
         first, last = max(above[0] - 1, 0), min(above[-1] + 1, len(self.wavelength) - 1)
         return float(self.wavelength[first]), float(self.wavelength[last])
 
-    @property
-    def middle(self) -> float:
-        """Wavelength in nm about which :meth:`photons` takes its moments."""
-        return sum(self.limits) / 2
-
     @cached_property
     def per_log(self) -> float:
         r"""Integral of the response over ln λ."""
@@ -91,14 +86,13 @@ class Curve:
 
     @cached_property
     def mean_wavelength(self) -> float:
-        r"""Mean wavelength in nm of the photons of a spectrum flat in wavelength times λ: ∫ λ R dλ / ∫ R dλ."""
-        photons, _ = self.photons(self.wavelength[-1:])
-        return float(photons[0] / np.trapezoid(self.response, self.wavelength))
+        r"""Mean wavelength of the response in nm, ∫ λ R dλ / ∫ R dλ."""
+        return float(self.all_photons / np.trapezoid(self.response, self.wavelength))
 
     @cached_property
     def pivot_wavelength(self) -> float:
         r"""Pivot wavelength in nm: the root of ∫ λ R dλ / ∫ R / λ dλ."""
-        return float(np.sqrt(self.photons(self.wavelength[-1:])[0][0] / self.per_log))
+        return float(np.sqrt(self.all_photons / self.per_log))
 
     def at(self, wavelength: FloatArray) -> FloatArray:
         """Return the response.
@@ -116,40 +110,59 @@ class Curve:
         return np.asarray(np.interp(wavelength, self.wavelength, self.response, left=0.0, right=0.0))
 
     def photons(self, wavelength: FloatArray) -> tuple[FloatArray, FloatArray]:
-        r"""Return :math:`\int \lambda T\, d\lambda` and its first moment about the middle, from the curve's start.
+        r"""Return :math:`\int \lambda T\, d\lambda` and its first moment between wavelengths, exact for straight lines.
 
         Parameters
         ----------
         wavelength : float array, shape (n,)
-            Where the integrals end, nm.
+            Ends of intervals, nm; where they fall, the integral is negative.
 
         Returns
         -------
-        photons, moment : float array, shape (n,)
-            :math:`\int \lambda T\, d\lambda` and :math:`\int (\lambda - \mathrm{middle}) \lambda T\, d\lambda`, exact.
+        photons, moment : float array, shape (n − 1,)
+            :math:`\int \lambda T\, d\lambda` and :math:`\int (\lambda - \lambda_0) \lambda T\, d\lambda`, λ₀ the
+            interval's first end.
         """
-        photons, moment = self._cumulative
         within = np.clip(wavelength, self.wavelength[0], self.wavelength[-1])
         piece = np.clip(np.searchsorted(self.wavelength, within, side="right") - 1, 0, len(self.wavelength) - 2)
-        more, more_moment = self._of_piece(piece, within - self.wavelength[piece])
-        return photons[piece] + more, moment[piece] + more_moment
+        before, before_moment = self._cumulative
+        middle = sum(self.limits) / 2
+        start = self.wavelength[piece]
+        more, more_moment = self._of_piece(piece, start, within - start)
+        photons = np.diff(before[piece] + more)
+        moment = np.diff(before_moment[piece] + (start - middle) * more + more_moment)
+        moment -= (wavelength[:-1] - middle) * photons
+        # Within one piece there is no need of differences of large numbers.
+        same = np.flatnonzero((piece[1:] == piece[:-1]) & (within[:-1] == wavelength[:-1]))
+        low = within[same]
+        photons[same], moment[same] = self._of_piece(piece[same], low, within[same + 1] - low)
+        return photons, moment
 
     @cached_property
     def _cumulative(self) -> tuple[FloatArray, FloatArray]:
-        """Both integrals of :meth:`photons` up to each point."""
-        pieces = self._of_piece(np.arange(len(self.wavelength) - 1), np.diff(self.wavelength))
-        photons, moment = (np.concatenate([[0.0], np.cumsum(values)]) for values in pieces)
-        return photons, moment
+        """Photons up to each point, and their moment about the middle."""
+        start = self.wavelength[:-1]
+        photons, moment = self._of_piece(np.arange(len(start)), start, np.diff(self.wavelength))
+        moment = moment + (start - sum(self.limits) / 2) * photons
+        return np.concatenate([[0.0], np.cumsum(photons)]), np.concatenate([[0.0], np.cumsum(moment)])
 
-    def _of_piece(self, piece: AnyArray, length: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Both integrals of :meth:`photons` over the first ``length`` nm of pieces."""
-        start, height = self.wavelength[piece], self.response[piece]
-        slope = ((np.diff(self.response)) / np.diff(self.wavelength))[piece]
-        # λ T is a + b u + c u², u from the start of the piece.
+    def _of_piece(self, piece: AnyArray, start: FloatArray, length: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Photons and their moment about ``start`` over ``length`` nm that lie in one piece each."""
+        slope = self._slopes[piece]
+        height = self.response[piece] + slope * (start - self.wavelength[piece])
+        # λ T is a + b u + c u², u from the start.
         a, b, c = start * height, height + start * slope, slope
         photons = length * (a + length * (b / 2 + length * c / 3))
-        moment = length**2 * (a / 2 + length * (b / 3 + length * c / 4))
-        return photons, (start - self.middle) * photons + moment
+        return photons, length**2 * (a / 2 + length * (b / 3 + length * c / 4))
+
+    @cached_property
+    def _slopes(self) -> FloatArray:
+        return np.diff(self.response) / np.diff(self.wavelength)
+
+    @cached_property
+    def all_photons(self) -> float:
+        r"""Integral of λ times the response over λ."""
+        return float(self._cumulative[0][-1])
 
     def share(self, edges: FloatArray) -> FloatArray:
         r"""Return the share of the response, :math:`\int T / \lambda\, d\lambda`, between edges.

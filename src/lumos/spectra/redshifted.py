@@ -55,16 +55,14 @@ def band_weights(
     """
     row, index, starts = _seen(curve, wavelength, redshifts)
     observed = wavelength[index] * (1 + redshifts[row])
-    photons, moment = (np.diff(values) for values in curve.photons(observed))
+    photons, moment = curve.photons(observed)
     inside = row[1:] == row[:-1]
-    width = np.where(inside, np.diff(observed), 1.0)
-    # Moments are about the middle of the curve, so that nothing is lost where intervals are short.
-    from_middle = observed - curve.middle
+    upper = np.where(inside, moment / np.where(inside, np.diff(observed), 1.0), 0.0)
     weights = np.zeros(len(observed))
-    weights[:-1] += np.where(inside, from_middle[1:] * photons - moment, 0.0) / width
-    weights[1:] += np.where(inside, moment - from_middle[:-1] * photons, 0.0) / width
+    weights[:-1] += np.where(inside, photons, 0.0) - upper
+    weights[1:] += upper
     # Weights of a spectrum of 1 sum to the photons that its points hold.
-    held = np.bincount(row, weights, minlength=len(redshifts)) / float(curve.photons(curve.wavelength[-1:])[0][0])
+    held = np.bincount(row, weights, minlength=len(redshifts)) / curve.all_photons
     _check_overlap(curve, wavelength, redshifts, 1 - held)
     if transmission is not None:
         weights *= transmission(observed, redshifts[row])

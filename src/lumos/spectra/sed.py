@@ -17,8 +17,9 @@ from lumos.spectra.passbands import Passband
 
 __all__ = ["LINE_WAVELENGTHS", "SedFamily", "continuum_basis"]
 
-#: Rest wavelengths of the emission lines in nm; each stands for its doublet or blend.
-LINE_WAVELENGTHS: dict[str, float] = {"OII": 372.8, "Hbeta": 486.1, "OIII": 499.5, "Halpha": 656.5}
+#: Rest wavelengths of the emission lines in vacuum, nm; each is the mean of its doublet or, for Halpha, of the blend
+#: with [NII].
+LINE_WAVELENGTHS: dict[str, float] = {"OII": 372.87, "Hbeta": 486.27, "OIII": 499.63, "Halpha": 656.85}
 
 #: Joints of the continuum's slopes in x, sharpness of a joint, place and half-width of the 4000 Å break.
 _JOINTS = (-0.55, 0.0, 0.42)

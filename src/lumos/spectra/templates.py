@@ -1,13 +1,15 @@
 """Spectra of galaxies at rest, from files and in closed form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from lumos.conventions import FloatArray
-from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
+from lumos.errors import LumosDataError, LumosError, LumosShapeError, LumosValueError
 from lumos.spectra.sed import continuum_basis
 from lumos.spectra.tables import read_columns
 from lumos.spectra.wavelengths import as_vacuum_nm
@@ -139,10 +141,19 @@ def list_templates(path: Path) -> tuple[str, ...]:
     LumosDataError
         If it cannot be read.
     """
+    with _archive(path) as content:
+        return tuple(sorted(key.removesuffix("__wave") for key in content if key.endswith("__wave")))
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[Mapping[str, FloatArray]]:
+    """Open an archive; what goes wrong in the block names the file."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            return tuple(sorted(key.removesuffix("__wave") for key in content if key.endswith("__wave")))
-    except (OSError, ValueError) as error:
+            yield content
+    except LumosError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise LumosDataError(f"{path}: no archive of templates ({' '.join(str(error).split())})") from error
 
 
@@ -152,7 +163,7 @@ def _from_archive(path: Path, unit: str | None, medium: str, name: str | None) -
         raise LumosDataError(f"{path}: has no template {name!r}, it has {', '.join(known)}")
     if unit is None:
         raise LumosDataError(f"{path}: does not say the unit of its wavelengths")
-    with np.load(path, allow_pickle=False) as content:
+    with _archive(path) as content:
         wavelength, flux = (np.asarray(content[f"{name}__{key}"], dtype=np.float64) for key in ("wave", "flam"))
     return as_vacuum_nm(wavelength, unit, medium), flux
 

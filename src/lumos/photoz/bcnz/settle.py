@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lumos.conventions import BoolArray, FloatArray, IntArray
-from lumos.photoz.likelihood import Light, Parabola
-from lumos.photoz.points import PointFit, RunFitter, log_volume
+from lumos.photoz.bcnz.likelihood import Light, Parabola
+from lumos.photoz.bcnz.points import PointFit, RunFitter, log_volume
 
 __all__ = ["Start", "Settled", "settle"]
 
@@ -52,7 +52,7 @@ class Settled:
     amplitudes : ndarray, shape (S, n)
         Amplitudes of the components, at least 0.
     log_volume : ndarray, shape (n,)
-        See :func:`lumos.photoz.points.log_volume`; 0 where it is not asked for.
+        See :func:`lumos.photoz.bcnz.points.log_volume`; 0 where it is not asked for.
     weights, fluxes : ndarray, shape (n_bands, n)
         Of the last fit; empty where the likelihood is Gaussian.
     """
@@ -160,9 +160,7 @@ def _target(model: FloatArray, score: FloatArray, weights: FloatArray) -> FloatA
     return model + np.divide(score, weights, out=np.zeros_like(score), where=weights > 0)
 
 
-def _volume(
-    fitter: RunFitter, z_index: IntArray, weights: FloatArray, fluxes: FloatArray, fit: PointFit
-) -> FloatArray:
+def _volume(fitter: RunFitter, z_index: IntArray, weights: FloatArray, fluxes: FloatArray, fit: PointFit) -> FloatArray:
     """Return the logarithm of the volume of the amplitudes."""
     alone = fitter.alone(z_index, weights, fluxes, fit.fitted_scale)
     return log_volume(fit.last, alone)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lumos.conventions import BoolArray, FloatArray, IntArray
-from lumos.photoz.likelihood import Light
+from lumos.photoz.bcnz.likelihood import Light
 from lumos.photoz.models import ModelGrid
-from lumos.photoz.points import RunFitter
+from lumos.photoz.bcnz.points import RunFitter
 from lumos.photoz.settings import PhotozSettings
-from lumos.photoz.settle import Start, Settled, settle
+from lumos.photoz.bcnz.settle import Start, Settled, settle
 
 __all__ = ["BestModel", "RedshiftFits", "fit_at", "fit_redshifts"]
 
@@ -162,9 +162,7 @@ def _fitters(grid: ModelGrid, settings: PhotozSettings) -> Iterator[RunFitter]:
         yield RunFitter(models, grid.narrow, free, n_updates)
 
 
-def _look(
-    grid: ModelGrid, light: Light, settings: PhotozSettings, coarse: IntArray
-) -> tuple[FloatArray, FloatArray]:
+def _look(grid: ModelGrid, light: Light, settings: PhotozSettings, coarse: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return chi2 and scale, shape (n_runs, n_coarse, G), at coarse steps of redshift."""
     n_galaxies = light.fluxes.shape[1]
     shape = (len(grid.runs), len(coarse), n_galaxies)

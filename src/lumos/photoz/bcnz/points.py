@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lumos.conventions import BoolArray, FloatArray, IntArray
-from lumos.photoz.nnls import NonNegativeFit, solve_multiplicative, solve_nonnegative, triangle
+from lumos.photoz.bcnz.nnls import NonNegativeFit, solve_multiplicative, solve_nonnegative, triangle
 
 __all__ = ["SCALE_RANGE", "PointFit", "RunFitter", "log_volume", "segments"]
 
