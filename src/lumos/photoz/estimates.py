@@ -72,7 +72,7 @@ class RedshiftPdf:
         """Return the probability below each edge, shape (n, n_z + 1)."""
         mass = self.density * np.diff(cell_edges(self.redshifts))
         below = np.concatenate([np.zeros((len(mass), 1)), np.cumsum(mass, axis=1)], axis=1)
-        return below / below[:, -1:]
+        return np.asarray(below / below[:, -1:])
 
     def cdf(self, redshift: ArrayLike) -> FloatArray:
         """Return the probability below one redshift of each galaxy; at the true one it is the PIT.

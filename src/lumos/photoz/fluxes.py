@@ -198,7 +198,9 @@ def _check_likelihoods(path: Path) -> None:
     except (OSError, pa.ArrowException) as error:
         raise LumosDataError(f"{path}: not Parquet; allowed with --likelihood pdf: a coadd of `lumos coadd`") from error
     if not set(_PDF) <= set(schema.names):
-        raise LumosDataError(f"{path}: has no {_PDF[0]!r}; allowed with --likelihood pdf: a coadd with coadd.pdf=mixture")
+        raise LumosDataError(
+            f"{path}: has no {_PDF[0]!r}; allowed with --likelihood pdf: a coadd with coadd.pdf=mixture"
+        )
     provenance: dict[str, Any] = json.loads((schema.metadata or {}).get(b"lumos.provenance", b"{}"))
     prior = provenance.get("prior", "unknown")
     if prior != "none":
@@ -263,8 +265,8 @@ def _read_long(table: TableFile, models: Sequence[str], settings: PhotozSettings
     names = None
     if "object_name" in table.names:
         names = table.read("object_name").values.astype(str)[kept][first[order]]
-    fluxes = spread(_numbers(table, settings.flux)), spread(_numbers(table, f"{settings.flux}_err"))
-    return Photometry(unique[order].astype(np.int64), *fluxes, mixture, names, tuple(chosen))
+    flux, flux_err = spread(_numbers(table, settings.flux)), spread(_numbers(table, f"{settings.flux}_err"))
+    return Photometry(unique[order].astype(np.int64), flux, flux_err, mixture, names, tuple(chosen))
 
 
 def _read_wide(table: TableFile, models: Sequence[str], settings: PhotozSettings) -> Photometry:
@@ -282,8 +284,8 @@ def _read_wide(table: TableFile, models: Sequence[str], settings: PhotozSettings
     chosen = _chosen(table.path, list(known), models, settings.bands)
     objects, names = read_identifiers(table, "object_id")
     pairs = [_flux(table, *known[band]) for band in chosen.values()]
-    flux, error = (np.stack([pair[part] for pair in pairs], axis=1) for part in (0, 1))
-    return Photometry(objects, flux, error, None, names, tuple(chosen))
+    flux, flux_err = np.stack([pair[0] for pair in pairs], axis=1), np.stack([pair[1] for pair in pairs], axis=1)
+    return Photometry(objects, flux, flux_err, None, names, tuple(chosen))
 
 
 def _flux(table: TableFile, name: str, error_name: str, is_magnitude: bool) -> tuple[FloatArray, FloatArray]:

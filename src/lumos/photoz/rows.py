@@ -6,12 +6,12 @@ import numpy as np
 
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.flags import PhotozFlag
+from lumos.photoz.bcnz.likelihood import Light
+from lumos.photoz.bcnz.points import SCALE_RANGE
 from lumos.photoz.bcnz.search import RedshiftFits, fit_redshifts
 from lumos.photoz.estimates import RedshiftPdf, quality
 from lumos.photoz.fluxes import Photometry, light_of
-from lumos.photoz.bcnz.likelihood import Light
 from lumos.photoz.models import ModelGrid
-from lumos.photoz.bcnz.points import SCALE_RANGE
 from lumos.photoz.settings import PhotozSettings
 from lumos.statistics import SUMMARY_LEVELS
 

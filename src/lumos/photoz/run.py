@@ -135,9 +135,8 @@ def photoz_run(
             for name in todo
         ]
         schema = photoz_schema(grid.redshifts, identity, with_names=photometry.object_name is not None)
-        work = Work(_make_shard, _share, ((grid, settings, schema),))
         failed: list[str] = []
-        with closing(driver.run(work, tasks)) as results:
+        with closing(driver.run(Work(_make_shard, _share, ((grid, settings, schema),)), tasks)) as results:
             for number, (task, result) in enumerate(results):
                 entry = _failure(task, str(result)) if isinstance(result, WorkerDiedError) else result
                 folder.enter(task.name, entry)

@@ -148,7 +148,7 @@ def _rounds(
     """Repeat fits at known redshifts and corrections of the factors."""
     factors = begun.factor
     for _ in range(settings.calibrate_rounds):
-        light, usable, unit = light_of(photometry.scaled(factors), settings)
+        light, usable, _ = light_of(photometry.scaled(factors), settings)
         best = fit_at(grid, light, place, settings)
         with np.errstate(divide="ignore"):
             error = np.where(usable.T, light.weights**-0.5, np.inf)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class RedshiftMetrics:
     sigma68, bias : float
         Half the range of the central 68 % of dx, and its median.
     outliers : float
-        Share with \\|dx\\| above 0.02.
+        Share with dx above 0.02 or below -0.02.
     pit_ks : float
         Kolmogorov-Smirnov distance of the PITs from uniform.
     crps : float
@@ -130,10 +131,10 @@ def _groups(
     if both.any():
         yield "best half by Qz", both & (qz <= np.median(qz[both]))
         thirds = np.quantile(redshift[both], [0, 1 / 3, 2 / 3, 1])
-        for low, high in zip(thirds[:-1], thirds[1:], strict=True):
+        for low, high in pairwise(thirds):
             yield f"z {low:.2f}-{high:.2f}", both & (redshift >= low) & (redshift <= high)
     if magnitude is not None:
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             yield f"{low:g}-{high:g} mag", both & (magnitude >= low) & (magnitude < high)
 
 

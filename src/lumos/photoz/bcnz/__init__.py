@@ -1,1 +1,1 @@
-"""The fit of templates: non-negative sums of a run's components, at all redshifts, with any likelihood of the fluxes."""
+"""The fit of templates: non-negative sums of the components of runs, with any likelihood of the fluxes."""

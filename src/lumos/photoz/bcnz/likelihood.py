@@ -60,8 +60,15 @@ class Parabola:
 class Light(Protocol):
     """What was measured of G galaxies."""
 
-    weights: FloatArray
-    fluxes: FloatArray
+    @property
+    def weights(self) -> FloatArray:
+        """Inverse variances, shape (n_bands, G), 0 where nothing was measured."""
+        ...
+
+    @property
+    def fluxes(self) -> FloatArray:
+        """Fluxes, shape (n_bands, G), finite."""
+        ...
 
     def parabola(self, model: FloatArray, galaxy: IntArray) -> Parabola | None:
         """Return the parabolas that touch -2 ln L, or None where it is one for all model fluxes.
@@ -205,7 +212,7 @@ class MixtureLight:
 
     def __init__(self, shares: FloatArray, means: FloatArray, stds: FloatArray) -> None:
         self._mixture = shares, means, stds
-        self._measured = np.isfinite(shares + means + stds).all(axis=0)
+        self._measured: BoolArray = np.asarray(np.isfinite(shares + means + stds).all(axis=0))
         shares = np.where(self._measured, shares, 1.0 / len(shares))
         self._means = np.where(self._measured, means, 0.0)
         self._inverse = np.where(self._measured, 1 / np.where(self._measured, stds, 1.0), 1.0)

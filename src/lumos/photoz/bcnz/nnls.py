@@ -138,7 +138,8 @@ def _active_set(work: FloatArray) -> tuple[FloatArray, BoolArray, FloatArray]:
             amplitudes[:, which], positive[:, which] = here[:, finished], inside[:, finished]
             if not len(going):
                 return amplitudes, positive, done
-            rows, pivot, enters, least, finished = (one[going] for one in (rows, pivot, enters, least, finished))
+            rows, pivot, enters = rows[going], pivot[going], enters[going]
+            least, finished = least[going], finished[going]
             # Not by an index, which would turn the order of the axes in memory.
             work, here, inside = (one.take(going, axis=1) for one in (work, here, inside))
         inside[pivot[~finished], np.flatnonzero(~finished)] = enters[~finished]

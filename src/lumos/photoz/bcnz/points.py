@@ -170,7 +170,8 @@ class RunFitter:
         total = np.empty((self.models.shape[1], len(z_index)))
         for z, part in segments(z_index):
             np.matmul(self.models[z], (weights * factor)[:, part], out=total[:, part])
-        return np.divide(light, total, out=np.zeros_like(total), where=total > 0)
+        found: FloatArray = np.divide(light, total, out=np.zeros_like(total), where=total > 0)
+        return found
 
     def _solve(self, gram: FloatArray, projection: FloatArray, norm: FloatArray) -> NonNegativeFit:
         if self.n_updates:
@@ -238,7 +239,7 @@ def log_volume(fit: NonNegativeFit, largest: FloatArray) -> FloatArray:
     """
     from scipy.special import erfcx, log_ndtr  # noqa: PLC0415 - slow to import
 
-    n_components, n = fit.amplitudes.shape
+    n_components = len(fit.amplitudes)
     places = triangle(n_components)
     diagonal, inside = fit.tableau[places.diagonal()], fit.positive
     variance = np.where(inside, -diagonal, 1.0)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lumos.conventions import BoolArray, FloatArray, IntArray
+from lumos.conventions import FloatArray, IntArray
 from lumos.photoz.bcnz.likelihood import Light
-from lumos.photoz.models import ModelGrid
 from lumos.photoz.bcnz.points import RunFitter
+from lumos.photoz.bcnz.settle import Settled, Start, settle
+from lumos.photoz.models import ModelGrid
 from lumos.photoz.settings import PhotozSettings
-from lumos.photoz.bcnz.settle import Start, Settled, settle
 
 __all__ = ["BestModel", "RedshiftFits", "fit_at", "fit_redshifts"]
 

@@ -8,7 +8,7 @@ from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.photoz.bcnz.likelihood import Light, Parabola
 from lumos.photoz.bcnz.points import PointFit, RunFitter, log_volume
 
-__all__ = ["Start", "Settled", "settle"]
+__all__ = ["Settled", "Start", "settle"]
 
 #: A point has settled when -2 ln L changes by less than this.
 _SETTLED = 0.01
