@@ -271,13 +271,13 @@ def _read_long(table: TableFile, models: Sequence[str], settings: PhotozSettings
 
 def _read_wide(table: TableFile, models: Sequence[str], settings: PhotozSettings) -> Photometry:
     known: dict[str, tuple[str, str, bool]] = {}
-    for number, (flux, errors) in enumerate(_WIDE):
-        start = flux.format("")
+    for number, (values, errors) in enumerate(_WIDE):
+        start = values.format("")
         for name in table.names:
             band = name.removeprefix(start)
-            error = next((text.format(band) for text in errors if text.format(band) in table.names), None)
-            if name.startswith(start) and error is not None:
-                known.setdefault(band, (name, error, number == 1))
+            of_errors = next((text.format(band) for text in errors if text.format(band) in table.names), None)
+            if name.startswith(start) and of_errors is not None:
+                known.setdefault(band, (name, of_errors, number == 1))
     if not known:
         text = "no columns flux_BAND with flux_BAND_err, nor mag_BAND with mag_BAND_err"
         raise LumosDataError(f"{table.path}: {text}; the table has: {', '.join(table.names)}")

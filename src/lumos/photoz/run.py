@@ -27,7 +27,7 @@ from lumos.runs.driver import LocalDriver, Work
 from lumos.runs.folder import Entry, begin_folder
 from lumos.runs.shards import iterate_shards
 
-__all__ = ["PhotozReport", "match_redshifts", "photoz_run", "read_redshifts"]
+__all__ = ["PhotozReport", "Tables", "match_redshifts", "photoz_run", "read_redshifts"]
 
 #: Names of the column of known redshifts, in the order in which they are looked for.
 _REDSHIFT = ("redshift", "z_spec", "zspec", "spec_z", "z")
@@ -57,6 +57,22 @@ class PhotozReport:
 
 
 @dataclass(frozen=True)
+class Tables:
+    """Tables that redshifts come from.
+
+    Parameters
+    ----------
+    fluxes : Path
+        Coadd or table of fluxes, see :func:`lumos.photoz.fluxes.read_photometry`.
+    spectra : Path, optional
+        Table of known redshifts, ``object_id`` and ``redshift``; needed to calibrate with spectra.
+    """
+
+    fluxes: Path
+    spectra: Path | None = None
+
+
+@dataclass(frozen=True)
 class _Task:
     """Some galaxies, and the shard that they become."""
 
@@ -67,12 +83,11 @@ class _Task:
 
 
 def photoz_run(
-    source: Path,
+    tables: Tables,
     grid: ModelGrid,
     out: Path,
     settings: PhotozSettings,
     *,
-    spectra: Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> PhotozReport:
@@ -80,8 +95,8 @@ def photoz_run(
 
     Parameters
     ----------
-    source : Path
-        Coadd or table of fluxes, see :func:`lumos.photoz.fluxes.read_photometry`.
+    tables : Tables
+        Fluxes and, if any are, known redshifts.
     grid : ModelGrid
         Model fluxes.
     out : Path
@@ -89,8 +104,6 @@ def photoz_run(
         ``zeropoints.parquet``.
     settings : PhotozSettings
         Settings.
-    spectra : Path, optional
-        Table of known redshifts, ``object_id`` and ``redshift``; needed to calibrate with spectra.
     workers : int, optional
         Number of processes; rows do not depend on it.
     progress : callable, optional
@@ -110,7 +123,7 @@ def photoz_run(
     LumosValueError
         If there is no worker.
     """
-    driver = LocalDriver(workers)
+    driver, source, spectra = LocalDriver(workers), tables.fluxes, tables.spectra
     photometry = read_photometry(source, grid.bands, settings)
     if not len(photometry):
         raise LumosDataError(f"{source}: no row in it")

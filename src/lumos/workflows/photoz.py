@@ -12,7 +12,7 @@ from lumos.files import write_json
 from lumos.photoz.bcnz.search import fit_at
 from lumos.photoz.fluxes import Photometry, light_of, read_photometry
 from lumos.photoz.models import ModelGrid, build_grid
-from lumos.photoz.run import Progress, match_redshifts, photoz_run, read_redshifts
+from lumos.photoz.run import Progress, Tables, match_redshifts, photoz_run, read_redshifts
 from lumos.photoz.settings import PhotozSettings
 from lumos.photoz.templates import ModelSettings, load_models
 from lumos.report.redshifts import RedshiftExhibit, draw_redshifts
@@ -83,7 +83,7 @@ def make_redshifts(
     bands = tuple(band for source in models.bands for band in source.names)
     photometry = read_photometry(inputs.table, bands, settings)
     grid = build_grid(models, inputs.data, _curves(inputs.curves, models)).in_bands(photometry.bands)
-    report = photoz_run(inputs.table, grid, out, settings, spectra=inputs.spectra, workers=workers, progress=progress)
+    report = photoz_run(Tables(inputs.table, inputs.spectra), grid, out, settings, workers=workers, progress=progress)
     if report.failed:
         raise LumosError(f"{len(report.failed)} shards failed: {report.failed[0]}")
     known = np.full(len(photometry), np.nan)
