@@ -18,8 +18,8 @@ __all__ = ["BestModel", "RedshiftFits", "fit_at", "fit_redshifts"]
 _AT_ONCE = 4096
 #: Fits of the amplitudes while the scale is found: for the first run, for the others, and where it counts.
 _FIRST, _COARSE, _FINE = 4, 2, 3
-#: In the first look at likelihoods that are not Gaussian: rounds, and the margin of those that get them.
-_COARSE_ROUNDS, _COARSE_MARGIN = 2, 3.0
+#: Further looks at likelihoods that are not Gaussian: rounds, and the margin of the points that get them.
+_COARSE_LOOKS = ((2, 3.0), (1, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def fit_redshifts(grid: ModelGrid, light: Light, settings: PhotozSettings) -> Re
     """
     n_galaxies, n_z = light.fluxes.shape[1], len(grid.redshifts)
     coarse = np.arange(min(settings.coarse - 1, n_z - 1) // 2, n_z, settings.coarse)
-    value, scale = _look(grid, light, settings, coarse)
+    value, scale, seed = _look(grid, light, settings, coarse)
     near = np.abs(np.arange(n_z)[:, None] - coarse[None]).argmin(axis=1)
     smallest = value.min(axis=(0, 1))
     # A poor best fit of a bright galaxy may be a narrow minimum between two steps.
@@ -108,7 +108,7 @@ def fit_redshifts(grid: ModelGrid, light: Light, settings: PhotozSettings) -> Re
     for run, fitter in enumerate(_fitters(grid, settings)):
         z_index, galaxy = np.nonzero(kept[run][near])
         first = scale[run, near[z_index], galaxy]
-        start = Start(z_index, galaxy, first, light.weights, light.fluxes)
+        start = Start(z_index, galaxy, first, seed.weights, seed.fluxes)
         for part, fit in _in_parts(fitter, light, start, (_FINE, settings.rounds), settings.weighing == "evidence"):
             place = z_index[part], galaxy[part]
             density = fit.log_volume - fit.value / 2
@@ -162,8 +162,10 @@ def _fitters(grid: ModelGrid, settings: PhotozSettings) -> Iterator[RunFitter]:
         yield RunFitter(models, grid.narrow, free, n_updates)
 
 
-def _look(grid: ModelGrid, light: Light, settings: PhotozSettings, coarse: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return chi2 and scale, shape (n_runs, n_coarse, G), at coarse steps of redshift."""
+def _look(
+    grid: ModelGrid, light: Light, settings: PhotozSettings, coarse: IntArray
+) -> tuple[FloatArray, FloatArray, "_Seed"]:
+    """Return chi2 and scale, shape (n_runs, n_coarse, G), at coarse steps of redshift, and where fits begin."""
     n_galaxies = light.fluxes.shape[1]
     shape = (len(grid.runs), len(coarse), n_galaxies)
     value, scale = np.empty(shape), np.empty(shape)
@@ -178,16 +180,62 @@ def _look(grid: ModelGrid, light: Light, settings: PhotozSettings, coarse: IntAr
         better = value[run][best] < smallest
         smallest = np.minimum(smallest, value[run][best])
         known = np.where(better, scale[run][best], known)
-    if light.parabola(np.ones((len(light.fluxes), 1)), np.zeros(1, dtype=np.int64)) is None:
-        return value, scale
-    promising = value < smallest + _COARSE_MARGIN * settings.margin
+    seed = _Seed(light)
+    if seed.is_needed:
+        for rounds, margin in _COARSE_LOOKS:
+            _look_again(grid, light, settings, coarse, (value, scale), (seed, rounds, margin))
+    return value, scale, seed
+
+
+class _Seed:
+    """Weights and fluxes of each galaxy at the best point so far, where the next fits of its other points begin.
+
+    Likelihoods that are no Gaussians have several maxima: which fluxes count as outliers depends on where a fit
+    begins. The best point of a galaxy knows them best.
+    """
+
+    def __init__(self, light: Light) -> None:
+        n_bands, n_galaxies = light.fluxes.shape
+        self.is_needed = light.parabola(np.ones((n_bands, 1)), np.zeros(min(n_galaxies, 1), dtype=np.int64)) is not None
+        self.weights, self.fluxes = light.weights, light.fluxes
+        self._smallest = np.full(n_galaxies, np.inf)
+        if self.is_needed:
+            self.weights, self.fluxes = self.weights.copy(), self.fluxes.copy()
+
+    def learn(self, galaxy: IntArray, fit: Settled) -> None:
+        """Take weights and fluxes of points that are better than those before."""
+        if not self.is_needed:
+            return
+        order = np.argsort(fit.value, kind="stable")
+        which, first = np.unique(galaxy[order], return_index=True)
+        best = order[first]
+        better = fit.value[best] < self._smallest[which]
+        which, best = which[better], best[better]
+        self._smallest[which] = fit.value[best]
+        self.weights[:, which], self.fluxes[:, which] = fit.weights[:, best], fit.fluxes[:, best]
+
+
+def _look_again(
+    grid: ModelGrid,
+    light: Light,
+    settings: PhotozSettings,
+    coarse: IntArray,
+    known: tuple[FloatArray, FloatArray],
+    how: tuple[_Seed, int, float],
+) -> None:
+    """Lower values at promising points by a few rounds, from the seed; that learns only afterwards."""
+    (value, scale), (seed, rounds, margin) = known, how
+    promising = value < value.min(axis=(0, 1)) + margin * settings.margin
+    weights, fluxes = seed.weights.copy(), seed.fluxes.copy()
     for run, fitter in enumerate(_fitters(grid, settings)):
         place, which = np.nonzero(promising[run])
-        start = Start(coarse[place], which, scale[run][place, which], light.weights, light.fluxes)
-        for part, fit in _in_parts(fitter, light, start, (1, _COARSE_ROUNDS)):
-            value[run][place[part], which[part]] = fit.value
-            scale[run][place[part], which[part]] = fit.scale
-    return value, scale
+        start = Start(coarse[place], which, scale[run][place, which], weights, fluxes)
+        for part, fit in _in_parts(fitter, light, start, (1, rounds)):
+            at = place[part], which[part]
+            better = fit.value < value[run][at]
+            at = at[0][better], at[1][better]
+            value[run][at], scale[run][at] = fit.value[better], fit.scale[better]
+            seed.learn(which[part], fit)
 
 
 def _in_parts(

@@ -99,13 +99,15 @@ def settle(
         return Settled(fit.chi2, fit.scale, fit.amplitudes, volume, empty, empty)
     state = _State(fit, model, touching)
     rows = np.arange(len(galaxy))
-    cautious = np.zeros(len(rows), dtype=bool)
+    # Which have failed and get safe weights from now on, and which keep their scale in the next step.
+    cautious, kept = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
     for _ in range(steps[1]):
         if not len(rows):
             break
-        worse, change = _step(fitter, light, start, state, rows, cautious[rows])
+        worse, change = _step(fitter, light, start, state, rows, (cautious[rows], kept[rows]))
         cautious[rows[worse]] = True
-        rows = rows[worse | (change > _SETTLED)]
+        was_kept, kept[rows] = kept[rows], worse
+        rows = rows[worse | was_kept | (change > _SETTLED)]
     weights = state.touching.weights(cautious)
     fluxes = _target(state.model, state.touching.score, weights)
     volume = np.zeros(len(galaxy))
@@ -136,22 +138,23 @@ class _State:
 
 
 def _step(
-    fitter: RunFitter, light: Light, start: Start, state: _State, rows: IntArray, cautious: BoolArray
+    fitter: RunFitter, light: Light, start: Start, state: _State, rows: IntArray, how: tuple[BoolArray, BoolArray]
 ) -> tuple[BoolArray, FloatArray]:
     """Do one more fit of some rows; return which became worse, and by how much -2 ln L fell."""
     z_index, galaxy = start.z_index[rows], start.galaxy[rows]
     now = state.touching
     score, model = now.score[:, rows], state.model[:, rows]
     here = Parabola(now.value[rows], score, now.safe[:, rows], now.bend[:, rows])
+    cautious, kept = how
     weights = here.weights(cautious)
-    scale = np.where(cautious, state.fitted_scale[rows], state.next_scale[rows])
+    scale = np.where(kept, state.fitted_scale[rows], state.next_scale[rows])
     fit = fitter.fit(z_index, weights, _target(model, score, weights), scale, 1)
     after = fitter.predict(z_index, fit.amplitudes, fit.fitted_scale)
     touching = light.parabola(after, galaxy)
     assert touching is not None
     change = here.value - touching.value
-    # A cautious step can only fail by rounding, or because there is nothing left to gain.
-    worse = (change < -_ROUNDING) & ~cautious
+    # With safe weights and the same scale a step can only fail by rounding.
+    worse = (change < -_ROUNDING) & ~(cautious & kept)
     state.replace(rows, fit, after, touching, change >= 0)
     return worse, change
 
