@@ -159,7 +159,7 @@ def photoz_schema(
         Each field with unit, UCD and meaning; the redshifts and the flag registry in the metadata.
     """
     schema = _schema(_chosen(_columns("photoz"), with_names=with_names), (), "nJy", len(redshifts), provenance)
-    own = {"lumos.flags": json.dumps(photoz_flag_metadata()), "lumos.redshifts": json.dumps(redshifts.tolist())}
+    own = {b"lumos.flags": json.dumps(photoz_flag_metadata()), b"lumos.redshifts": json.dumps(redshifts.tolist())}
     return schema.with_metadata({**(schema.metadata or {}), **own})
 
 
