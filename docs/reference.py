@@ -18,6 +18,7 @@ from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS
 from lumos.cli import app
 from lumos.estimators import ESTIMATORS
 from lumos.flags import CATALOG_FLAG_TEXT, FLAG_TEXT, MASK_TEXT, PHOTOZ_FLAG_TEXT
+from lumos.photoz.templates import ModelSettings
 from lumos.settings import Settings
 from lumos.simulate.settings import SurveySimulation
 from lumos.surveys import Survey
@@ -62,6 +63,7 @@ def pages() -> dict[str, str]:
         "columns.md": columns_page(),
         "commands.md": commands_page(),
         "flags.md": flags_page(),
+        "model-sets.md": levels_page("Sets of model runs", ModelSettings, MODEL_TEXT),
         "settings.md": settings_page(),
         "survey-files.md": levels_page("Survey files", Survey, SURVEY_TEXT),
         "simulated-surveys.md": model_page("Descriptions of simulated surveys", SurveySimulation, SIMULATION_TEXT),
@@ -69,6 +71,10 @@ def pages() -> dict[str, str]:
     }
 
 
+MODEL_TEXT = (
+    "Keys of the YAML file that says of which curves, templates, dust and lines the models of photometric redshifts "
+    "are made; [curves and templates](../templates.md)."
+)
 SURVEY_TEXT = "Keys of the YAML file of `--survey`; [how to write one](../surveys.md)."
 SIMULATION_TEXT = (
     "Keys of the YAML file of `lumos simulate`, each of which `--set` can change; [simulations](../simulation.md)."

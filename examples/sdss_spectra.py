@@ -9,7 +9,6 @@ that brings it to the photometry of the same fibre (``CALIBFLUX``), its error an
 fluxes through the measured narrow bands over those through the package's closed forms, minus 1.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -30,12 +29,7 @@ BANDS = ("g", "r", "i")
 def narrow_bands(data: Path) -> dict[str, Curve]:
     """Return the measured responses of PAUCam, where there are any."""
     path = data / "stonp" / "PAUS_filter_response.json"
-    content = json.loads(path.read_text()) if path.exists() else {}
-    return {
-        name: Curve(np.array(one["wavelength"]), np.maximum(one["response"], 0.0))
-        for name, one in content.items()
-        if name in PAUCAM_PASSBANDS
-    }
+    return {name: read_curve(path, name=name) for name in PAUCAM_PASSBANDS} if path.exists() else {}
 
 
 def main(data: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from lumos.cli import app
 from lumos.config import parse_yaml
+from lumos.photoz.templates import ModelSettings
 from lumos.settings import Settings
 from lumos.simulate.settings import SurveySimulation
 from lumos.surveys import Survey
@@ -72,9 +73,9 @@ def test_python(page, text):
 @of_kind("yaml")
 def test_yaml(page, text):
     content = parse_yaml(text, page)
-    for kind in (Settings, Survey, SurveySimulation, TrainSettings):
+    for kind in (Settings, Survey, SurveySimulation, TrainSettings, ModelSettings):
         if set(content) <= set(kind.model_fields):
             needed = {"name": "a", "pool": {"simulate": "wide"}} if kind is TrainSettings else {}
             kind.model_validate(needed | yaml.safe_load(text))
             return
-    raise AssertionError(f"{page}: no settings, survey, simulation or training run: {sorted(content)}")
+    raise AssertionError(f"{page}: no settings, survey, simulation, training run or set of models: {sorted(content)}")

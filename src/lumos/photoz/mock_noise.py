@@ -187,7 +187,7 @@ def observe(
     scale = 1 + stated * rng.standard_normal(shape) + extra * noise.extra_err * rng.standard_normal(shape)
     single = scale * (flux[..., None] + photon * rng.standard_normal(shape))
     # The error of the zero point acts on the mean: that of each exposure would give faint draws more weight.
-    single_err = np.hypot(photon, stated * single.mean(axis=2, keepdims=True))
+    single_err = np.broadcast_to(np.hypot(photon, stated * single.mean(axis=2, keepdims=True)), shape)
     weight = 1 / single_err**2
     coadd, coadd_err = (weight * single).sum(axis=2) / weight.sum(axis=2), weight.sum(axis=2) ** -0.5
     outlier = narrow & (rng.uniform(size=flux.shape) < noise.outlier_share)

@@ -104,7 +104,7 @@ def truth_table(settings: SurveySimulation, plan: Sequence[PlannedExposure], fie
     Returns
     -------
     pyarrow.Table
-        One row per object and band; ``flux`` in nJy, stars have negative identifiers.
+        One row per object and band; ``flux`` in nJy, stars have negative identifiers and no redshift.
     """
     seen = sorted({(exposure.field, exposure.band) for exposure in plan})
     parts = []
@@ -122,6 +122,7 @@ def truth_table(settings: SurveySimulation, plan: Sequence[PlannedExposure], fie
                     "in_catalog": np.concatenate([field.in_catalog, np.zeros(n_stars, dtype=bool)]),
                     "ra": np.concatenate([field.ra, field.star_ra]),
                     "dec": np.concatenate([field.dec, field.star_dec]),
+                    "redshift": np.concatenate([field.galaxies.redshift, np.full(n_stars, np.nan)]),
                 }
             )
         )

@@ -49,7 +49,9 @@ class Curve:
         if wavelength.ndim != 1 or wavelength.shape != response.shape or len(wavelength) < 2:
             raise LumosShapeError("filter curve", (wavelength.shape, response.shape), "two equal shapes (m,), m > 1")
         if not (np.diff(wavelength) > 0).all() or not 0 < wavelength[0] < np.inf:
-            raise LumosValueError("wavelengths of a filter curve", wavelength[:3].tolist(), "nm above 0, increasing")
+            place = int(np.argmin(np.diff(wavelength) > 0))
+            near = wavelength[place : place + 2].tolist()
+            raise LumosValueError("wavelengths of a filter curve", near, "nm above 0, increasing")
         if not np.isfinite(response).all() or (response < 0).any() or not response.any():
             raise LumosValueError("response of a filter curve", float(response.min()), "at least 0, not 0 everywhere")
         object.__setattr__(self, "wavelength", wavelength)

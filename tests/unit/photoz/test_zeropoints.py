@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from tests.helpers.redshift_models import small_galaxies, small_grid
+from helpers.redshift_models import small_galaxies, small_grid
 
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.photoz.settings import PhotozSettings

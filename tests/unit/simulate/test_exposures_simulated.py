@@ -157,6 +157,14 @@ def test_truth_holds_every_flux_once(tmp_path):
     assert n_faint / len(parent) == pytest.approx(1.6, abs=4 * 1.6 * np.sqrt(1 / n_faint + 1 / len(parent)))
     flux = truth["flux"].to_numpy()
     assert (np.isfinite(flux) & (flux > 0)).all()
+    redshift = truth["redshift"].to_numpy()
+    assert np.isnan(redshift[~galaxies]).all()
+    assert 0.3 < np.median(redshift[galaxies]) < 0.8
+    one = {}
+    assert all(
+        one.setdefault(name, z) == z
+        for name, z in zip(np.array(truth["object_id"])[galaxies], redshift[galaxies], strict=True)
+    )
     # A narrow-band magnitude is the reference magnitude up to a colour.
     colour = 31.4 - 2.5 * np.log10(flux[galaxies]) - truth["ref_mag"].to_numpy()[galaxies]
     assert 0 < np.median(colour) < 1.5

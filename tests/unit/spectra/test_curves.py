@@ -95,7 +95,7 @@ def test_a_response_to_energy_is_one_to_photons_over_the_wavelength(tmp_path):
     ("wavelength", "response", "unit", "text"),
     [
         ([540.0, 525.0, 510.0], [0.0, 0.7, 0.0], "nm", "increasing"),
-        ([500.0, 500.0, 510.0], [0.0, 0.7, 0.0], "nm", "increasing"),
+        ([500.0, 510.0, 510.0], [0.0, 0.7, 0.0], "nm", r"got \[510.0, 510.0\], allowed: nm above 0, increasing"),
         ([500.0, 510.0, 520.0], [0.0, -0.01, 0.5], "nm", "response of a filter curve: got -0.01"),
         ([500.0, 510.0, 520.0], [0.0, float("nan"), 0.5], "nm", "response of a filter curve: got nan"),
         ([500.0, float("nan"), 520.0], [0.0, 1.0, 0.5], "nm", "increasing"),

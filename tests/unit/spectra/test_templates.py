@@ -154,3 +154,12 @@ def test_the_spectra_of_brown_are_in_air(data_dir):
     # Air shifts lines by 2.8e-4. Read as in air, strong lines lie where they should to a third of it.
     assert len(shifts) > 20
     assert abs(np.median(shifts)) < 1.2e-4
+
+
+def test_every_library_at_hand_is_read(data_dir):
+    folder = data_dir / "photoz"
+    for pattern, n in (("eazy-photoz/*/*_sed?.dat", 7), ("lephare-data/sed/*/*.sed", 31), ("bc03_six/*.sed", 6)):
+        found = [read_template(path, "Angstrom") for path in sorted(folder.glob(pattern))]
+        assert len(found) == n
+        # All of them reach over every optical band at any redshift below 1.2: their units are right.
+        assert all(one.wavelength[0] < 100 and one.wavelength[-1] > 1500 for one in found)
