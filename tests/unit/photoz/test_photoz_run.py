@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.redshift_models import small_galaxies, small_grid
 
+from helpers.redshift_models import small_galaxies, small_grid
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.flags import PhotozFlag
 from lumos.photoz import run as run_module

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.integrate import nquad
 from scipy.optimize import minimize, minimize_scalar, nnls
-from helpers.redshift_models import small_galaxies, small_grid
 
+from helpers.redshift_models import small_galaxies, small_grid
 from lumos.photoz.bcnz.likelihood import GaussianLight, MixtureLight, StudentLight
 from lumos.photoz.bcnz.nnls import solve_nonnegative
 from lumos.photoz.bcnz.points import RunFitter, log_volume

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from helpers.redshift_models import small_galaxies, small_grid
 
+from helpers.redshift_models import small_galaxies, small_grid
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.photoz.settings import PhotozSettings
 from lumos.photoz.zeropoints import fit_factors
