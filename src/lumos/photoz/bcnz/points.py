@@ -152,27 +152,6 @@ class RunFitter:
                 return PointFit(np.maximum(fit.chi2 - gain, 0), after, fit.amplitudes, scale, fit)
         return PointFit(fit.chi2, scale, fit.amplitudes, scale, fit)
 
-    def alone(self, z_index: IntArray, weights: FloatArray, fluxes: FloatArray, scale: FloatArray) -> FloatArray:
-        """Return the amplitudes with which each component alone would give a galaxy's light, SUM w F / SUM w m.
-
-        Parameters
-        ----------
-        z_index, weights, fluxes, scale : ndarray
-            As of :meth:`fit`.
-
-        Returns
-        -------
-        ndarray, shape (S, n)
-            Amplitudes; 0 for a component that has no light in any measured band, at least one standard deviation.
-        """
-        factor = np.where(self.narrow[:, None], scale, 1.0)
-        light = np.maximum((weights * fluxes).sum(axis=0), np.sqrt(weights.sum(axis=0)))
-        total = np.empty((self.models.shape[1], len(z_index)))
-        for z, part in segments(z_index):
-            np.matmul(self.models[z], (weights * factor)[:, part], out=total[:, part])
-        found: FloatArray = np.divide(light, total, out=np.zeros_like(total), where=total > 0)
-        return found
-
     def _solve(self, gram: FloatArray, projection: FloatArray, norm: FloatArray) -> NonNegativeFit:
         if self.n_updates:
             return solve_multiplicative(gram, projection, norm, self.n_updates)
@@ -215,13 +194,12 @@ def _scale_derivatives(
 def log_volume(fit: NonNegativeFit, largest: FloatArray) -> FloatArray:
     r"""Return the logarithm of the integral of the likelihood over the amplitudes, over its maximum.
 
-    With flat priors of the amplitudes from 0 to those that alone would give the galaxy's light, V_s, the integral of
-    exp(-chi2 / 2) over amplitudes of at least 0 is, in the Gaussian approximation about the best fit, with C = inverse
-    of A for the components P that are above 0, and T_j and g_j the remaining diagonal and half the gradient of the
-    others,
+    With flat priors of the amplitudes from 0 to V, the integral of exp(-chi2 / 2) over amplitudes of at least 0 is, in
+    the Gaussian approximation about the best fit, with C = inverse of A for the components P that are above 0, and T_j
+    and g_j the remaining diagonal and half the gradient of the others,
 
         exp(-chi2 / 2) (2 pi)^(|P| / 2) det(C)^(1/2) PROD_P Phi(v_s / C_ss^(1/2))
-        PROD_others (pi / (2 T_j))^(1/2) erfcx(g_j / (2 T_j)^(1/2)) / PROD V_s.
+        PROD_others (pi / (2 T_j))^(1/2) erfcx(g_j / (2 T_j)^(1/2)) / V^S.
 
     It is exact for one component and for those that do not overlap.
 
@@ -229,8 +207,8 @@ def log_volume(fit: NonNegativeFit, largest: FloatArray) -> FloatArray:
     ----------
     fit : NonNegativeFit
         Exact solutions.
-    largest : ndarray, shape (S, n)
-        Ends V of the priors; components without light in any measured band have 0 and count as absent.
+    largest : ndarray, shape (n,)
+        Ends V of the priors. A component without light in any measured band takes all of its prior and costs nothing.
 
     Returns
     -------
@@ -242,15 +220,13 @@ def log_volume(fit: NonNegativeFit, largest: FloatArray) -> FloatArray:
     n_components = len(fit.amplitudes)
     places = triangle(n_components)
     diagonal, inside = fit.tableau[places.diagonal()], fit.positive
-    variance = np.where(inside, -diagonal, 1.0)
-    bound = log_ndtr(fit.amplitudes / np.sqrt(variance))
-    rest = np.where(inside | (largest == 0), 1.0, np.maximum(diagonal, 1e-12 / np.maximum(largest, 1e-300) ** 2))
+    bound = log_ndtr(fit.amplitudes / np.sqrt(np.where(inside, -diagonal, 1.0)))
+    rest = np.where(inside, 1.0, np.maximum(diagonal, 1e-12 / largest**2))
     gradient = np.where(inside, 0.0, np.maximum(-fit.tableau[-n_components - 1 : -1], 0.0))
     free = 0.5 * np.log(np.pi / (2 * rest)) + np.log(erfcx(gradient / np.sqrt(2 * rest)))
-    prior = np.log(np.where(largest > 0, largest, 1.0))
-    # Collinear components cannot take up more than all of their priors.
-    outside = np.where(largest == 0, 0.0, np.minimum(free - prior, 0.0))
-    terms = np.where(inside, bound - prior + 0.5 * np.log(2 * np.pi), outside)
+    prior = np.log(largest)
+    # Collinear and unseen components cannot take up more than all of their priors.
+    terms = np.where(inside, bound - prior + 0.5 * np.log(2 * np.pi), np.minimum(free - prior, 0.0))
     full = np.moveaxis(fit.tableau[places], 2, 0)
     both = inside.T[:, :, None] & inside.T[:, None, :]
     covariance = np.where(both, -full, np.eye(n_components))

@@ -12,6 +12,8 @@ __all__ = ["Settled", "Start", "settle"]
 
 #: A point has settled when -2 ln L changes by less than this.
 _SETTLED = 0.01
+#: Largest amplitude that the prior of the evidence allows, in mean fluxes of the galaxy.
+_PRIOR_END = 3.0
 #: -2 ln L that is larger by less than this is rounding.
 _ROUNDING = 1e-7
 
@@ -94,7 +96,7 @@ def settle(
     model = fitter.predict(z_index, fit.amplitudes, fit.fitted_scale)
     touching = light.parabola(model, galaxy)
     if touching is None:
-        volume = _volume(fitter, z_index, weights, fluxes, fit) if with_volume else np.zeros(len(galaxy))
+        volume = _volume(weights, fluxes, fit) if with_volume else np.zeros(len(galaxy))
         empty = np.empty((len(weights), 0))
         return Settled(fit.chi2, fit.scale, fit.amplitudes, volume, empty, empty)
     state = _State(fit, model, touching)
@@ -114,7 +116,7 @@ def settle(
     if with_volume:
         # Of the parabolas that touch at the maximum.
         last = fitter.fit(z_index, weights, fluxes, state.fitted_scale, 1)
-        volume = _volume(fitter, z_index, weights, fluxes, last)
+        volume = _volume(weights, fluxes, last)
     return Settled(state.touching.value, state.fitted_scale, state.amplitudes, volume, weights, fluxes)
 
 
@@ -163,7 +165,11 @@ def _target(model: FloatArray, score: FloatArray, weights: FloatArray) -> FloatA
     return model + np.divide(score, weights, out=np.zeros_like(score), where=weights > 0)
 
 
-def _volume(fitter: RunFitter, z_index: IntArray, weights: FloatArray, fluxes: FloatArray, fit: PointFit) -> FloatArray:
-    """Return the logarithm of the volume of the amplitudes."""
-    alone = fitter.alone(z_index, weights, fluxes, fit.fitted_scale)
-    return log_volume(fit.last, alone)
+def _volume(weights: FloatArray, fluxes: FloatArray, fit: PointFit) -> FloatArray:
+    """Return the logarithm of the volume of the amplitudes, with priors up to three times the mean flux.
+
+    The largest value of each component is 1, at whatever redshift; the prior must not know where a line is seen.
+    """
+    total = weights.sum(axis=0)
+    light = np.maximum((weights * fluxes).sum(axis=0), np.sqrt(total))
+    return log_volume(fit.last, _PRIOR_END * np.divide(light, total, out=np.ones_like(light), where=total > 0))
