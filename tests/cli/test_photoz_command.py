@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.shell import run_lumos
+from lumos.catalogs.schema import coadd_schema, to_arrow
 from lumos.photoz.models import build_grid
 from lumos.photoz.run import read_redshifts
 from lumos.photoz.templates import load_models
@@ -64,6 +65,31 @@ def test_redshifts_figures_and_picture(files, monkeypatch, capsys):
     assert run_lumos(monkeypatch, *arguments) == 0
     assert "finished before" in capsys.readouterr().out
     assert (out / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_coadd_with_its_pdfs(files, monkeypatch, capsys):
+    """PDFs know of outliers that Gaussians do not: their redshifts are better."""
+    wide = pq.read_table(files / "fluxes.parquet")
+    bands = [name.removeprefix("flux_err_") for name in wide.column_names if name.startswith("flux_err_")]
+    flux, error = (np.stack([wide[f"{part}_{b}"] for b in bands], axis=1).ravel() for part in ("flux", "flux_err"))
+    rng = np.random.default_rng(4)
+    flux = flux + 12 * error * rng.normal(size=flux.shape) * (rng.random(flux.shape) < 0.06)
+    schema = coadd_schema([], "mixture", 2, {"prior": "none"})
+    columns = {field.name: np.ones(len(flux)) for field in schema}
+    columns |= {"object_id": np.repeat(np.arange(N), len(bands)), "band": np.array(bands * N)}
+    columns |= {"flux": flux, "flux_err": error, "pdf_weights": np.tile([0.94, 0.06], (len(flux), 1))}
+    columns |= {"pdf_means": np.stack([flux, flux], 1), "pdf_stds": error[:, None] * [1, 12]}
+    pq.write_table(to_arrow(columns, schema), files / "coadd.parquet")
+    figures = {}
+    for kind in ("gaussian", "pdf"):
+        out = files / kind
+        options = ("--templates", files / "templates.yaml", "--spec-z", files / "spectra.parquet", "--out", out)
+        options += ("--likelihood", kind, "--set", "photoz.floor=0")
+        assert run_lumos(monkeypatch, "photoz", files / "coadd.parquet", *options) == 0
+        figures[kind] = json.loads((out / "metrics.json").read_text())["all"]
+    capsys.readouterr()
+    assert figures["pdf"]["crps"] < 0.7 * figures["gaussian"]["crps"]
+    assert figures["pdf"]["sigma68"] < figures["gaussian"]["sigma68"]
 
 
 def test_what_is_wrong_is_said(files, monkeypatch, capsys):
