@@ -31,14 +31,18 @@ CASES = ("snr", "appendix", "outliers", "zeropoints", "speed")
 DEPTHS = (22.4, 25.0)
 
 
-def make_mock(data: Path, n: int) -> MockCatalog:
-    """Return galaxies with real spectra; all their redshifts are within the models."""
+def make_mock(data: Path, n: int, *, own: bool = False) -> MockCatalog:
+    """Return galaxies with real spectra, or with spectra mixed of the models' own templates."""
     rng = np.random.default_rng(5)
     archive = data / "brown2014" / "brown2014_900_12000A.npz"
     real = {name: read_template(archive, "Angstrom", "air", name=name) for name in list_templates(archive)}
     galaxies = load_population().draw(2 * n, rng, (18.0, 22.5))
     galaxies = galaxies.take((galaxies.redshift > 0.05) & (galaxies.redshift < 1.1)).take(slice(0, n))
-    curves = load_models("eriksen2019").curves(data)
+    models = load_models("eriksen2019")
+    curves = models.curves(data)
+    if own:
+        templates = {name: one for name, one in models.spectra(data).items() if not name.startswith("BC03")}
+        return draw_mock(galaxies, curves, rng, TemplateSpectra(templates, law=models.laws["SB_calzetti"].read(data)))
     return draw_mock(galaxies, curves, rng, TemplateSpectra(real, mixed=False, lines=False))
 
 
@@ -97,9 +101,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("cases", nargs="*", default=CASES, choices=[*CASES, []])
+    parser.add_argument("--own", action="store_true", help="spectra mixed of the templates of the models")
     parser.add_argument("--n", type=int, default=1000, help="galaxies")
     options = parser.parse_args()
-    mock, grid = make_mock(options.data, options.n), build_grid(load_models("eriksen2019"), options.data)
+    mock, grid = (
+        make_mock(options.data, options.n, own=options.own),
+        build_grid(load_models("eriksen2019"), options.data),
+    )
     settings = PhotozSettings()
     print(
         f"{'':<26}{'n':>6}{'sigma68':>9}{'best 50%':>9}{'bias':>9}{'outliers':>9}{'best 50%':>9}{'PIT-KS':>8}"

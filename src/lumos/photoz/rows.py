@@ -8,7 +8,7 @@ from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.flags import PhotozFlag
 from lumos.photoz.bcnz.likelihood import Light
 from lumos.photoz.bcnz.points import SCALE_RANGE
-from lumos.photoz.bcnz.search import RedshiftFits, fit_redshifts
+from lumos.photoz.bcnz.search import fit_redshifts
 from lumos.photoz.estimates import RedshiftPdf, quality
 from lumos.photoz.fluxes import Photometry, light_of
 from lumos.photoz.models import ModelGrid
@@ -90,7 +90,10 @@ def _rows(photometry: Photometry, grid: ModelGrid, settings: PhotozSettings) -> 
     dark = ~(chi2 < no_light_chi2(seen) * (1 - _EXPLAINS))
     flags[fitted[dark]] |= int(PhotozFlag.NO_LIGHT)
     fitted, place, chi2 = fitted[~dark], place[~dark], chi2[~dark]
-    found = _estimates(fits, rows[~dark], grid, settings)
+    log_density = fits.log_density[:, rows[~dark]]
+    if settings.soften:
+        log_density = log_density * np.minimum(1, np.maximum(n_bands[fitted] - 3, 1) / np.maximum(chi2, 1e-30))
+    found = _estimates(log_density, grid, settings)
     columns = _empty(photometry, grid)
     for name, values in found.items():
         columns[name][fitted] = values
@@ -112,8 +115,8 @@ def _empty(photometry: Photometry, grid: ModelGrid) -> dict[str, AnyArray]:
     return {"object_id": photometry.object_id, **columns, "best_run": best_run, "pz": pz}
 
 
-def _estimates(fits: RedshiftFits, rows: IntArray, grid: ModelGrid, settings: PhotozSettings) -> dict[str, FloatArray]:
-    pdf = RedshiftPdf.of(grid.redshifts, fits.log_density[:, rows])
+def _estimates(log_density: FloatArray, grid: ModelGrid, settings: PhotozSettings) -> dict[str, FloatArray]:
+    pdf = RedshiftPdf.of(grid.redshifts, log_density)
     best, _ = pdf.best()
     found = dict(zip(_QUANTILES, pdf.quantiles(_LEVELS).T, strict=True))
     return found | {

@@ -37,6 +37,9 @@ class PhotozSettings(StageSettings):
     weighing: Literal["likelihood", "evidence"] = "likelihood"
     """How template sets are combined. likelihood: by their best fits. evidence: by the integral over all amplitudes,
     so that a set with many components pays for its freedom."""
+    soften: bool = True
+    """Widen p(z) where no template fits well: its logarithm is multiplied by (N - 3) / chi2 of the best fit of N
+    fluxes, if that is below 1, as if all errors were larger."""
     coarse: Count = 5
     """All redshifts are first looked at in steps of so many places of the grid; 1: everywhere."""
     margin: Positive = 40.0

@@ -140,6 +140,23 @@ def test_bad_galaxies_are_flagged(photometry):
     assert (rows["best_run"][without] == "").all()
 
 
+def test_poor_fits_have_wider_pdfs(photometry):
+    """A galaxy that no template fits has p(z) as wide as errors that explain it make it."""
+    galaxies, _ = photometry
+    flux = galaxies.flux[:12] * np.random.default_rng(5).normal(1, 0.2, (12, 24))
+    bad = Photometry(galaxies.object_id[:12], flux, galaxies.flux_err[:12], bands=GRID.bands)
+    hard = redshift_rows(bad, GRID, SETTINGS.model_copy(update={"soften": False}))
+    soft = redshift_rows(bad, GRID, SETTINGS)
+    factor = np.sqrt(hard["chi2"].mean() / 21)
+    wide = redshift_rows(Photometry(bad.object_id, flux, factor * bad.flux_err, bands=GRID.bands), GRID, SETTINGS)
+    assert np.median(hard["chi2"]) > 100
+    np.testing.assert_allclose(soft["zb"], hard["zb"], atol=0.003)
+    assert (soft["pz_width"] > hard["pz_width"]).all()
+    assert np.median(soft["pz_width"]) == pytest.approx(np.median(wide["pz_width"]), rel=0.4)
+    good = redshift_rows(galaxies, GRID, SETTINGS)
+    assert np.median(good["chi2"]) < 24
+
+
 def test_the_ends_of_the_grid_and_of_the_scale_are_flagged(photometry):
     galaxies, place = photometry
     below = GRID.take(slice(int(place[0]) + 12, None))
