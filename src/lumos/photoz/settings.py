@@ -63,5 +63,5 @@ class PhotozSettings(StageSettings):
     is free."""
     shard: Count = 500
     """Galaxies of one file of the output, which is what a run that was stopped loses at most."""
-    galaxies_at_once: Count = 128
+    galaxies_at_once: Annotated[int, Field(ge=1, le=256)] = 128
     """Galaxies that are fitted together; sets the memory."""
