@@ -191,3 +191,16 @@ def test_bad_tables_of_redshifts_are_named(tmp_path, photometry):
 def test_a_folder_of_another_command_is_no_run_of_redshifts(tmp_path):
     with pytest.raises(LumosDataError):
         read_redshifts(tmp_path)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "student", "pdf"])
+def test_galaxies_of_which_none_can_be_fitted(likelihood):
+    flux = np.full((3, len(GRID.bands)), np.nan)
+    mixture = np.full((3, len(GRID.bands), 3, 2), np.nan)
+    rows = redshift_rows(
+        Photometry(np.arange(3), flux, flux, mixture, bands=GRID.bands),
+        GRID,
+        SETTINGS.model_copy(update={"likelihood": likelihood}),
+    )
+    assert np.isnan(rows["zb"]).all()
+    assert (rows["flags"] & PhotozFlag.TOO_FEW_BANDS > 0).all()

@@ -196,7 +196,7 @@ class _Seed:
 
     def __init__(self, light: Light) -> None:
         n_bands, n_galaxies = light.fluxes.shape
-        self.is_needed = light.parabola(np.ones((n_bands, 1)), np.zeros(min(n_galaxies, 1), dtype=np.int64)) is not None
+        self.is_needed = light.parabola(np.ones((n_bands, 0)), np.zeros(0, dtype=np.int64)) is not None
         self.weights, self.fluxes = light.weights, light.fluxes
         self._smallest = np.full(n_galaxies, np.inf)
         if self.is_needed:
