@@ -19,7 +19,7 @@ from lumos.catalogs import parent
 from lumos.catalogs.columns import COLUMN_TEXT, COLUMNS
 from lumos.cli import app
 from lumos.estimators import ESTIMATORS
-from lumos.flags import CATALOG_FLAG_TEXT, FLAG_TEXT, MASK_TEXT
+from lumos.flags import CATALOG_FLAG_TEXT, FLAG_TEXT, MASK_TEXT, PHOTOZ_FLAG_TEXT
 from lumos.photoz.templates import ModelSettings
 from lumos.settings import Settings
 from lumos.simulate.settings import SurveySimulation
@@ -34,6 +34,7 @@ TABLES = {
     "coadd": "`COADD.parquet`, written by `lumos coadd`: one row per object and band",
     "export": "added to the columns of a run or a coadd by `lumos export`",
     "colours": "written by `lumos export --colours`: one row per object, `{pair}` as `g_r`",
+    "photoz": "`PZ/shards/*.parquet`, written by `lumos photoz`: one row per galaxy",
     "zeropoints": "`COADD.zeropoints.parquet`, written by `lumos coadd`: one row per exposure and CCD",
     "zeropoints_input": "the table of `lumos coadd --zeropoints`",
     "reference": "the table of `lumos coadd --reference`: objects of known flux",
@@ -137,6 +138,7 @@ def flags_page() -> str:
     for title, text, registry in (
         ("Rows", "A row's `flags` are the sum of these bits; every file that has them holds this list.", FLAG_TEXT),
         ("Pixels", "Planes of masks; a survey's own bits are mapped onto these.", MASK_TEXT),
+        ("Redshifts", "The column `flags` of `lumos photoz`.", PHOTOZ_FLAG_TEXT),
         ("Catalogues", "The column `flags` of a catalogue by `lumos catalog`.", CATALOG_FLAG_TEXT),
     ):
         rows = ((str(int(bit)), f"`{bit.name}`", meaning) for bit, meaning in registry.items())

@@ -16,15 +16,18 @@ __all__ = [
     "FLAG_TEXT",
     "MASK_TEXT",
     "NAN_FLUX",
+    "PHOTOZ_FLAG_TEXT",
     "UNUSABLE",
     "CatalogFlag",
     "Flag",
     "MaskPlane",
+    "PhotozFlag",
     "catalog_flag_metadata",
     "flag_metadata",
     "flag_names",
     "good_pixels",
     "has_flag",
+    "photoz_flag_metadata",
 ]
 
 
@@ -160,6 +163,27 @@ DOUBTFUL = (
 )
 
 
+class PhotozFlag(IntFlag):
+    """Bits of the ``flags`` column of ``lumos photoz``, int32."""
+
+    TOO_FEW_BANDS = 1
+    NO_LIGHT = 2
+    MISSING_BANDS = 4
+    POOR_FIT = 8
+    AT_END = 16
+    SCALE_AT_LIMIT = 32
+
+
+PHOTOZ_FLAG_TEXT: dict[PhotozFlag, str] = {
+    PhotozFlag.TOO_FEW_BANDS: "fewer usable fluxes than photoz.min_bands; there is no redshift",
+    PhotozFlag.NO_LIGHT: "no template explains the fluxes better than no light at all; there is no redshift",
+    PhotozFlag.MISSING_BANDS: "some bands have no usable flux",
+    PhotozFlag.POOR_FIT: "by chance chi2 would be as large for less than 1 in 10 000 galaxies",
+    PhotozFlag.AT_END: "the best redshift is the first or the last of the models",
+    PhotozFlag.SCALE_AT_LIMIT: "the scale between narrow and broad bands is at the end of its range, 0.1 or 10",
+}
+
+
 def good_pixels(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which pixels may be used: the one rule of all commands.
 
@@ -231,3 +255,14 @@ def catalog_flag_metadata() -> dict[str, dict[str, int | str]]:
         ``{name: {"bit": value, "text": meaning}}``.
     """
     return {str(flag.name): {"bit": int(flag), "text": CATALOG_FLAG_TEXT[flag]} for flag in CatalogFlag}
+
+
+def photoz_flag_metadata() -> dict[str, dict[str, int | str]]:
+    """Return the registry of the bits of ``lumos photoz`` as plain data.
+
+    Returns
+    -------
+    dict
+        ``{name: {"bit": value, "text": meaning}}``.
+    """
+    return {str(flag.name): {"bit": int(flag), "text": PHOTOZ_FLAG_TEXT[flag]} for flag in PhotozFlag}

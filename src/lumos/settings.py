@@ -8,6 +8,7 @@ from lumos.coadds.settings import CoaddSettings
 from lumos.config import StageSettings, apply_override, read_yaml, validated
 from lumos.injection.settings import InjectSettings
 from lumos.photometry.settings import MeasureSettings
+from lumos.photoz.settings import PhotozSettings
 from lumos.pools.settings import BackgroundSettings
 from lumos.simulate.settings import load_simulation
 from lumos.sources.settings import CatalogSettings, PsfSettings
@@ -22,6 +23,7 @@ class Settings(StageSettings):
 
     measure: MeasureSettings = MeasureSettings()
     coadd: CoaddSettings = CoaddSettings()
+    photoz: PhotozSettings = PhotozSettings()
     catalog: CatalogSettings = CatalogSettings()
     psf: PsfSettings = PsfSettings()
     backgrounds: BackgroundSettings = BackgroundSettings()

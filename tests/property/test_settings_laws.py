@@ -31,6 +31,8 @@ NEEDED = {
     "Survey": load_survey("generic").model_dump(),
     "TrainSettings": {"name": "a", "pool": {"simulate": "wide"}, "stamps": {"flux_from": "proposal"}},
     "PoolSettings": {"simulate": "wide"},
+    "LawSource": {"formula": "calzetti"},
+    "TemplateSource": {"closed_forms": {"a": (1.0, 0.0, 0.0, 0.0, 0.0)}},
     "ModelConfig": {"name": "a", "architecture": "residual", "kind": "likelihood"},
 }
 

@@ -28,7 +28,7 @@ def test_file_and_overrides(tmp_path):
     ("override", "message"),
     [
         ("measure.stamp=80", r"measure\.stamp', allowed: .*stamp_size"),
-        ("nothing.a=1", r"unknown key 'nothing', allowed: .*catalog, coadd, inject, measure, paper, psf"),
+        ("nothing.a=1", r"unknown key 'nothing', allowed: .*catalog, coadd, inject, measure, paper, photoz, psf"),
         ("measure.noise.sigma=1", r"measure\.noise\.sigma', allowed: correlation, relative_floor, seed, source"),
         ("measure.stamp_size=big", r"measure\.stamp_size: .*integer"),
         ("measure.stamp_size=61", "multiple of 2"),

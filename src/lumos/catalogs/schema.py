@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lumos.config import parse_yaml
 from lumos.conventions import AnyArray, FloatArray
-from lumos.flags import flag_metadata
+from lumos.flags import flag_metadata, photoz_flag_metadata
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -22,6 +22,7 @@ __all__ = [
     "described_field",
     "list_column",
     "measure_schema",
+    "photoz_schema",
     "to_arrow",
 ]
 
@@ -179,6 +180,30 @@ def described_field(table: str, column: str, **names: object) -> pa.Field:
 def _field(column: str, spec: Mapping[str, str], names: Mapping[str, object]) -> pa.Field:
     metadata = {key: spec[key].format(**names) for key in ("unit", "ucd", "text")}
     return pa.field(column.format(**names), _arrow_type(spec["type"].format(**names)), metadata=metadata)
+
+
+def photoz_schema(
+    redshifts: FloatArray, provenance: Mapping[str, object] | None = None, *, with_names: bool = False
+) -> pa.Schema:
+    """Return the Arrow schema of the table that ``lumos photoz`` writes.
+
+    Parameters
+    ----------
+    redshifts : float array, shape (n_z,)
+        At which p(z) is given.
+    provenance : mapping, optional
+        Plain facts stored in the metadata of the file.
+    with_names : bool, optional
+        Whether the table of fluxes has identifiers that are texts, in the column ``object_name``.
+
+    Returns
+    -------
+    pyarrow.Schema
+        Each field with unit, UCD and meaning; the redshifts and the flag registry in the metadata.
+    """
+    schema = _schema(_chosen(_columns("photoz"), with_names=with_names), (), "nJy", len(redshifts), provenance)
+    own = {b"lumos.flags": json.dumps(photoz_flag_metadata()), b"lumos.redshifts": json.dumps(redshifts.tolist())}
+    return schema.with_metadata({**(schema.metadata or {}), **own})
 
 
 def _chosen(columns: Mapping[str, dict[str, str]], *, with_names: bool) -> dict[str, dict[str, str]]:

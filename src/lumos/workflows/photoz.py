@@ -1,0 +1,154 @@
+"""What ``lumos photoz`` does: models, redshifts, a picture, and figures where redshifts are known."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lumos.conventions import FloatArray
+from lumos.errors import LumosConfigError, LumosDataError, LumosError
+from lumos.files import write_json
+from lumos.photoz.bcnz.search import fit_at
+from lumos.photoz.fluxes import Photometry, light_of, read_photometry
+from lumos.photoz.models import ModelGrid, build_grid
+from lumos.photoz.run import Progress, Tables, match_redshifts, photoz_run, read_redshifts
+from lumos.photoz.settings import PhotozSettings
+from lumos.photoz.templates import ModelSettings, load_models
+from lumos.report.redshifts import RedshiftExhibit, draw_redshifts
+from lumos.spectra.curves import Curve, read_curve
+from lumos.validate.redshifts import format_redshifts, redshift_table
+
+__all__ = ["PhotozInputs", "make_redshifts"]
+
+#: Galaxies in the picture.
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class PhotozInputs:
+    """Files of ``lumos photoz``.
+
+    Parameters
+    ----------
+    table : Path
+        Coadd, or table of fluxes.
+    templates : str
+        Shipped set of model runs, or a YAML file.
+    data : Path, optional
+        Folder from which the paths of that set start.
+    curves : Path, optional
+        Folder of response curves, one file BAND.SUFFIX for each, that replace those of the set.
+    spectra : Path, optional
+        Table of known redshifts.
+    """
+
+    table: Path
+    templates: str
+    data: Path | None = None
+    curves: Path | None = None
+    spectra: Path | None = None
+
+
+def make_redshifts(
+    inputs: PhotozInputs, out: Path, settings: PhotozSettings, *, workers: int = 1, progress: Progress | None = None
+) -> str:
+    """Find redshifts; write ``redshifts.png`` and, where redshifts are known, ``metrics.json`` beside the shards.
+
+    Parameters
+    ----------
+    inputs : PhotozInputs
+        Files.
+    out : Path
+        Folder to write.
+    settings : PhotozSettings
+        Settings.
+    workers : int, optional
+        Number of processes.
+    progress : callable, optional
+        Told after each shard.
+
+    Returns
+    -------
+    str
+        What was done, for the terminal.
+
+    Raises
+    ------
+    LumosError
+        If an input cannot be used, ``out`` holds something else, or galaxies could not be fitted.
+    """
+    models = load_models(inputs.templates)
+    # Fluxes are cheap to check, models are not.
+    bands = tuple(band for source in models.bands for band in source.names)
+    photometry = read_photometry(inputs.table, bands, settings)
+    grid = build_grid(models, inputs.data, _curves(inputs.curves, models)).in_bands(photometry.bands)
+    report = photoz_run(Tables(inputs.table, inputs.spectra), grid, out, settings, workers=workers, progress=progress)
+    if report.failed:
+        raise LumosError(f"{len(report.failed)} shards failed: {report.failed[0]}")
+    known = np.full(len(photometry), np.nan)
+    if inputs.spectra is not None:
+        known = match_redshifts(inputs.spectra, photometry)
+    picture = out / "redshifts.png"
+    if report.n_new or not picture.exists():
+        _draw(picture, photometry, grid, settings, known)
+    text = f"{out}: {report.n_rows} galaxies" + ("" if report.n_new else ", finished before")
+    if inputs.spectra is None:
+        return text
+    table, pdf = read_redshifts(out)
+    figures = redshift_table(table["zb"].to_numpy(), pdf, known, table["qz"].to_numpy().astype(np.float64))
+    write_json(out / "metrics.json", {name: asdict(one) for name, one in figures.items()})
+    return f"{format_redshifts(figures)}\n{text}"
+
+
+def _curves(folder: Path | None, models: ModelSettings) -> Mapping[str, Curve] | None:
+    """Read the curves of a folder."""
+    if folder is None:
+        return None
+    if not folder.is_dir():
+        raise LumosDataError(f"{folder}: no such folder (response curves)")
+    bands = [band for source in models.bands for band in source.names]
+    files = {path.stem: path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")}
+    unknown = [name for name in files if name not in bands]
+    if unknown or not files:
+        what = f"{files[unknown[0]].name} is the curve of no band" if unknown else "no curve in it"
+        raise LumosConfigError(f"{folder}: {what}, allowed: BAND.SUFFIX with {', '.join(bands)}")
+    return {band: read_curve(path) for band, path in files.items()}
+
+
+def _draw(path: Path, photometry: Photometry, grid: ModelGrid, settings: PhotozSettings, known: FloatArray) -> None:
+    """Draw galaxies spread over brightness; first those with known redshifts, if there are any."""
+    table, pdf = read_redshifts(path.parent)
+    zb = table["zb"].to_numpy()
+    candidates = np.flatnonzero(np.isfinite(zb) & (np.isfinite(known) | ~np.isfinite(known).any()))
+    if not len(candidates):
+        candidates = np.flatnonzero(np.isfinite(zb))
+    if not len(candidates):
+        return
+    usable = photometry.usable(settings.min_snr)
+    snr = np.where(usable, photometry.flux, 0) / np.where(usable, photometry.flux_err, 1)
+    order = candidates[np.argsort(-snr[candidates].sum(axis=1), kind="stable")]
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(_SHOWN, len(order))).astype(int))]
+    some = photometry.take(chosen)
+    light, _, unit = light_of(some, settings)
+    best = fit_at(grid, light, grid.nearest(zb[chosen]), settings)
+    exhibits = []
+    for number, row in enumerate(chosen.tolist()):
+        flux = np.where(usable[row], some.flux[number], np.nan)
+        title = (
+            f"{table['object_id'][row]}: z = {zb[row]:.4f}, chi2 {best.chi2[number]:.0f}, {grid.runs[best.run[number]]}"
+        )
+        exhibits.append(
+            RedshiftExhibit(
+                title=title,
+                bands=grid.bands,
+                flux=flux,
+                flux_err=np.where(usable[row], some.flux_err[number], np.nan),
+                model=best.fluxes[:, number] * unit[number],
+                narrow=grid.narrow,
+                redshifts=pdf.redshifts,
+                density=pdf.density[row],
+                known=float(known[row]),
+            )
+        )
+    draw_redshifts(path, exhibits)

@@ -1,0 +1,115 @@
+"""`lumos photoz` as a user types it, on a table of galaxies made of the analytic templates."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from helpers.shell import run_lumos
+from lumos.catalogs.schema import coadd_schema, to_arrow
+from lumos.photoz.models import build_grid
+from lumos.photoz.run import read_redshifts
+from lumos.photoz.templates import load_models
+
+TEMPLATES = """
+redshifts: {low: 0.1, high: 0.9, step: 0.004}
+bands:
+- {names: [NB455, NB495, NB535, NB575, NB615, NB655, NB695, NB735, NB775, NB815], narrow: true}
+- names: [u, g, r, i, z]
+templates:
+- closed_forms: {red: [2.429, 9.636, 3.654, 1.777, 0.043], blue: [0.344, -1.467, 0.501, 0.651, 0.559]}
+lines:
+  lines: {OII3727: 0.42, OII3730: 0.58, Halpha: 1.77}
+runs:
+- {name: quiet, templates: [red, blue]}
+- {name: lines, templates: [red, blue], lines: [lines]}
+"""
+N = 30
+
+
+@pytest.fixture
+def files(tmp_path):
+    templates = tmp_path / "templates.yaml"
+    templates.write_text(TEMPLATES)
+    grid = build_grid(load_models(templates))
+    rng = np.random.default_rng(3)
+    place = rng.integers(5, len(grid.redshifts) - 5, N)
+    flux = 1000 * np.stack([rng.uniform(0.3, 1, 3) @ grid.fluxes[1][z] for z in place])
+    columns = {"object_id": np.arange(N)}
+    for number, band in enumerate(grid.bands):
+        error = flux[:, number] / 40
+        columns |= {f"flux_{band}": flux[:, number] + error * rng.normal(size=N), f"flux_err_{band}": error}
+    pq.write_table(pa.table(columns), tmp_path / "fluxes.parquet")
+    spectra = pa.table({"object_id": np.arange(N), "redshift": grid.redshifts[place]})
+    pq.write_table(spectra, tmp_path / "spectra.parquet")
+    return tmp_path
+
+
+def test_redshifts_figures_and_picture(files, monkeypatch, capsys):
+    out = files / "pz"
+    arguments = ("photoz", files / "fluxes.parquet", "--templates", files / "templates.yaml", "--out", out)
+    arguments += ("--spec-z", files / "spectra.parquet", "--set", "photoz.shard=16", "--set", "photoz.floor=0")
+    assert run_lumos(monkeypatch, *arguments) == 0
+    told = capsys.readouterr().out
+    assert "best half by Qz" in told
+    assert f"{N} galaxies" in told
+    figures = json.loads((out / "metrics.json").read_text())["all"]
+    assert figures["n"] == N
+    assert figures["sigma68"] < 0.006
+    assert (out / "redshifts.png").read_bytes()[:4] == b"\x89PNG"
+    table, _ = read_redshifts(out)
+    assert table["object_id"].to_pylist() == list(range(N))
+    before = (out / "manifest.json").stat().st_mtime_ns
+    assert run_lumos(monkeypatch, *arguments) == 0
+    assert "finished before" in capsys.readouterr().out
+    assert (out / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_coadd_with_its_pdfs(files, monkeypatch, capsys):
+    """PDFs know of outliers that Gaussians do not: their redshifts are better."""
+    wide = pq.read_table(files / "fluxes.parquet")
+    bands = [name.removeprefix("flux_err_") for name in wide.column_names if name.startswith("flux_err_")]
+    flux, error = (np.stack([wide[f"{part}_{b}"] for b in bands], axis=1).ravel() for part in ("flux", "flux_err"))
+    rng = np.random.default_rng(4)
+    flux = flux + 12 * error * rng.normal(size=flux.shape) * (rng.random(flux.shape) < 0.06)
+    schema = coadd_schema([], "mixture", 2, {"prior": "none"})
+    columns = {field.name: np.ones(len(flux)) for field in schema}
+    columns |= {"object_id": np.repeat(np.arange(N), len(bands)), "band": np.array(bands * N)}
+    columns |= {"flux": flux, "flux_err": error, "pdf_weights": np.tile([0.94, 0.06], (len(flux), 1))}
+    columns |= {"pdf_means": np.stack([flux, flux], 1), "pdf_stds": error[:, None] * [1, 12]}
+    pq.write_table(to_arrow(columns, schema), files / "coadd.parquet")
+    figures = {}
+    for kind in ("gaussian", "pdf"):
+        out = files / kind
+        options = ("--templates", files / "templates.yaml", "--spec-z", files / "spectra.parquet", "--out", out)
+        options += ("--likelihood", kind, "--set", "photoz.floor=0")
+        assert run_lumos(monkeypatch, "photoz", files / "coadd.parquet", *options) == 0
+        figures[kind] = json.loads((out / "metrics.json").read_text())["all"]
+    capsys.readouterr()
+    assert figures["pdf"]["crps"] < 0.7 * figures["gaussian"]["crps"]
+    assert figures["pdf"]["sigma68"] < figures["gaussian"]["sigma68"]
+
+
+def test_what_is_wrong_is_said(files, monkeypatch, capsys):
+    fluxes, templates = files / "fluxes.parquet", files / "templates.yaml"
+    (files / "curves").mkdir()
+    (files / "curves" / "K.txt").write_text("# wavelength nm\n2000 1\n")
+    for number, (extra, text) in enumerate(
+        (
+            (("--likelihood", "pdf"), "has no 'pdf_weights'"),
+            (("--likelihood", "cauchy"), "photoz.likelihood: got 'cauchy'"),
+            (("--spec-z", files / "no.csv"), "no such table of known redshifts"),
+            (("--calibrate", "spectra"), "needs a table of known redshifts (--spec-z)"),
+            (("--curves", files / "curves"), "K.txt is the curve of no band, allowed: BAND.SUFFIX with NB455"),
+            (("--curves", files / "no"), "no such folder (response curves)"),
+            (("--set", "photoz.bands={u: U}"), "band 'u' is none of the models"),
+        )
+    ):
+        out = files / f"out{number}"
+        assert run_lumos(monkeypatch, "photoz", fluxes, "--templates", templates, "--out", out, *extra) == 1
+        assert text in capsys.readouterr().err
+        assert not (out / "shards").exists() or not list((out / "shards").iterdir())
+    assert run_lumos(monkeypatch, "photoz", files / "no.csv", "--templates", "analytic", "--out", files / "x") == 1
+    assert "no such table of fluxes" in capsys.readouterr().err
