@@ -7,7 +7,17 @@ import numpy as np
 from lumos.conventions import AB_ZEROPOINT_NJY, ZEROPOINT_RANGE, AnyArray, FloatArray
 from lumos.errors import LumosDataError
 
-__all__ = ["COLUMNS", "COLUMN_TEXT", "ERROR_COLUMNS", "candidates", "check_frame", "find_column", "to_standard_unit"]
+__all__ = [
+    "COLUMNS",
+    "COLUMN_TEXT",
+    "ERROR_COLUMNS",
+    "candidates",
+    "check_frame",
+    "find_column",
+    "flux_zeropoint",
+    "is_magnitude",
+    "to_standard_unit",
+]
 
 #: Columns of a parent catalogue with the unit of each, which is taken where the file states none.
 COLUMNS: dict[str, str] = {
@@ -167,7 +177,7 @@ def to_standard_unit(values: AnyArray, name: str, source: str, unit: str | None,
     if not text or text == wanted:
         return values
     if wanted == "mag(AB)":
-        return values if text.lower() in _MAGNITUDES else _magnitudes(values, text, source, path)
+        return values if is_magnitude(text) else _magnitudes(values, text, source, path)
     if not wanted:
         return values * _dimensionless(text, name, source, path)
     factor = _factor(text, wanted)
@@ -179,17 +189,50 @@ def to_standard_unit(values: AnyArray, name: str, source: str, unit: str | None,
     return values if factor == 1 else values * factor
 
 
-def _magnitudes(fluxes: FloatArray, text: str, source: str, path: object) -> FloatArray:
-    """Return the AB magnitudes of fluxes, NaN where one is not above 0."""
+def is_magnitude(text: str) -> bool:
+    """Return whether a unit is that of AB magnitudes.
+
+    Parameters
+    ----------
+    text : str
+        Unit as a file writes it.
+
+    Returns
+    -------
+    bool
+        True for ``mag``, ``mag(AB)`` and other spellings.
+    """
+    return text.lower() in _MAGNITUDES
+
+
+def flux_zeropoint(text: str) -> float | None:
+    """Return the AB magnitude of 1 of a unit of flux.
+
+    Parameters
+    ----------
+    text : str
+        Unit, as ``uJy`` or ``nanomaggy``, or ``zp 26``.
+
+    Returns
+    -------
+    float or None
+        Zero point; None where it is no unit of flux per frequency.
+    """
     words = text.lower().split()
-    zeropoint = _FLUX_ZEROPOINTS.get(text.lower())
     if len(words) == 2 and words[0] == "zp":
         try:
-            zeropoint = float(words[1])
+            return float(words[1])
         except ValueError:
-            zeropoint = None
-    elif zeropoint is None and (factor := _factor(text, "nJy")) is not None:
-        zeropoint = AB_ZEROPOINT_NJY - 2.5 * np.log10(factor)
+            return None
+    if text.lower() in _FLUX_ZEROPOINTS:
+        return _FLUX_ZEROPOINTS[text.lower()]
+    factor = _factor(text, "nJy")
+    return None if factor is None else AB_ZEROPOINT_NJY - 2.5 * np.log10(factor)
+
+
+def _magnitudes(fluxes: FloatArray, text: str, source: str, path: object) -> FloatArray:
+    """Return the AB magnitudes of fluxes, NaN where one is not above 0."""
+    zeropoint = flux_zeropoint(text)
     if zeropoint is None or not ZEROPOINT_RANGE[0] <= zeropoint <= ZEROPOINT_RANGE[1]:
         allowed = "AB magnitudes ('mag'), fluxes (as nJy, uJy, nanomaggy), or those of a zero point (as 'zp 26')"
         raise LumosDataError(f"{path}: column {source!r} (ref_mag) is in {text!r}, allowed: {allowed}")

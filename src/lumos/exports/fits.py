@@ -16,6 +16,7 @@ from lumos.flags import FLAG_TEXT
 __all__ = ["write_fits"]
 
 _BLOCK = 2880
+_ELSE = "allowed: another kind of file, as VOTable"
 
 
 def write_fits(export: Export, path: Path) -> None:
@@ -31,8 +32,11 @@ def write_fits(export: Export, path: Path) -> None:
     Raises
     ------
     LumosDataError
-        If a text holds other than ASCII characters, which FITS does not allow.
+        If a text or the name of a band holds other than ASCII characters, which FITS does not allow.
     """
+    for name in export.schema.names:
+        if not name.isascii():
+            raise LumosDataError(f"{export.source.path}: FITS holds ASCII names only, not {name!r}; {_ELSE}")
     kind = _row_type(export)
     header = _header(export, kind)
     n_rows = 0
@@ -75,8 +79,8 @@ def _rows(export: Export, table: pa.Table, kind: np.dtype[np.void]) -> AnyArray:
             try:
                 values = values.astype("S")
             except UnicodeEncodeError as error:
-                text = f"FITS holds ASCII texts only, {item.name} has {error.object!r}"
-                raise LumosDataError(f"{export.source.path}: {text}; allowed: another format, as votable") from error
+                text = f"FITS holds ASCII texts only, {item.name} has {str(error.object)!r}"
+                raise LumosDataError(f"{export.source.path}: {text}; {_ELSE}") from error
         rows[item.name] = values
     return rows
 

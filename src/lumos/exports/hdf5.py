@@ -17,6 +17,7 @@ from lumos.exports.packages import optional
 from lumos.exports.source import Source
 from lumos.exports.tables import wide_of
 from lumos.exports.wide import wide_batches
+from lumos.flags import Flag
 from lumos.pdf import GaussianMixture, GridPdf, to_mixture
 from lumos.pdf.mixture import Mixture
 
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 #: Magnitude of a band in which an object was not measured, as RAIL has it.
 UNOBSERVED = -99.0
 #: Bands of which RAIL's own names hold the survey, as in ``mag_u_lsst``.
-_RUBIN = "ugrizy"
+_RUBIN = tuple("ugrizy")
 #: Gaussians that a PDF on nodes is written with.
 _COMPONENTS = 5
 
@@ -154,7 +155,7 @@ def _rail_columns(source: Source, bands: Sequence[str]) -> Iterator[dict[str, tu
         columns |= {name: (objects.identity(name).to_numpy(), "deg") for name in ("ra", "dec")}
         flux, error = objects.numbers("flux"), objects.numbers("flux_err")
         magnitude, magnitude_err = magnitudes(flux, error, AB_ZEROPOINT_NJY)
-        flags = np.nan_to_num(objects.numbers("flags")).astype(np.int32)
+        flags = np.nan_to_num(objects.numbers("flags"), nan=float(Flag.NO_EXPOSURE)).astype(np.int32)
         for number, band in enumerate(bands):
             end = f"{band}_lsst" if band in _RUBIN else band
             for name, values, unit in (

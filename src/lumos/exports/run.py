@@ -1,5 +1,6 @@
 """Export a run or a coadd to a format of the field."""
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from lumos.exports.source import Source, open_source
 from lumos.exports.tables import Export, colours_export, points_export
 from lumos.exports.text import write_csv, write_ecsv
 from lumos.exports.votable import write_votable
-from lumos.files import name_code, whole_file
+from lumos.files import UNFINISHED, name_code, whole_file
 
 __all__ = ["export_table"]
 
@@ -121,7 +122,8 @@ def _writer(
 @contextmanager
 def _whole_folder(path: Path) -> Iterator[Path]:
     """Make a folder appear under its name only when it is whole."""
-    temporary = path.with_name(f".lumos-{name_code(path)}.part")
+    # What a killed command left does not stop the next.
+    temporary = path.with_name(f"{UNFINISHED}{name_code(path)}-{secrets.token_hex(8)}.part")
     temporary.mkdir()
     try:
         yield temporary

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from lumos.catalogs.formats import TableFile, open_table
 from lumos.catalogs.identifiers import read_identifiers
-from lumos.conventions import AB_ZEROPOINT_NJY, AnyArray, BoolArray, FloatArray, IntArray
+from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.photoz.bcnz.likelihood import GaussianLight, Light, MixtureLight, StudentLight
+from lumos.photoz.columns import FluxColumns, read_fluxes
 from lumos.photoz.settings import PhotozSettings
 from lumos.rows import SHARED, Rowwise
 
@@ -160,7 +161,8 @@ def read_photometry(path: Path, bands: Sequence[str], settings: PhotozSettings) 
     path : Path
         Table file. A row per object and band: ``object_id``, ``band``, the column ``settings.flux`` and its errors. A
         row per object: ``object_id``, and for each band ``flux_BAND`` and ``flux_BAND_err`` (or ``flux_err_BAND``,
-        ``flux_error_BAND``), or AB magnitudes ``mag_BAND`` with errors likewise, which become nJy.
+        ``flux_error_BAND``), or AB magnitudes ``mag_BAND`` with errors likewise, which become nJy, as fluxes do whose
+        unit the table says.
     bands : sequence of str
         Bands of the models.
     settings : PhotozSettings
@@ -174,8 +176,8 @@ def read_photometry(path: Path, bands: Sequence[str], settings: PhotozSettings) 
     Raises
     ------
     LumosDataError
-        If the file is missing or damaged, lacks a column, has a flux twice or a band that the models lack, or no PDFs
-        where they are asked for.
+        If the file is missing or damaged, lacks a column, has a flux twice, fluxes of different units or a band that
+        the models lack, or no PDFs where they are asked for.
     LumosConfigError
         If ``settings.bands`` names a band that the models or the table lack.
     """
@@ -223,15 +225,6 @@ def _chosen(path: Path, found: Sequence[str], models: Sequence[str], names: Mapp
     return {model: back[model] for model in models if model in back}
 
 
-def _numbers(table: TableFile, name: str) -> FloatArray:
-    if name not in table.names:
-        raise LumosDataError(f"{table.path}: no column {name!r}; the table has: {', '.join(table.names)}")
-    column = table.read(name)
-    if column.values.dtype.kind not in "iuf":
-        raise LumosDataError(f"{table.path}: column {name!r} holds {column.values.dtype}, allowed: numbers")
-    return np.where(column.missing, np.nan, column.values.astype(np.float64))
-
-
 def _read_long(table: TableFile, models: Sequence[str], settings: PhotozSettings) -> Photometry:
     path = table.path
     objects, texts = table.read("object_id").values, table.read("band").values.astype(str)
@@ -265,34 +258,24 @@ def _read_long(table: TableFile, models: Sequence[str], settings: PhotozSettings
     names = None
     if "object_name" in table.names:
         names = table.read("object_name").values.astype(str)[kept][first[order]]
-    flux, flux_err = spread(_numbers(table, settings.flux)), spread(_numbers(table, f"{settings.flux}_err"))
-    return Photometry(unique[order].astype(np.int64), flux, flux_err, mixture, names, tuple(chosen))
+    (flux, flux_err), *_ = read_fluxes(table, [FluxColumns(settings.flux, f"{settings.flux}_err")])
+    return Photometry(unique[order].astype(np.int64), spread(flux), spread(flux_err), mixture, names, tuple(chosen))
 
 
 def _read_wide(table: TableFile, models: Sequence[str], settings: PhotozSettings) -> Photometry:
-    known: dict[str, tuple[str, str, bool]] = {}
+    known: dict[str, FluxColumns] = {}
     for number, (values, errors) in enumerate(_WIDE):
         start = values.format("")
         for name in table.names:
             band = name.removeprefix(start)
             of_errors = next((text.format(band) for text in errors if text.format(band) in table.names), None)
             if name.startswith(start) and of_errors is not None:
-                known.setdefault(band, (name, of_errors, number == 1))
+                known.setdefault(band, FluxColumns(name, of_errors, magnitudes=number == 1))
     if not known:
         text = "no columns flux_BAND with flux_BAND_err, nor mag_BAND with mag_BAND_err"
         raise LumosDataError(f"{table.path}: {text}; the table has: {', '.join(table.names)}")
     chosen = _chosen(table.path, list(known), models, settings.bands)
     objects, names = read_identifiers(table, "object_id")
-    pairs = [_flux(table, *known[band]) for band in chosen.values()]
+    pairs = read_fluxes(table, [known[band] for band in chosen.values()])
     flux, flux_err = np.stack([pair[0] for pair in pairs], axis=1), np.stack([pair[1] for pair in pairs], axis=1)
     return Photometry(objects, flux, flux_err, None, names, tuple(chosen))
-
-
-def _flux(table: TableFile, name: str, error_name: str, is_magnitude: bool) -> tuple[FloatArray, FloatArray]:
-    value, error = _numbers(table, name), _numbers(table, error_name)
-    if not is_magnitude:
-        return value, error
-    flux = 10 ** (-0.4 * (value - AB_ZEROPOINT_NJY))
-    # No magnitude is fainter than 40: larger ones, as 99, say that nothing was seen.
-    flux[~(np.abs(value) < 40)] = np.nan
-    return flux, flux * error * np.log(10) / 2.5

@@ -17,6 +17,7 @@ from lumos.catalogs.tables import write_table
 from lumos.conventions import FloatArray
 from lumos.errors import LumosDataError, WorkerDiedError, one_line
 from lumos.files import file_sha256, file_stamp
+from lumos.photoz.columns import read_numbers
 from lumos.photoz.estimates import RedshiftPdf
 from lumos.photoz.fluxes import Photometry, read_photometry
 from lumos.photoz.models import ModelGrid
@@ -240,16 +241,17 @@ def match_redshifts(path: Path, photometry: Photometry) -> FloatArray:
     Raises
     ------
     LumosDataError
-        If the table cannot be read, lacks a column, or has none of the galaxies.
+        If the table cannot be read, has no rows, lacks a column or holds no numbers in it, or has none of the galaxies.
     """
     table = open_table(path, "table of known redshifts")
     name = next((name for name in _REDSHIFT if name in table.names), None)
     if name is None or "object_id" not in table.names:
         text = f"needed: object_id and one of {', '.join(_REDSHIFT)}; the table has: {', '.join(table.names)}"
         raise LumosDataError(f"{path}: {text}")
+    if not table.n_rows:
+        raise LumosDataError(f"{path}: no row in it")
     objects, _ = read_identifiers(table, "object_id")
-    column = table.read(name)
-    values = np.where(column.missing, np.nan, column.values.astype(np.float64))
+    values = read_numbers(table, name)
     order = np.argsort(objects)
     place = np.searchsorted(objects[order], photometry.object_id).clip(max=len(objects) - 1)
     found = np.where(objects[order][place] == photometry.object_id, values[order][place], np.nan)

@@ -7,6 +7,7 @@ import warnings
 import astropy.io.votable
 import h5py
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -29,6 +30,7 @@ from lumos.exports.points import point_tables
 from lumos.exports.run import export_table
 from lumos.exports.source import open_source
 from lumos.exports.tables import as_numpy
+from lumos.files import name_code
 from lumos.flags import Flag
 
 
@@ -209,6 +211,36 @@ def test_hats(exported, tmp_path, monkeypatch):
     stored = pq.read_schema(next((tmp_path / "cat/dataset").rglob("Npix=*.parquet")))
     assert stored.field("flux").metadata[b"unit"] == b"nJy"
     assert set(schema.names) <= set(stored.names)
+
+
+def test_what_a_killed_command_left_does_not_stop_hats(tmp_path):
+    write_coadd(tmp_path / "c.parquet")
+    (tmp_path / f".lumos-{name_code(tmp_path / 'cat')}.part").mkdir()
+    export_table(tmp_path / "c.parquet", tmp_path / "cat", "hats")
+    assert is_valid_catalog(tmp_path / "cat", strict=True)
+
+
+def test_rail_says_what_has_no_row_and_which_bands_are_its_own(tmp_path):
+    write_coadd(tmp_path / "c.parquet")
+    table = pq.read_table(tmp_path / "c.parquet")
+    names = pa.array([{"g": "g", "r": "riz", "i": "VIS"}[band] for band in table["band"].to_pylist()])
+    place = table.schema.names.index("band")
+    pq.write_table(table.set_column(place, table.schema.field("band"), names), tmp_path / "c.parquet")
+    export_table(tmp_path / "c.parquet", tmp_path / "a.hdf5", "rail")
+    with h5py.File(tmp_path / "a.hdf5") as file:
+        found = {name: values[:] for name, values in file["photometry"].items()}
+    assert {name for name in found if name.startswith("flux_err")} == {
+        "flux_err_g_lsst",
+        "flux_err_riz",
+        "flux_err_VIS",
+    }
+    assert found["flags_VIS"][ABSENT] == int(Flag.NO_EXPOSURE)
+    assert found["flags_VIS"][0] == int(Flag.NEIGHBOUR)
+    # A band whose name FITS cannot hold.
+    names = pa.array([band.replace("VIS", "Hα") for band in names.to_pylist()])
+    pq.write_table(table.set_column(place, table.schema.field("band"), names), tmp_path / "c.parquet")
+    with pytest.raises(LumosDataError, match="FITS holds ASCII names only, not 'Hα_cModelFlux'"):
+        export_table(tmp_path / "c.parquet", tmp_path / "a.fits", "lsst")
 
 
 def test_partitions_are_those_of_hats(rng):

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Table
 
 from lumos.catalogs.schema import coadd_schema, to_arrow
 from lumos.errors import LumosConfigError, LumosDataError
@@ -98,6 +99,52 @@ def test_magnitudes_become_fluxes(tmp_path):
     assert found.flux[0, 0] == pytest.approx(1e4)
     assert found.flux_err[0, 0] == pytest.approx(1e4 * 0.1 * np.log(10) / 2.5)
     assert np.isnan(found.flux[1, 0])
+
+
+def test_columns_of_different_units_become_one(tmp_path):
+    """All are AB magnitude 21.4, which is 10 uJy: the flux is the same in each band."""
+    path = tmp_path / "fluxes.ecsv"
+    table = Table(
+        {"object_id": [1], "flux_r": [10.0], "flux_r_err": [0.1], "flux_NB455": [1e4], "flux_NB455_err": [0.1]}
+    )
+    for name, unit in (("flux_r", "uJy"), ("flux_NB455", "nJy"), ("flux_NB455_err", "uJy")):
+        table[name].unit = unit
+    table["mag_NB465"], table["mag_NB465_err"] = [21.4], [0.01]
+    table["mag_NB465"].unit = "mag(AB)"
+    table.write(path)
+    found = read_photometry(path, BANDS, SETTINGS)
+    np.testing.assert_allclose(found.flux, [[1e4, 1e4, 1e4]])
+    np.testing.assert_allclose(found.flux_err, [[100, 1e4 * 0.01 * np.log(10) / 2.5, 100]])
+    long = Table({"object_id": [1], "band": ["r"], "flux": [10.0], "flux_err": [100.0]}, units={"flux_err": "nJy"})
+    long["flux"].unit = "uJy"
+    long.write(path, overwrite=True)
+    found = read_photometry(path, BANDS, SETTINGS)
+    assert found.flux[0, 0] / found.flux_err[0, 0] == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("columns", "units", "match"),
+    [
+        (("flux_r", "flux_NB455"), {"flux_r": "nJy"}, "'flux_NB455' gives fluxes without a unit, 'flux_r' nJy"),
+        (("flux_r", "mag_NB455"), {}, "'mag_NB455' gives nJy, 'flux_r' fluxes without a unit"),
+        (("flux_r",), {"flux_r": "mag"}, "column 'flux_r' is in 'mag', allowed: fluxes"),
+        (("mag_r",), {"mag_r": "mag(ST)"}, r"column 'mag_r' is in 'mag\(ST\)', allowed: AB magnitudes"),
+        (("flux_r", "flux_NB455"), {"flux_r": "ct", "flux_NB455": "ct / s"}, "gives ct"),
+    ],
+)
+def test_units_that_do_not_go_together_are_refused(tmp_path, columns, units, match):
+    path = tmp_path / "fluxes.ecsv"
+    table = Table({"object_id": [1]} | {name: [20.0] for one in columns for name in (one, f"{one}_err")}, units=units)
+    table.write(path)
+    with pytest.raises(LumosDataError, match=match):
+        read_photometry(path, BANDS, SETTINGS)
+
+
+def test_one_unit_that_is_none_of_flux_stays(tmp_path):
+    path = tmp_path / "fluxes.ecsv"
+    names = ["flux_r", "flux_r_err", "flux_NB455", "flux_NB455_err"]
+    Table({"object_id": [1]} | {name: [20.0] for name in names}, units=dict.fromkeys(names, "ct")).write(path)
+    assert read_photometry(path, BANDS, SETTINGS).flux.tolist() == [[20.0, 20.0]]
 
 
 def test_texts_as_identifiers(tmp_path):

@@ -180,6 +180,8 @@ def test_bad_tables_of_redshifts_are_named(tmp_path, photometry):
     galaxies, _ = photometry
     for text, message in (
         ("object_id,velocity\n7,1\n", "needed: object_id and one of redshift"),
+        ("object_id,z\n", "bad.csv: no row in it"),
+        ("object_id,z\n7,secure\n", "column 'z' holds .*, allowed: numbers"),
         ("object_id,z_spec\n1,0.5\n", "has a redshift of none of the 25 galaxies"),
     ):
         path = tmp_path / "bad.csv"
