@@ -1,6 +1,7 @@
 """The picture of one object, as a shell makes it."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from matplotlib.image import imread
 
@@ -8,8 +9,10 @@ from helpers.measured_runs import catalog_at, run, write_exposure
 from helpers.shell import run_lumos
 from lumos.coadds.run import coadd_run
 from lumos.coadds.settings import CalibrateSettings, CoaddSettings
+from lumos.pdf import GaussianMixture
 from lumos.photometry.settings import MeasureSettings
 from lumos.report import objects as pictures
+from lumos.workflows import show
 
 X, Y = [60.0, 68.0, 150.0], [60.0, 64.0, 120.0]
 
@@ -110,6 +113,8 @@ def test_an_object_without_a_shape(folder, out, drawn, monkeypatch):
     ("options", "words"),
     [
         (("--object", "east"), "run: no object 'east' in it; it has, for example, north, south, west"),
+        (("--object", "²"), "no object '²' in it"),
+        (("--object", "9999999999999999999"), "no object '9999999999999999999' in it"),
         (("--object", "north", "--band", "u"), "band of object north: got 'u', allowed: "),
         (("--object", "north", "--out", "a.jpg"), "a.jpg: a picture is written to a file that ends in .png"),
         (("--object", "north", "--out", "there.png"), "there.png: exists; give a new --out"),
@@ -130,3 +135,16 @@ def test_bad_calls(folder, monkeypatch, capsys, options, words):
 def test_what_is_no_run(tmp_path, monkeypatch, capsys):
     assert run_lumos(monkeypatch, "show", tmp_path, "--object", "1", "--out", tmp_path / "a.png") == 1
     assert "manifest.json: no such run of `lumos measure`" in capsys.readouterr().err
+
+
+def test_texts_are_drawn_as_they_are(out):
+    """Two dollar signs are no formula, nor is a name with a backslash between them."""
+    pdf = GaussianMixture([[1.0]], [[5.0]], [[1.0]])
+    row = pictures.ObjectRow(r"x $\ab$ y", r"e$\ab$", r"$\ab$", None, r"/data/$\ab$.fits is no longer there", pdf)
+    pictures.draw_object(out, r"$\ab$", [row], {})
+    assert imread(out).shape[1] == 90 * 14
+
+
+def test_two_ccds_of_one_exposure_have_two_names():
+    rows = [pa.table({"exposure_id": [one], "detector": [ccd]}) for one, ccd in (("a", "1"), ("a", "2"), ("b", "1"))]
+    assert show._names(rows) == ["a 1", "a 2", "b"]

@@ -83,7 +83,7 @@ def draw_object(
     heights = [_HEAD, *([_LINE] * len(lines)), *([_BELOW] * n_below)]
     figure = Figure(figsize=(_WIDTH, sum(heights)), facecolor="white")
     head, *parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    head.suptitle(title, fontsize=13, x=0.01, y=0.75, ha="left")
+    head.suptitle(title, fontsize=13, x=0.01, y=0.75, ha="left", parse_math=False)
     for row, part in zip(lines, parts, strict=False):
         _draw_line(row, coadds.get(row.band), part, unit)
     for number in range(n_below):
@@ -99,7 +99,7 @@ def draw_object(
 
 def _draw_line(row: ObjectRow, coadd: FluxPdf | None, part: SubFigure, unit: str) -> None:
     """Draw the stamp of one exposure, what it is made of, its mask and its PDF."""
-    part.suptitle(row.title, fontsize=10, x=0.01, y=0.985, ha="left")
+    part.suptitle(row.title, fontsize=10, x=0.01, y=0.985, ha="left", parse_math=False)
     place = {"left": 0.01, "right": 0.985, "top": 0.84, "bottom": 0.13, "wspace": 0.06}
     axes = part.subplots(1, 6, width_ratios=[1, 1, 1, 1, 1, 1.5], gridspec_kw=place)
     view = row.view
@@ -108,7 +108,7 @@ def _draw_line(row: ObjectRow, coadd: FluxPdf | None, part: SubFigure, unit: str
             one.set_visible(False)
         axes[0].set_visible(True)
         axes[0].set_axis_off()
-        axes[0].text(0, 0.5, row.why, fontsize=9, transform=axes[0].transAxes, va="center")
+        axes[0].text(0, 0.5, row.why, fontsize=9, transform=axes[0].transAxes, va="center", parse_math=False)
     else:
         images = {
             "stamp": np.where(view.good, view.pixels, np.nan),
@@ -155,7 +155,7 @@ def _mark(x: float, y: float, axes: Axes) -> None:
 def _draw_band(band: str, rows: Sequence[ObjectRow], coadd: FluxPdf | None, axes: Axes, unit: str) -> None:
     """Draw the PDFs of all exposures of a band, and that of the coadd."""
     _draw_pdfs({row.name: row.pdf for row in rows} | {"coadd": coadd}, axes, unit)
-    axes.set_title(f"{band}: {len(rows)} exposure{'s' if len(rows) > 1 else ''}", fontsize=9)
+    axes.set_title(f"{band}: {len(rows)} exposure{'s' if len(rows) > 1 else ''}", fontsize=9, parse_math=False)
 
 
 def _draw_pdfs(pdfs: Mapping[str, FluxPdf | None], axes: Axes, unit: str) -> None:
@@ -169,4 +169,5 @@ def _draw_pdfs(pdfs: Mapping[str, FluxPdf | None], axes: Axes, unit: str) -> Non
     axes.xaxis.label.set_fontsize(8)
     if "coadd" in known:
         axes.lines[-1].set(color="black", linewidth=2)
-    axes.legend(frameon=False, fontsize=6)
+    for text in axes.legend(frameon=False, fontsize=6).get_texts():
+        text.set_parse_math(False)

@@ -1,7 +1,8 @@
 """The command ``lumos show``: one object of a run, as it was measured."""
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,8 +98,8 @@ def show_object(
     coadds = {} if coadd is None else _coadded(coadd, found.object_id, wanted)
     cut = _is_cut(opened, found.object_id)
     rows = [
-        _row(row, view, why, found.unit, cut=cut)
-        for row, (view, why) in zip(found.rows, _views(opened, found, most), strict=True)
+        _row(row, name, view, why, found.unit, cut=cut)
+        for row, name, (view, why) in zip(found.rows, _names(found.rows), _views(opened, found, most), strict=True)
     ]
     first = found.rows[0]
     place = f"RA {first['ra'][0].as_py():.6f}, Dec {first['dec'][0].as_py():.6f}"
@@ -113,18 +114,18 @@ def _find(run: MeasuredRun, wanted: str) -> _Found:
     """Find the rows of an object."""
     rows: list[pa.Table] = []
     some: list[str] = []
-    name, unit = wanted, "nJy"
+    name, unit, number = wanted, "nJy", _as_number(wanted)
     for exposure in run.finished.values():
         path = run.path / exposure["shard"]
         table = read_shard(path)
         keys = table["object_name"] if "object_name" in table.column_names else table["object_id"].cast(pa.string())
         chosen = pc.equal(keys, wanted)
-        if "object_name" in table.column_names and wanted.lstrip("-").isdigit() and len(wanted) < 20:
-            chosen = pc.or_(chosen, pc.equal(table["object_id"], int(wanted)))
+        if number is not None:
+            chosen = pc.or_(chosen, pc.equal(table["object_id"], number))
         part = table.filter(chosen)
         if part.num_rows:
             name, unit = keys.filter(chosen)[0].as_py(), part.schema.field("flux").metadata[b"unit"].decode()
-        rows += [part.slice(number, 1) for number in range(part.num_rows)]
+        rows += [part.slice(row, 1) for row in range(part.num_rows)]
         some = some or keys.slice(0, _NAMED).to_pylist()
     if not rows:
         raise LumosDataError(
@@ -132,6 +133,12 @@ def _find(run: MeasuredRun, wanted: str) -> _Found:
         )
     rows.sort(key=lambda row: [row[one][0].as_py() for one in ("band", "exposure_id", "detector")])
     return _Found(rows[0]["object_id"][0].as_py(), name, rows, "nJy" if unit == "nJy" else "image units")
+
+
+def _as_number(wanted: str) -> int | None:
+    """Return the identifier that a text may also be; None where it is no 64-bit integer."""
+    number = int(wanted) if re.fullmatch("-?[0-9]{1,19}", wanted) else None
+    return number if number is not None and -(2**63) <= number < 2**63 else None
 
 
 def _coadded(path: Path, object_id: int, wanted: str) -> dict[str, FluxPdf]:
@@ -153,7 +160,14 @@ def _is_cut(run: MeasuredRun, object_id: int) -> bool:
     return bool(cut_rows(run, magnitudes[objects == object_id])[0])
 
 
-def _row(row: pa.Table, view: StampView | None, why: str, unit: str, *, cut: bool) -> ObjectRow:
+def _names(rows: Sequence[pa.Table]) -> list[str]:
+    """Return a name for each row: the exposure, with the CCD where the object is on several CCDs of it."""
+    places = [tuple(str(row[one][0].as_py()) for one in ("exposure_id", "detector")) for row in rows]
+    exposures = [exposure for exposure, _ in places]
+    return [exposure if exposures.count(exposure) == 1 else f"{exposure} {ccd}" for exposure, ccd in places]
+
+
+def _row(row: pa.Table, name: str, view: StampView | None, why: str, unit: str, *, cut: bool) -> ObjectRow:
     """Return a row of the run for the picture."""
     values = {name: row[name][0].as_py() for name in _COLUMNS}
     flux, error = values["flux"], values["flux_err"]
@@ -165,7 +179,7 @@ def _row(row: pa.Table, view: StampView | None, why: str, unit: str, *, cut: boo
     title = "   ".join([*parts, ", ".join(flag_names(values["flags"]))])
     pdf = row_pdfs(pdf_columns(row), cut)
     known = bool(np.isfinite(pdf.quantile(0.5)).all())
-    return ObjectRow(title, values["exposure_id"], values["band"], view, why, pdf if known else None)
+    return ObjectRow(title, name, values["band"], view, why, pdf if known else None)
 
 
 def _views(run: MeasuredRun, found: _Found, most: int) -> Iterator[tuple[StampView | None, str]]:
