@@ -114,7 +114,7 @@ def list_remote(path: Path | str, pattern: re.Pattern[str]) -> list[str]:
     return files
 
 
-def local_copy(path: Path | str, *, required: bool = True) -> Path:
+def local_copy(path: Path | str, *, required: bool = True, whole: bool = False) -> Path:
     """Return a file of this machine: a file that is here, or the copy of one that lies elsewhere.
 
     Copies are kept in the folder that the environment variable LUMOS_CACHE names (``~/.cache/lumos``), and made anew
@@ -127,6 +127,9 @@ def local_copy(path: Path | str, *, required: bool = True) -> Path:
         A name, local or remote.
     required : bool
         Whether a remote file that is not there is an error.
+    whole : bool, optional
+        Whether the file is not cut: its region is only part of the name of the copy, by which it is found beside
+        a cutout, as the PSF of an image that is the same everywhere.
 
     Returns
     -------
@@ -144,12 +147,12 @@ def local_copy(path: Path | str, *, required: bool = True) -> Path:
         return Path(path)
     url = _url(path)
     region = _REGION.search(url)
-    whole = _REGION.sub("", url)
-    folder, name = whole.rsplit("/", 1)
+    plain = _REGION.sub("", url)
+    folder, name = plain.rsplit("/", 1)
     here = _cache() / hashlib.sha256(folder.encode()).hexdigest()[:16]
     target = here / (name if region is None else _part_name(name, region))
     with _reaching(url):
-        filesystem, place = _filesystem(whole)
+        filesystem, place = _filesystem(plain)
         if not required and not filesystem.exists(place):
             return target
         # What the place tells of the file: its size, and where it says so date and digest.
@@ -159,7 +162,7 @@ def local_copy(path: Path | str, *, required: bool = True) -> Path:
             return target
         here.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as temporary:
-            if region is None:
+            if region is None or whole:
                 filesystem.get_file(place, str(temporary))
             else:
                 x0, x1, y0, y1 = map(int, region.groups())

@@ -145,6 +145,17 @@ def test_only_the_rows_of_a_cutout_are_read(compressed):
     assert COUNTED["bytes"] == read
 
 
+def test_the_psf_of_a_whole_image_goes_with_its_cutouts(place):
+    """ZTF's is an image of 25 x 25 pixels, the cutout lies beyond them."""
+    psf = np.exp(-0.5 * ((np.indices((25, 25)) - 12) ** 2).sum(axis=0) / 2**2).astype(np.float32)
+    put(place, "/ztf_1_sciimg.fits", fits.PrimaryHDU(np.ones((300, 300), np.float32)))
+    put(place, "/ztf_1_mskimg.fits", fits.PrimaryHDU(np.zeros((300, 300), np.int16)))
+    put(place, "/ztf_1_sciimgdaopsfcent.fits", fits.PrimaryHDU(psf))
+    (path,) = find_exposures(["memory://ztf_1_sciimg.fits[100:200,50:150]"], load_survey("ztf"))
+    assert fits.getdata(path).shape == fits.getdata(path.with_name(path.name.replace("_sci", "_msk"))).shape
+    assert np.array_equal(fits.getdata(path.with_name(path.name.replace("sciimg", "sciimgdaopsfcent"))), psf)
+
+
 def test_cutouts_that_cannot_be(place):
     put(place, "/a.fits", fits.PrimaryHDU(image(), header()))
     put(place, "/t.fits", fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns([])]))

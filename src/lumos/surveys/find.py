@@ -10,6 +10,7 @@ from pathlib import Path
 from lumos.errors import LumosDataError
 from lumos.files import read_text
 from lumos.remote import is_remote, list_remote, local_copy, remote_name, remote_sibling
+from lumos.surveys.header import Substitution
 from lumos.surveys.model import Survey
 
 __all__ = ["find_exposures", "find_files"]
@@ -50,7 +51,9 @@ def find_exposures(arguments: Sequence[Path | str], survey: Survey) -> list[Path
     found = _found(arguments)
     for name in (one for one in found if is_remote(one)):
         for companion in _companions(Path(remote_name(name)), survey):
-            local_copy(remote_sibling(name, companion.name), required=False)
+            # A stamp is the PSF of the whole image, and smaller than a cutout.
+            is_stamp = survey.psf.kind == "stamp" and companion in _renamed(Path(remote_name(name)), survey.psf.sidecar)
+            local_copy(remote_sibling(name, companion.name), required=False, whole=is_stamp)
     files = [local_copy(one) for one in found]
     companions = {name for path in files for name in _companions(path, survey)}
     exposures = [path for path in files if path not in companions and not _is_psf(path, survey)]
@@ -123,7 +126,11 @@ def _is_psf(path: Path, survey: Survey) -> bool:
 def _companions(path: Path, survey: Survey) -> Iterator[Path]:
     """Yield the files that would be the mask, variance, sky or PSF of an exposure at ``path``."""
     sources = (*survey.mask, *survey.variance, *survey.sky, *survey.noise)
-    for substitution in (*(item for source in sources for item in source.sidecar), *survey.psf.sidecar):
+    yield from _renamed(path, [*(item for source in sources for item in source.sidecar), *survey.psf.sidecar])
+
+
+def _renamed(path: Path, substitutions: Sequence[Substitution]) -> Iterator[Path]:
+    for substitution in substitutions:
         name = re.sub(substitution.find, substitution.replace, path.name)
         if name != path.name and Path(name).name == name:
             yield path.with_name(name)
