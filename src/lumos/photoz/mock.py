@@ -170,7 +170,8 @@ def draw_mock(
 def _fluxes(made: _Spectra, redshift: FloatArray, curves: Sequence[Curve]) -> FloatArray:
     """Return fluxes, each galaxy at its own redshift, shape (n, n_bands)."""
     continuum = fluxes_of_each(made.wavelength, made.flux, curves, redshift)
-    return continuum + line_fluxes(made.lines, made.line_fluxes, curves, redshift)
+    # The continuum keeps its height, per wavelength, so that observed equivalent widths grow with 1 + z.
+    return continuum + line_fluxes(made.lines, made.line_fluxes * (1 + redshift[:, None]), curves, redshift)
 
 
 def _lines(galaxies: Galaxies, wavelength: FloatArray, flux: FloatArray) -> tuple[FloatArray, FloatArray]:
