@@ -91,6 +91,8 @@ def measure(
     """Measure the flux of every catalogue object in every exposure."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
+    if model is not None and driver in BATCH_SYSTEMS:
+        model = _absolute(model)
     overrides = [*(set_ or []), *([] if model is None else [f"measure.model={model}"])]
     if estimators is not None:
         names = [name.strip() for name in estimators.split(",") if name.strip()]

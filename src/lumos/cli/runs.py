@@ -12,13 +12,27 @@ from lumos.errors import LumosDataError
 __all__ = ["check", "status"]
 
 RunFolders = Annotated[list[Path], typer.Argument(help="Folders that `lumos measure` or `lumos simulate` writes.")]
+RunsOrJobs = Annotated[
+    list[Path], typer.Argument(help="Folders that `lumos measure` or `lumos simulate` writes, or of a job array.")
+]
 
 
 @command
-def status(runs: RunFolders) -> None:
+def status(runs: RunsOrJobs) -> None:
     """Tell how far runs are: exposures done and failed, with the reasons, rate and time left."""
+    from lumos.runs.jobs import job_parts  # noqa: PLC0415
+
     for run in runs:
-        _status(run)
+        parts = job_parts(run)
+        waiting = {part: n for part, n in parts.items() if not (part / "manifest.json").exists()}
+        for part in (part for part in parts or [run] if part not in waiting):
+            _status(part)
+        if waiting:
+            names = ", ".join(part.name for part in waiting)
+            text = (
+                f"{len(waiting)} of {len(parts)} jobs have not begun, with {sum(waiting.values())} exposures: {names}"
+            )
+            typer.echo(f"{run}: {text}")
 
 
 def _status(run: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lumos.errors import LumosConfigError, LumosValueError
 from lumos.files import read_text, write_atomic
 
-__all__ = ["BATCH_SYSTEMS", "write_jobs"]
+__all__ = ["BATCH_SYSTEMS", "job_parts", "write_jobs"]
 
 _SLURM = """#!/bin/sh
 #SBATCH --job-name=lumos-{command}
@@ -90,8 +90,25 @@ def write_jobs(
         write_atomic(jobs / file, one)
     (jobs / "job.sh").chmod(0o755)
     parts = f"{out}/part-*"
-    then = [f"{submit} {jobs / name}", f"lumos status {parts}", f"lumos coadd {parts} --out COADD.parquet"]
+    then = [f"{submit} {jobs / name}", f"lumos status {out}", f"lumos coadd {parts} --out COADD.parquet"]
     return "\n  ".join([f"{n} jobs, {len(files)} files", *then])
+
+
+def job_parts(out: Path) -> dict[Path, int]:
+    """Return the folders that the jobs of an array write, begun or not, with the number of files of each.
+
+    Parameters
+    ----------
+    out : Path
+        Folder that was given to :func:`write_jobs`.
+
+    Returns
+    -------
+    dict
+        In the order of the jobs; empty where the folder holds no jobs.
+    """
+    lists = sorted((out / "jobs").glob("*.list"), key=lambda path: (len(path.stem), path.stem))
+    return {out / f"part-{path.stem}": len(read_text(path).splitlines()) for path in lists}
 
 
 def _differs(path: Path, text: str) -> bool:

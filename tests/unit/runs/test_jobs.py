@@ -39,16 +39,33 @@ def test_the_jobs_do_what_the_command_does(tmp_path, rng, monkeypatch, capsys, s
     assert run_lumos(monkeypatch, *words, "--workers", 2) == 0
     assert "2 jobs, 3 files" in capsys.readouterr().out
     assert not list(out.glob("part-*"))
+    assert run_lumos(monkeypatch, "status", out) == 0
+    assert "2 of 2 jobs have not begun, with 3 exposures: part-1, part-2" in capsys.readouterr().out
     for number in submitted(out / "jobs", system):
         variables = {**os.environ, "SLURM_ARRAY_TASK_ID": str(number)}
         file = "slurm.sh" if system == "slurm" else "job.sh"
         subprocess.run(["/bin/sh", out / "jobs" / file, str(number)], check=True, env=variables, capture_output=True)
     made = {path.name: path.read_bytes() for path in out.glob("part-*/shards/*.parquet")}
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "run" / "shards").iterdir()}
+    assert run_lumos(monkeypatch, "status", out) == 0
+    told = capsys.readouterr().out
+    assert "part-1: 2 of 2 exposures done" in told
+    assert "part-2: 1 of 1 exposures done" in told
+    assert "begun" not in told
     # The same command again changes nothing; another number of jobs would measure twice.
     assert run_lumos(monkeypatch, *words, "--workers", 2) == 0
     assert run_lumos(monkeypatch, *words, "--workers", 3) == 1
     assert "holds the jobs of another command" in capsys.readouterr().err
+
+
+def test_a_model_of_ones_own_is_found_from_any_folder(tmp_path, rng, monkeypatch, capsys):
+    path = write_exposure(tmp_path / "a.fits", rng)
+    write_parent(catalog_at([100], [100]), tmp_path / "parent.parquet")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words = ("measure", path, "--catalog", "parent.parquet", "--model", "mine", "--out", "out", "--driver", "slurm")
+    assert run_lumos(monkeypatch, *words) == 0, capsys.readouterr().err
+    assert f"measure.model={tmp_path / 'mine'}" in (tmp_path / "out/jobs/job.sh").read_text()
 
 
 def test_more_jobs_than_files_and_none(tmp_path):
