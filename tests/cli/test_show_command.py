@@ -89,11 +89,12 @@ def test_show(folder, out, drawn, monkeypatch, capsys):
     assert coadds == {}
 
 
-def test_what_cannot_be_shown_is_said(tmp_path, out, drawn, monkeypatch):
+def test_what_cannot_be_shown_is_said(tmp_path, out, drawn, monkeypatch, capsys):
     folder = make_run(tmp_path)
     (folder / "a.fits").rename(folder / "moved.fits")
     (folder / "b.fits").write_text("nothing")
     assert run_lumos(monkeypatch, "show", folder / "run", "--object", "south", "--out", out) == 0
+    assert f"{folder / 'b.fits'}: changed since the run measured it" in capsys.readouterr().err
     ((_, rows, _, _),) = drawn
     assert [row.view for row in rows] == [None, None]
     assert "a.fits is no longer there" in rows[0].why

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from lumos.coadds.read import read_coadd
 from lumos.errors import LumosDataError, LumosError, LumosValueError, one_line
-from lumos.files import whole_file
+from lumos.files import file_stamp, whole_file
 from lumos.flags import flag_names
 from lumos.images.reader import read_exposure
 from lumos.pdf import FluxPdf
@@ -193,6 +193,10 @@ def _views(run: MeasuredRun, found: _Found, most: int) -> Iterator[tuple[StampVi
         if not path.is_file():
             yield None, f"{path} is no longer there: no stamp"
             continue
+        inputs = run.finished[exposure_id].get("inputs", {})
+        changed = [file for file, stamp in inputs.items() if file_stamp(Path(file)) != stamp]
+        if changed:
+            logger.warning("%s: changed since the run measured it; its stamp may be another", ", ".join(changed))
         try:
             yield _view(run, path, detector, found.object_id, float(row["flux"][0].as_py()))
         except (LumosError, OSError) as error:
