@@ -242,7 +242,7 @@ def _gain_check(seen: Seen, gain: float) -> str:
 def _zeropoint(seen: Seen, notes: Notes, unit: str, rule: float | str) -> None:
     """Write where the zero point stands, and what its number means."""
     headers, after = seen.headers, list[tuple[str, str]]()
-    if unit_of(str(seen.first.cards.get("BUNIT")))[1] != "unknown":
+    if unit_of(str(seen.first.cards.get("BUNIT")))[0] != "unknown":
         notes.add("unit: [BUNIT]", "Images in other units are refused", indent=2)
     flam = all(number_of(cards.get("PHOTFLAM")) > 0 for cards in headers)
     fluxes = ("ARCHIVE FLUXMAG0", "FLUXMAG0")

@@ -33,12 +33,14 @@ def unit_of(text: str | None) -> tuple[str, float | str]:
     name : str
         As in a survey file; ``unknown`` where it tells nothing.
     rule : float or str
-        AB magnitude of one unit, or ``mjysr``, ``flam``, ``counts``, ``per second``, ``unknown``.
+        AB magnitude of one unit, or ``mjysr``, ``flam``, ``counts``, ``per second``, ``unknown``; ``other`` is a unit
+        that is none of these.
     """
-    plain = re.sub(r"[\s()]", "", str(text or "").lower())
-    # mJy and MJy differ by their case alone.
-    if re.match(r"mJy(?!/)", str(text or "").strip()):
-        return "mJy", 16.4
+    written = re.sub(r"[\s()]", "", str(text or ""))
+    plain = written.lower()
+    # mJy and MJy differ by their case alone: neither mJy/sr nor MJy is a unit of pixels, each would be off by 1e9.
+    if re.match(r"mJy/|MJ[yY]$", written):
+        return "unknown", "other"
     for pattern, name, rule in _UNITS:
         if plain and re.match(pattern, plain):
             return name, rule

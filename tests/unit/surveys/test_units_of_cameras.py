@@ -16,6 +16,7 @@ from lumos.images import pixel_to_sky, read_exposure
 from lumos.photometry.exposure import measure_exposure
 from lumos.photometry.settings import MeasureSettings
 from lumos.surveys import load_survey, read_survey_text
+from lumos.surveys.units import unit_of
 
 SHAPE = (160, 200)
 X, Y = np.array([60.3, 140.8, 100.0]), np.array([50.0, 60.4, 115.2])
@@ -240,3 +241,21 @@ def test_units_that_tell_no_zero_point_leave_it_open(tmp_path):
     fits.PrimaryHDU(sky_image(), cards(0.25, FILTER="r", BUNIT="nJy", MAGZPT=30.0)).writeto(tmp_path / "b.fits")
     (exposure,) = read_exposure(tmp_path / "b.fits", load_survey("generic"))
     assert exposure.zeropoint == 30.0
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("mJy", 16.4),
+        ("MJy/sr", "mjysr"),
+        ("MJy / sr", "mjysr"),
+        ("MJY/SR", "mjysr"),
+        ("mJy/sr", "other"),
+        ("mJy / sr", "other"),
+        ("MJy", "other"),
+        ("MJY", "other"),
+    ],
+)
+def test_milli_and_mega_are_told_apart(text, rule):
+    """What astropy reads as 1e-3 Jy is never taken as 1e6 Jy, nor the other way round."""
+    assert unit_of(text)[1] == rule
