@@ -204,9 +204,11 @@ def _check_likelihoods(path: Path) -> None:
             f"{path}: has no {_PDF[0]!r}; allowed with --likelihood pdf: a coadd with coadd.pdf=mixture"
         )
     provenance: dict[str, Any] = json.loads((schema.metadata or {}).get(b"lumos.provenance", b"{}"))
-    prior = provenance.get("prior", "unknown")
+    # A product of posteriors has no prior of its own, but those of all exposures.
+    is_posterior = (provenance.get("model") or {}).get("kind") == "posterior"
+    prior = "that of the network" if is_posterior else provenance.get("prior", "unknown")
     if prior != "none":
-        text = "its PDFs hold a prior of the flux, which would count once in each band; make it with --prior none"
+        text = "its PDFs hold a prior of the flux, which would count in each band; coadd likelihoods with --prior none"
         raise LumosDataError(f"{path}: prior is {prior}: {text}, or use --likelihood gaussian")
 
 

@@ -88,6 +88,8 @@ def _from_table(path: Path, unit: str | None, names: Sequence[str]) -> tuple[Flo
         raise LumosDataError(f"{path}: no table ({' '.join(str(error).split())})") from error
     wavelength, value = _column(path, table, WAVELENGTHS), _column(path, table, names)
     if wavelength.name.lower() == "loglam":
+        if unit not in {None, "Angstrom"}:
+            raise LumosDataError(f"{path}: its loglam is that of Angstrom, unit: {unit} was given")
         return 10.0 ** _numbers(path, wavelength), _numbers(path, value), "Angstrom"
     stated = next((name for name, one in _UNITS.items() if wavelength.unit == one), None)
     if wavelength.unit is not None and stated is None:

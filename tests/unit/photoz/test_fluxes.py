@@ -23,9 +23,9 @@ def write(tmp_path, columns, metadata=None):
     return path
 
 
-def coadd(tmp_path, prior="none"):
+def coadd(tmp_path, prior="none", model=None):
     """Two objects; the second lacks a band, the bands are not in the order of the models."""
-    schema = coadd_schema(["lumos"], "mixture", 2, {"prior": prior})
+    schema = coadd_schema(["lumos"], "mixture", 2, {"prior": prior, "model": model})
     n = 5
     columns = {field.name: np.arange(n) + 1.0 for field in schema}
     columns |= {
@@ -65,6 +65,12 @@ def test_posteriors_are_refused_as_likelihoods(tmp_path):
     with pytest.raises(LumosDataError, match=r"coadd.parquet: prior is catalog.*--prior none"):
         read_photometry(path, BANDS, PhotozSettings(likelihood="pdf"))
     assert len(read_photometry(path, BANDS, SETTINGS)) == 2
+    # The product of a network's posteriors, to which `lumos coadd --product naive` added no other prior.
+    path = coadd(tmp_path, model={"kind": "posterior"})
+    with pytest.raises(LumosDataError, match=r"prior is that of the network"):
+        read_photometry(path, BANDS, PhotozSettings(likelihood="pdf"))
+    assert coadd(tmp_path, model={"kind": "likelihood"}).exists()
+    assert len(read_photometry(path, BANDS, PhotozSettings(likelihood="pdf"))) == 2
 
 
 def test_tables_without_pdfs_are_refused_as_likelihoods(tmp_path):

@@ -42,7 +42,10 @@ def test_a_spectrum_of_sdss_is_read_as_it_is(tmp_path):
         fits.Column("loglam", "E", array=np.log10([3800.0, 4000.0, 4200.0])),
     ])  # fmt: skip
     fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "spec.fits")
-    np.testing.assert_allclose(read_template(tmp_path / "spec.fits").wavelength, [380, 400, 420], rtol=1e-6)
+    for unit in (None, "Angstrom"):
+        np.testing.assert_allclose(read_template(tmp_path / "spec.fits", unit).wavelength, [380, 400, 420], rtol=1e-6)
+    with pytest.raises(LumosDataError, match="loglam is that of Angstrom, unit: nm was given"):
+        read_template(tmp_path / "spec.fits", "nm")
 
 
 def test_a_point_given_twice_counts_once_and_a_step_is_refused():
