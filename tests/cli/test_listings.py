@@ -114,7 +114,7 @@ def test_texts_of_schemas_are_plain():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "stage: got 'nothing', allowed: measure, coadd, catalog, psf"),
+        (["nothing"], "stage: got 'nothing', allowed: measure, coadd, photoz, catalog, psf"),
         (["--json-schema", "camera"], "--json-schema: got 'camera', allowed: settings, survey, simulation"),
         (["measure", "--json-schema", "survey"], "give either a stage, or --json-schema"),
     ],

@@ -55,15 +55,15 @@ def guess_psfs(files: Sequence[Path], survey: Survey, folder: Path) -> list[str]
     seen = [width for _, width, _ in widths.values() if np.isfinite(width)]
     rows, told = [], []
     for (exposure_id, detector), (file, width, scale) in widths.items():
-        fwhm, source = width, "of its sharpest sources"
+        fwhm, source = width, "that of its sharpest sources"
         if not np.isfinite(fwhm):
             fwhm = float(np.median(seen)) if seen else _FWHM
-            source = "of the sharpest sources of the others" if seen else "that many cameras have"
+            source = "that of the sharpest sources of the others" if seen else "as many cameras have"
         row = {"exposure_id": exposure_id, "detector": detector, "fwhm_arcsec": fwhm * scale, "beta": _BETA}
         row |= {"fwhm_err_arcsec": _ERROR * fwhm * scale, "includes_pixel": True, "n_stars": 0}
         rows.append({**row, "model": "moffat", "file": "", "degree": -1, "undersampled": fwhm < 1.5})
         told.append(
-            f"{file}: too few stars for a PSF, a FWHM of {fwhm:.2f} px is taken, that {source}. Is it? Fluxes of "
+            f"{file}: too few stars for a PSF, a FWHM of {fwhm:.2f} px is taken, {source}. Is it? Fluxes of "
             "points are wrong by the share that it is wrong by; give --psf"
         )
     if rows:

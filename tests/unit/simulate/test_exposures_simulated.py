@@ -19,6 +19,7 @@ from lumos.photometry.settings import MeasureSettings
 from lumos.profiles.scene import draw_light
 from lumos.profiles.shapes import Shapes
 from lumos.psfs import MoffatPsf
+from lumos.runs.folder import read_manifest
 from lumos.runs.shards import read_shards
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import expose_known, simulate_survey
@@ -347,7 +348,10 @@ def test_a_killed_simulation_continues_and_a_finished_one_does_nothing(tmp_path)
     (tmp_path / ".lumos-lock").touch()
     (tmp_path / "truth.parquet").unlink()
     assert simulate_survey(settings, tmp_path).done == (lost.stem,)
-    assert {path: path.read_bytes() for path in files} == {path: content for path, (content, _) in before.items()}
+    # The manifest says when the last command began.
+    made = {path: content for path, (content, _) in before.items() if path.name != "manifest.json"}
+    assert {path: path.read_bytes() for path in made} == made
+    assert list(read_manifest(tmp_path)) == ["NB455_before_001", "NB455_before_002", "NB455_after_003"]
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files
     # Cut off at the end of an extension, it is a whole FITS file with one extension less.
     with fits.open(lost) as hdus:

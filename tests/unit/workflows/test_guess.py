@@ -45,5 +45,5 @@ def test_a_run_without_stars_goes_on(tmp_path, rng, monkeypatch, capsys):
     assert run_lumos(monkeypatch, "run", path, "--out", tmp_path / "out", "--set", "inject.rounds=1") == 0
     out = capsys.readouterr().out
     assert "? " in out
-    assert "a FWHM of 2.50 px is taken, that many cameras have" in out
+    assert "a FWHM of 2.50 px is taken, as many cameras have" in out
     assert len(read_shards(tmp_path / "out" / "run")) == 3
