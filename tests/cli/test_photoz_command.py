@@ -96,6 +96,13 @@ def test_what_is_wrong_is_said(files, monkeypatch, capsys):
     fluxes, templates = files / "fluxes.parquet", files / "templates.yaml"
     (files / "curves").mkdir()
     (files / "curves" / "K.txt").write_text("# wavelength nm\n2000 1\n")
+    (files / "twice").mkdir()
+    (files / "far").mkdir()
+    # Of g, at 475 nm, in Angstrom that are called nm.
+    curve = "# %ECSV 1.0\n# ---\n# datatype:\n# - {name: wavelength, unit: nm, datatype: float64}\n"
+    curve += "# - {name: response, datatype: float64}\nwavelength response\n4000 1\n5500 1\n"
+    for name in ("twice/g.ecsv", "twice/g.xml", "far/g.ecsv"):
+        (files / name).write_text(curve)
     for number, (extra, text) in enumerate(
         (
             (("--likelihood", "pdf"), "has no 'pdf_weights'"),
@@ -104,6 +111,8 @@ def test_what_is_wrong_is_said(files, monkeypatch, capsys):
             (("--calibrate", "spectra"), "needs a table of known redshifts (--spec-z)"),
             (("--curves", files / "curves"), "K.txt is the curve of no band, allowed: BAND.SUFFIX with NB455"),
             (("--curves", files / "no"), "no such folder (response curves)"),
+            (("--curves", files / "twice"), "g.ecsv and g.xml, allowed: one curve for each band"),
+            (("--curves", files / "far"), "g.ecsv: mean wavelength 4750 nm, band g lies at"),
             (("--set", "photoz.bands={u: U}"), "band 'u' is none of the models"),
         )
     ):

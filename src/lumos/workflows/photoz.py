@@ -11,6 +11,7 @@ from lumos.errors import LumosConfigError, LumosDataError, LumosError
 from lumos.files import write_json
 from lumos.photoz.bcnz.search import fit_at
 from lumos.photoz.fluxes import Photometry, light_of, read_photometry
+from lumos.photoz.inputs import check_place
 from lumos.photoz.models import ModelGrid, build_grid
 from lumos.photoz.run import Progress, Tables, match_redshifts, photoz_run, read_redshifts
 from lumos.photoz.settings import PhotozSettings
@@ -108,12 +109,19 @@ def _curves(folder: Path | None, models: ModelSettings) -> Mapping[str, Curve] |
     if not folder.is_dir():
         raise LumosDataError(f"{folder}: no such folder (response curves)")
     bands = [band for source in models.bands for band in source.names]
-    files = {path.stem: path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")}
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    files = {path.stem: path for path in paths}
+    if len(files) < len(paths):
+        twice = next(path for path in paths if files[path.stem] != path)
+        raise LumosConfigError(f"{folder}: {twice.name} and {files[twice.stem].name}, allowed: one curve for each band")
     unknown = [name for name in files if name not in bands]
     if unknown or not files:
         what = f"{files[unknown[0]].name} is the curve of no band" if unknown else "no curve in it"
         raise LumosConfigError(f"{folder}: {what}, allowed: BAND.SUFFIX with {', '.join(bands)}")
-    return {band: read_curve(path) for band, path in files.items()}
+    curves = {band: read_curve(path) for band, path in files.items()}
+    for band, curve in curves.items():
+        check_place(files[band], band, curve)
+    return curves
 
 
 def _draw(path: Path, photometry: Photometry, grid: ModelGrid, settings: PhotozSettings, known: FloatArray) -> None:
