@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from lumos.conventions import FloatArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosError
@@ -127,6 +128,9 @@ def _curves(folder: Path | None, models: ModelSettings) -> Mapping[str, Curve] |
 def _draw(path: Path, photometry: Photometry, grid: ModelGrid, settings: PhotozSettings, known: FloatArray) -> None:
     """Draw galaxies spread over brightness; first those with known redshifts, if there are any."""
     table, pdf = read_redshifts(path.parent)
+    if settings.calibrate != "none":
+        photometry = photometry.scaled(pq.read_table(path.with_name("zeropoints.parquet"))["factor"].to_numpy())
+    names = table["object_name" if "object_name" in table.column_names else "object_id"]
     zb = table["zb"].to_numpy()
     candidates = np.flatnonzero(np.isfinite(zb) & (np.isfinite(known) | ~np.isfinite(known).any()))
     if not len(candidates):
@@ -143,9 +147,7 @@ def _draw(path: Path, photometry: Photometry, grid: ModelGrid, settings: PhotozS
     exhibits = []
     for number, row in enumerate(chosen.tolist()):
         flux = np.where(usable[row], some.flux[number], np.nan)
-        title = (
-            f"{table['object_id'][row]}: z = {zb[row]:.4f}, chi2 {best.chi2[number]:.0f}, {grid.runs[best.run[number]]}"
-        )
+        title = f"{names[row]}: z = {zb[row]:.4f}, chi2 {best.chi2[number]:.0f}, {grid.runs[best.run[number]]}"
         exhibits.append(
             RedshiftExhibit(
                 title=title,
