@@ -12,6 +12,7 @@ from lumos.catalogs.schema import coadd_schema, to_arrow
 from lumos.photoz.models import build_grid
 from lumos.photoz.run import read_redshifts
 from lumos.photoz.templates import load_models
+from lumos.workflows import photoz
 
 TEMPLATES = """
 redshifts: {low: 0.1, high: 0.9, step: 0.004}
@@ -92,10 +93,48 @@ def test_a_coadd_with_its_pdfs(files, monkeypatch, capsys):
     assert figures["pdf"]["sigma68"] < figures["gaussian"]["sigma68"]
 
 
+def test_the_picture_shows_the_fluxes_that_were_fitted_and_the_names(files, monkeypatch, capsys):
+    """Two bands are 20 % off; known redshifts put them right, also in the picture, whose fits have the table's chi2."""
+    wide = pq.read_table(files / "fluxes.parquet").to_pydict()
+    for name in ("flux_NB535", "flux_err_NB535", "flux_NB695", "flux_err_NB695"):
+        wide[name] = 1.2 * np.array(wide[name])
+    names = [f"J{number:02d}_$a$" for number in range(N)]
+    pq.write_table(pa.table(wide | {"object_id": names}), files / "named.parquet")
+    spectra = pq.read_table(files / "spectra.parquet").to_pydict()
+    pq.write_table(pa.table(spectra | {"object_id": names}), files / "spectra.parquet")
+    shown = []
+    draw = photoz.draw_redshifts
+
+    def spy(path, exhibits):
+        shown.extend(exhibits)
+        draw(path, exhibits)
+
+    monkeypatch.setattr(photoz, "draw_redshifts", spy)
+    options = ("--templates", files / "templates.yaml", "--spec-z", files / "spectra.parquet", "--out", files / "pz")
+    options += ("--calibrate", "spectra", "--set", "photoz.calibrate_rounds=5")
+    assert run_lumos(monkeypatch, "photoz", files / "named.parquet", *options) == 0
+    capsys.readouterr()
+    table, _ = read_redshifts(files / "pz")
+    chi2 = dict(zip(table["object_name"].to_pylist(), table["chi2"].to_pylist(), strict=True))
+    assert len(shown) == 6
+    for exhibit in shown:
+        name = exhibit.title.partition(":")[0]
+        assert float(exhibit.title.partition("chi2 ")[2].partition(",")[0]) == pytest.approx(chi2[name], abs=3)
+        off = exhibit.flux / exhibit.model
+        assert off[exhibit.bands.index("NB535")] == pytest.approx(1, abs=0.1)
+
+
 def test_what_is_wrong_is_said(files, monkeypatch, capsys):
     fluxes, templates = files / "fluxes.parquet", files / "templates.yaml"
     (files / "curves").mkdir()
     (files / "curves" / "K.txt").write_text("# wavelength nm\n2000 1\n")
+    (files / "twice").mkdir()
+    (files / "far").mkdir()
+    # Of g, at 475 nm, in Angstrom that are called nm.
+    curve = "# %ECSV 1.0\n# ---\n# datatype:\n# - {name: wavelength, unit: nm, datatype: float64}\n"
+    curve += "# - {name: response, datatype: float64}\nwavelength response\n4000 1\n5500 1\n"
+    for name in ("twice/g.ecsv", "twice/g.xml", "far/g.ecsv"):
+        (files / name).write_text(curve)
     for number, (extra, text) in enumerate(
         (
             (("--likelihood", "pdf"), "has no 'pdf_weights'"),
@@ -104,6 +143,8 @@ def test_what_is_wrong_is_said(files, monkeypatch, capsys):
             (("--calibrate", "spectra"), "needs a table of known redshifts (--spec-z)"),
             (("--curves", files / "curves"), "K.txt is the curve of no band, allowed: BAND.SUFFIX with NB455"),
             (("--curves", files / "no"), "no such folder (response curves)"),
+            (("--curves", files / "twice"), "g.ecsv and g.xml, allowed: one curve for each band"),
+            (("--curves", files / "far"), "g.ecsv: mean wavelength 4750 nm, band g lies at"),
             (("--set", "photoz.bands={u: U}"), "band 'u' is none of the models"),
         )
     ):

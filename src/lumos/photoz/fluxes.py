@@ -227,11 +227,21 @@ def _chosen(path: Path, found: Sequence[str], models: Sequence[str], names: Mapp
     return {model: back[model] for model in models if model in back}
 
 
+def _integers(table: TableFile) -> IntArray:
+    column = table.read("object_id")
+    values = column.values
+    if values.dtype.kind not in "iu":
+        raise LumosDataError(f"{table.path}: column 'object_id' holds {values.dtype}, allowed: integers")
+    bad = column.missing | (values > np.iinfo(np.int64).max)
+    if bad.any():
+        text = f"row {int(np.argmax(bad)) + 1} has no 'object_id' from -2^63 to 2^63 - 1"
+        raise LumosDataError(f"{table.path}: {text}, {int(bad.sum())} rows in all")
+    return values.astype(np.int64)
+
+
 def _read_long(table: TableFile, models: Sequence[str], settings: PhotozSettings) -> Photometry:
     path = table.path
-    objects, texts = table.read("object_id").values, table.read("band").values.astype(str)
-    if objects.dtype.kind not in "iu":
-        raise LumosDataError(f"{path}: column 'object_id' holds {objects.dtype}, allowed: integers")
+    objects, texts = _integers(table), table.read("band").values.astype(str)
     chosen = _chosen(path, sorted(set(texts.tolist())), models, settings.bands)
     place = {band: number for number, band in enumerate(chosen.values())}
     band = np.array([place.get(text, -1) for text in texts])
@@ -261,7 +271,7 @@ def _read_long(table: TableFile, models: Sequence[str], settings: PhotozSettings
     if "object_name" in table.names:
         names = table.read("object_name").values.astype(str)[kept][first[order]]
     (flux, flux_err), *_ = read_fluxes(table, [FluxColumns(settings.flux, f"{settings.flux}_err")])
-    return Photometry(unique[order].astype(np.int64), spread(flux), spread(flux_err), mixture, names, tuple(chosen))
+    return Photometry(unique[order], spread(flux), spread(flux_err), mixture, names, tuple(chosen))
 
 
 def _read_wide(table: TableFile, models: Sequence[str], settings: PhotozSettings) -> Photometry:

@@ -14,10 +14,33 @@ from lumos.spectra.passbands import PASSBANDS
 from lumos.spectra.templates import Template, closed_form, read_template
 from lumos.spectra.wavelengths import Medium, Unit
 
-__all__ = ["CurveSource", "LawSource", "TemplateSource"]
+__all__ = ["CurveSource", "LawSource", "TemplateSource", "check_place"]
 
 #: How far the mean wavelength of a curve may be from that of the band of its name in the table of passbands.
 MOST_FROM_NAME = 2.0
+
+
+def check_place(path: Path, band: str, curve: Curve) -> None:
+    """Refuse a curve that lies elsewhere than the band of its name in the table of passbands.
+
+    Parameters
+    ----------
+    path : Path
+        File of the curve, for messages.
+    band : str
+        Name of the band; one that the table lacks may lie anywhere.
+    curve : Curve
+        Its response.
+
+    Raises
+    ------
+    LumosConfigError
+        If its mean wavelength is less than half or more than twice that of the table.
+    """
+    known = PASSBANDS.get(band)
+    if known is not None and abs(math.log(curve.mean_wavelength / known.wavelength)) > math.log(MOST_FROM_NAME):
+        text = f"mean wavelength {curve.mean_wavelength:.4g} nm, band {band} lies at {known.wavelength:g} nm"
+        raise LumosConfigError(f"{path}: {text}; is the unit right?")
 
 
 class CurveSource(StageSettings):
@@ -58,16 +81,13 @@ class CurveSource(StageSettings):
         return {band: self._one(band, name, data) for band, name in _pairs(self.names).items()}
 
     def _one(self, band: str, name: str, data: Path) -> Curve:
-        known = PASSBANDS.get(name if self.path is None else band)
         if self.path is None:
-            if known is None:
+            if name not in PASSBANDS:
                 raise LumosConfigError(f"no passband {name!r} in the table, allowed: {', '.join(PASSBANDS)}, or a path")
-            return Curve.of(known)
+            return Curve.of(PASSBANDS[name])
         path = data / self.path.replace("{name}", name)
         curve = read_curve(path, self.unit, self.medium, self.counting, name)
-        if known is not None and abs(math.log(curve.mean_wavelength / known.wavelength)) > math.log(MOST_FROM_NAME):
-            text = f"mean wavelength {curve.mean_wavelength:.4g} nm, band {band} lies at {known.wavelength:g} nm"
-            raise LumosConfigError(f"{path}: {text}; is the unit right?")
+        check_place(path, band, curve)
         return curve
 
 

@@ -75,9 +75,9 @@ def _draw_fluxes(exhibit: RedshiftExhibit, axes: Axes) -> None:
         axes.plot(place[kind], exhibit.model[kind], "_", ms=7, color="black")
     some = place[:: max(len(place) // 12, 1)]
     axes.set_xticks(some, [exhibit.bands[number] for number in some], fontsize=7)
-    axes.set_ylabel("flux (nJy)", fontsize=8)
+    axes.set_ylabel("flux", fontsize=8)
     axes.tick_params(labelsize=7)
-    axes.set_title(exhibit.title, fontsize=9, loc="left")
+    axes.set_title(exhibit.title, fontsize=9, loc="left", parse_math=False)
 
 
 def _draw_density(exhibit: RedshiftExhibit, axes: Axes) -> None:

@@ -5,12 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from lumos.conventions import FloatArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosError
 from lumos.files import write_json
 from lumos.photoz.bcnz.search import fit_at
 from lumos.photoz.fluxes import Photometry, light_of, read_photometry
+from lumos.photoz.inputs import check_place
 from lumos.photoz.models import ModelGrid, build_grid
 from lumos.photoz.run import Progress, Tables, match_redshifts, photoz_run, read_redshifts
 from lumos.photoz.settings import PhotozSettings
@@ -108,17 +110,27 @@ def _curves(folder: Path | None, models: ModelSettings) -> Mapping[str, Curve] |
     if not folder.is_dir():
         raise LumosDataError(f"{folder}: no such folder (response curves)")
     bands = [band for source in models.bands for band in source.names]
-    files = {path.stem: path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")}
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    files = {path.stem: path for path in paths}
+    if len(files) < len(paths):
+        twice = next(path for path in paths if files[path.stem] != path)
+        raise LumosConfigError(f"{folder}: {twice.name} and {files[twice.stem].name}, allowed: one curve for each band")
     unknown = [name for name in files if name not in bands]
     if unknown or not files:
         what = f"{files[unknown[0]].name} is the curve of no band" if unknown else "no curve in it"
         raise LumosConfigError(f"{folder}: {what}, allowed: BAND.SUFFIX with {', '.join(bands)}")
-    return {band: read_curve(path) for band, path in files.items()}
+    curves = {band: read_curve(path) for band, path in files.items()}
+    for band, curve in curves.items():
+        check_place(files[band], band, curve)
+    return curves
 
 
 def _draw(path: Path, photometry: Photometry, grid: ModelGrid, settings: PhotozSettings, known: FloatArray) -> None:
     """Draw galaxies spread over brightness; first those with known redshifts, if there are any."""
     table, pdf = read_redshifts(path.parent)
+    if settings.calibrate != "none":
+        photometry = photometry.scaled(pq.read_table(path.with_name("zeropoints.parquet"))["factor"].to_numpy())
+    names = table["object_name" if "object_name" in table.column_names else "object_id"]
     zb = table["zb"].to_numpy()
     candidates = np.flatnonzero(np.isfinite(zb) & (np.isfinite(known) | ~np.isfinite(known).any()))
     if not len(candidates):
@@ -135,9 +147,7 @@ def _draw(path: Path, photometry: Photometry, grid: ModelGrid, settings: PhotozS
     exhibits = []
     for number, row in enumerate(chosen.tolist()):
         flux = np.where(usable[row], some.flux[number], np.nan)
-        title = (
-            f"{table['object_id'][row]}: z = {zb[row]:.4f}, chi2 {best.chi2[number]:.0f}, {grid.runs[best.run[number]]}"
-        )
+        title = f"{names[row]}: z = {zb[row]:.4f}, chi2 {best.chi2[number]:.0f}, {grid.runs[best.run[number]]}"
         exhibits.append(
             RedshiftExhibit(
                 title=title,

@@ -167,6 +167,11 @@ def test_bad_tables_are_named(tmp_path):
         (good | {"flux_r": ["x"]}, "column 'flux_r' holds"),
         ({"object_id": [1, 1], "band": ["r", "r"], "flux": [1.0, 2], "flux_err": [1.0, 1]}, "object 1 has two rows"),
         ({"object_id": [1], "band": ["r"], "flux_err": [1.0]}, "no column 'flux'"),
+        (
+            {"object_id": pa.array([1, None]), "band": ["r", "r"], "flux": [1.0, 2], "flux_err": [1.0, 1]},
+            "row 2 has no",
+        ),
+        ({"object_id": np.array([2**63], np.uint64), "band": ["r"], "flux": [1.0], "flux_err": [1.0]}, "row 1 has no"),
         ({"object_id": [1.5], "band": ["r"], "flux": [1.0], "flux_err": [1.0]}, "allowed: integers"),
     ):
         with pytest.raises(LumosDataError, match=text):
