@@ -12,8 +12,9 @@ from lumos.files import write_json
 from lumos.photoz.bcnz.search import fit_at
 from lumos.photoz.fluxes import Photometry, light_of, read_photometry
 from lumos.photoz.models import ModelGrid, build_grid
-from lumos.photoz.run import Progress, Tables, match_redshifts, photoz_run, read_redshifts
+from lumos.photoz.run import Tables, match_redshifts, photoz_run, read_redshifts
 from lumos.photoz.settings import PhotozSettings
+from lumos.photoz.shards import Progress
 from lumos.photoz.templates import ModelSettings, load_models
 from lumos.report.redshifts import RedshiftExhibit, draw_redshifts
 from lumos.spectra.curves import Curve, read_curve
