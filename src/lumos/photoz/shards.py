@@ -62,6 +62,8 @@ class PhotozJob:
     prepare : callable
         Called once if there is anything to do, when the folder is locked: takes the photometry, returns what the rows
         are made of and what makes them.
+    begun : bool, optional
+        Whether the folder holds results that the manifest does not name.
     """
 
     source: Path
@@ -70,6 +72,7 @@ class PhotozJob:
     identity: Mapping[str, object]
     shard: int
     prepare: Callable[[Photometry], tuple[Photometry, Rows]]
+    begun: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def write_shards(job: PhotozJob, out: Path, driver: LocalDriver, *, progress: Pr
         If it cannot be prepared.
     """
     source, photometry = job.source.absolute(), job.photometry
-    with begin_folder(out, "photoz", job.identity, "shards") as folder:
+    with begin_folder(out, "photoz", job.identity, "shards", begun=job.begun) as folder:
         names = [f"galaxies-{number:06d}" for number in range(-(-len(photometry) // job.shard))]
         finished = {name for name in names if folder.is_finished(name, source)}
         todo = [name for name in names if name not in finished]
