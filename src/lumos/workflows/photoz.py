@@ -57,13 +57,13 @@ class PhotozInputs:
     model: Path | None = None
     exposures: Path | None = None
 
-    def check(self, method: str) -> None:
-        """Refuse files that a method lacks or does not use.
+    def check(self, settings: PhotozSettings) -> None:
+        """Refuse files that a method lacks, and files and settings that it does not use.
 
         Parameters
         ----------
-        method : str
-            "bcnz" or "deepz".
+        settings : PhotozSettings
+            Settings, the method among them.
 
         Raises
         ------
@@ -71,13 +71,17 @@ class PhotozInputs:
             If there is one.
         """
         own = {"bcnz": ("templates", "data", "curves"), "deepz": ("model", "exposures")}
-        needed = own[method][0]
+        method, needed = settings.method, own[settings.method][0]
         if getattr(self, needed) is None:
             raise LumosConfigError(f"--method {method} needs --{needed}")
         for other, names in own.items():
             for name in names:
                 if other != method and getattr(self, name) is not None:
                     raise LumosConfigError(f"--{name} is for --method {other}, got --method {method}")
+        for name, default in (("likelihood", "gaussian"), ("calibrate", "none")):
+            if method == "deepz" and getattr(settings, name) != default:
+                text = f"got {getattr(settings, name)!r}, allowed with --method deepz: {default}"
+                raise LumosConfigError(f"photoz.{name}: {text}")
 
 
 def make_redshifts(
@@ -108,7 +112,7 @@ def make_redshifts(
     LumosError
         If an input cannot be used, ``out`` holds something else, or galaxies could not be fitted.
     """
-    inputs.check(settings.method)
+    inputs.check(settings)
     make = _fit_templates if settings.method == "bcnz" else _use_networks
     photometry, report, text = make(inputs, out, settings, workers, progress)
     if report.failed:
