@@ -100,9 +100,10 @@ def test_random_coadds_are_inverse_variance_means():
     weights[:, :, 3] *= rng.random((400, 3)) < 0.5
     weights[:, 2] = 0  # no exposures: the coadd stays
     coadds = np.full((400, 3), 7.0)
-    tensors = [torch.from_numpy(one) for one in (coadds, values, weights)]
-    found = random_coadds(*tensors, 0.8, torch.Generator().manual_seed(1)).numpy()
+    tensors = [(torch.from_numpy(coadds), torch.from_numpy(coadds / 10)), *map(torch.from_numpy, (values, weights))]
+    found, errors = (one.numpy() for one in random_coadds(*tensors, 0.8, torch.Generator().manual_seed(1)))
     assert (found[:, 2] == 7).all()
+    assert (errors[:, 2] == 0.7).all()
     subsets = np.array([[bool(number >> bit & 1) for bit in range(4)] for number in range(1, 16)])
     counts = []
     for row in range(400):
@@ -111,12 +112,13 @@ def test_random_coadds_are_inverse_variance_means():
             means = (w * values[row, 0]).sum(axis=1) / w.sum(axis=1)
         match = np.isclose(means, found[row, 0], atol=1e-9)
         assert match.any()
+        assert errors[row, 0] == pytest.approx(w[match].sum(axis=1)[0] ** -0.5)
         counts.append((w[match] > 0).sum(axis=1)[0] / (weights[row, 0] > 0).sum())
     # One is kept always, which makes 0.8 a little more.
     assert np.mean(counts) == pytest.approx(0.8, abs=0.03)
-    all_kept = random_coadds(*tensors, 1.0, torch.Generator()).numpy()[:, 0]
+    all_kept = random_coadds(*tensors, 1.0, torch.Generator())[0].numpy()[:, 0]
     np.testing.assert_allclose(all_kept, (weights * values).sum(axis=2)[:, 0] / weights.sum(axis=2)[:, 0])
-    rare = random_coadds(*tensors, 1e-9, torch.Generator()).numpy()[:, 0]
+    rare = random_coadds(*tensors, 1e-9, torch.Generator())[0].numpy()[:, 0]
     nearest = np.abs(rare[:, None] - values[:, 0]).min(axis=1)
     np.testing.assert_allclose(nearest, 0, atol=1e-12)
 
@@ -141,12 +143,12 @@ def test_mixtures_are_of_the_models():
 
 
 def test_pdfs_are_normalised_and_those_of_the_mixture(start, galaxies):
-    ratios, _ = flux_ratios(galaxies[0], "B2")
-    density = predict_density(start, ratios)
+    ratios, errors, _ = flux_ratios(galaxies[0], "B2")
+    density = predict_density(start, ratios, errors)
     width = np.diff(cell_edges(start.redshifts))
     np.testing.assert_allclose(density @ width, 1, rtol=1e-9)
     with torch.no_grad():
-        mixture = start.network(torch.from_numpy(ratios[:5]).float())
+        mixture = start.network(*(torch.from_numpy(one[:5]).float() for one in (ratios, errors)))
     step = np.diff(start.redshifts).mean()
     for row in range(5):
         weights = mixture.log_weights[row].exp().double().numpy()
@@ -170,7 +172,7 @@ def test_a_network_learns_a_few_galaxies_by_heart(start, galaxies):
     some = photometry.take(slice(0, 20))
     settings = DEEPZ.model_copy(update={"epochs": (300,), "rates": (3e-3,), "weight_decay": 0.0})
     wrong = np.random.default_rng(0).permutation(known[:20])  # redshifts that nothing but memory can give
-    model = train_network(start, make_sample(some, wrong, None, start, settings), settings, 3)
+    model = train_network(start, make_sample(some, wrong, None, start, SETTINGS), settings, 3)
     zb = DeepzRows((model,), SETTINGS)(some)["zb"]
     assert scatter(zb, wrong) < 0.01
     assert scatter(DeepzRows((start,), SETTINGS)(some)["zb"], wrong) > 0.05
@@ -205,11 +207,13 @@ def test_a_run_trains_and_predicts(files, galaxies):
     assert all(model.config.stage == "trained" for model in models)
     table, pdf = read_redshifts(files / "pz")
     assert scatter(table["zb"].to_numpy(), known) < 0.05
-    ratios, _ = flux_ratios(photometry, "B2")
+    ratios, errors, _ = flux_ratios(photometry, "B2")
     row = 11
     (own,) = [model for model, some in zip(models, seen, strict=True) if photometry.object_id[row] not in some]
-    np.testing.assert_allclose(pdf.density[row], predict_density(own, ratios[[row]])[0], rtol=1e-4, atol=1e-4)
-    mean = np.mean([predict_density(model, ratios[[100]])[0] for model in models], axis=0)
+    np.testing.assert_allclose(
+        pdf.density[row], predict_density(own, ratios[[row]], errors[[row]])[0], rtol=1e-4, atol=1e-4
+    )
+    mean = np.mean([predict_density(model, ratios[[100]], errors[[100]])[0] for model in models], axis=0)
     np.testing.assert_allclose(pdf.density[100], mean, rtol=1e-4, atol=1e-4)
     assert not (table["flags"].to_numpy() & PhotozFlag.SEEN_IN_TRAINING).any()
     # Again, with rows in another order.
@@ -246,8 +250,8 @@ def test_without_redshifts_it_is_pretrained_only_and_says_so(files, start, galax
 
 def test_networks_survive_their_folder(files, start, galaxies):
     (again,) = load_deepz(files / "network")
-    ratios, _ = flux_ratios(galaxies[0], "B2")
-    assert (predict_density(again, ratios) == predict_density(start, ratios)).all()
+    ratios, errors, _ = flux_ratios(galaxies[0], "B2")
+    assert (predict_density(again, ratios, errors) == predict_density(start, ratios, errors)).all()
     assert again.config.model_copy(update={"sha256": ""}) == start.config
     assert not list((files / "network").glob("*.pkl"))
     weights = files / "network" / "model.safetensors"
@@ -314,13 +318,45 @@ def test_bad_galaxies_are_flagged(start, galaxies):
     bad = Photometry(photometry.object_id[:5], flux, error, bands=GRID.bands)
     rows = DeepzRows((start,), SETTINGS)(bad)
     names = [{flag.name for flag in PhotozFlag if value & flag} for value in rows["flags"].tolist()]
-    assert names == [set(), {"MISSING_BANDS", "TOO_FEW_BANDS"}, {"MISSING_BANDS", "TOO_FEW_BANDS"}, {"NO_LIGHT"}, set()]
+    missing = {"MISSING_BANDS", "TOO_FEW_BANDS"}
+    assert names == [set(), missing, missing, {"NO_LIGHT"}, set()]
     assert np.isnan(rows["zb"]).tolist() == [False, True, True, True, False]
     assert np.isnan(rows["pz"][1:4]).all()
     alone = DeepzRows((start,), SETTINGS)(photometry.take(slice(0, 1)))
     np.testing.assert_allclose(rows["pz"][0], alone["pz"][0], rtol=1e-4)
-    sample = make_sample(bad, np.full(5, 0.3), None, start, DEEPZ.model_copy(update={"folds": 1}))
-    assert sample.n_left_out == 3
+    one_fold = SETTINGS.model_copy(update={"deepz": DEEPZ.model_copy(update={"folds": 1})})
+    assert make_sample(bad, np.full(5, 0.3), None, start, one_fold).n_left_out == 3
+
+
+def test_the_compact_network_takes_errors_and_missing_bands(galaxies, tmp_path):
+    photometry, known, exposures = galaxies
+    sizes = DeepzSizes(kind="compact", hidden=48, depth=1, components=3)
+    deepz = DEEPZ.model_copy(update={"pretrain": PRETRAIN.model_copy(update={"network": sizes, "epochs": 40})})
+    compact = pretrain(GRID, ["line"], deepz, "compact")
+    rows = DeepzRows((compact,), SETTINGS)(photometry)
+    assert scatter(rows["zb"], known) < 0.04
+    flux = photometry.flux.copy()
+    flux[:, :6] = np.nan
+    flux[0, 2:22] = np.nan  # two bands are left
+    flux[1, GRID.bands.index("B2")] = np.nan
+    flux[2, GRID.bands.index("B2")] = -1.0
+    fewer = DeepzRows((compact,), SETTINGS)(
+        Photometry(photometry.object_id, flux, photometry.flux_err, bands=GRID.bands)
+    )
+    names = [{flag.name for flag in PhotozFlag if value & flag} for value in fewer["flags"][:4].tolist()]
+    missing = {"MISSING_BANDS", "TOO_FEW_BANDS"}
+    assert [one - {"AT_END"} for one in names] == [missing, missing, {"MISSING_BANDS", "NO_LIGHT"}, {"MISSING_BANDS"}]
+    assert np.isfinite(fewer["zb"]).tolist() == [False] * 3 + [True] * (N - 3)
+    assert scatter(fewer["zb"][3:], known[3:]) < 0.08
+    # What is missing is not looked at, and larger errors make p(z) wider.
+    noisy = Photometry(photometry.object_id, photometry.flux, 10 * photometry.flux_err, bands=GRID.bands)
+    assert np.median(DeepzRows((compact,), SETTINGS)(noisy)["pz_width"]) > 1.3 * np.median(rows["pz_width"])
+    sample = make_sample(photometry, known, exposures, compact, SETTINGS)
+    trained = train_network(compact, sample, deepz, 1)
+    save_deepz(trained, tmp_path / "compact")
+    (again,) = load_deepz(tmp_path / "compact")
+    ratios, errors, _ = flux_ratios(photometry, "B2")
+    assert (predict_density(again, ratios, errors) == predict_density(trained, ratios, errors)).all()
 
 
 def test_exposures_are_read_into_their_places(files, galaxies):

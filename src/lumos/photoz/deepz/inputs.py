@@ -23,7 +23,7 @@ __all__ = ["Exposures", "flux_ratios", "random_coadds", "read_exposures"]
 _AGREE = (0.5, 2.0)
 
 
-def flux_ratios(photometry: Photometry, reference: str) -> tuple[FloatArray, BoolArray]:
+def flux_ratios(photometry: Photometry, reference: str) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Return fluxes over the flux in the reference band.
 
     Parameters
@@ -35,16 +35,18 @@ def flux_ratios(photometry: Photometry, reference: str) -> tuple[FloatArray, Boo
 
     Returns
     -------
-    ratios : ndarray, shape (n, n_bands)
-        NaN where there is no flux or error, or the flux in the reference band is not above 0.
+    ratios, errors : ndarray, shape (n, n_bands)
+        With errors over the same flux; NaN where there is no flux or error, or the flux in the reference band is not
+        above 0.
     usable : ndarray of bool, shape (n, n_bands)
         Finite fluxes with an error above 0.
     """
     usable = photometry.usable(-np.inf)
     unit = photometry.flux[:, [photometry.bands.index(reference)]]
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratios = np.where(usable & (unit > 0), photometry.flux / unit, np.nan)
-    return ratios, usable
+        seen = usable & (unit > 0)
+        ratios, errors = (np.where(seen, one / unit, np.nan) for one in (photometry.flux, photometry.flux_err))
+    return ratios, errors, usable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,14 +92,14 @@ class Exposures(Rowwise):
 
 
 def random_coadds(
-    coadds: Tensor, exposures: Tensor, weights: Tensor, keep: float, generator: torch.Generator
-) -> Tensor:
+    coadds: tuple[Tensor, Tensor], exposures: Tensor, weights: Tensor, keep: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Return coadds of random subsets of exposures: inverse-variance means of those that are kept.
 
     Parameters
     ----------
-    coadds : tensor, shape (n, n_bands)
-        What stays where a band has no exposures.
+    coadds : tuple of tensor, shape (n, n_bands)
+        Values and errors that stay where a band has no exposures.
     exposures, weights : tensor, shape (n, n_bands, n_exposures)
         Values and their inverse variances, 0 where there is no exposure.
     keep : float
@@ -107,16 +109,17 @@ def random_coadds(
 
     Returns
     -------
-    tensor, shape (n, n_bands)
-        Coadds.
+    tuple of tensor, shape (n, n_bands)
+        Values of the coadds, and errors.
     """
     drawn = torch.rand(exposures.shape, generator=generator).masked_fill(weights == 0, 2.0)
     # The one with the smallest number is kept always: where any is below `keep` it would have been anyway.
     kept = (drawn < keep) | (drawn == drawn.amin(dim=2, keepdim=True))
     weights = torch.where(kept, weights, 0.0)
     total = weights.sum(dim=2)
-    mean = (weights * exposures).sum(dim=2) / total.clamp(min=torch.finfo(total.dtype).tiny)
-    return torch.where(total > 0, mean, coadds)
+    safe = torch.where(total > 0, total, 1.0)
+    mean = (weights * exposures).sum(dim=2) / safe
+    return torch.where(total > 0, mean, coadds[0]), torch.where(total > 0, safe**-0.5, coadds[1])
 
 
 def read_exposures(path: Path, photometry: Photometry, settings: PhotozSettings) -> Exposures:

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from lumos.conventions import FloatArray, IntArray
+from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.nets.checkpoint import read_description, read_weights, write_folder
 from lumos.nets.model import NetworkConfig
-from lumos.photoz.deepz.network import DeepzNetwork
+from lumos.photoz.deepz.network import CompactNetwork, DeepzNetwork
 from lumos.photoz.deepz.settings import DeepzSizes
 
 __all__ = ["NETWORKS", "DeepzConfig", "DeepzModel", "load_deepz", "save_deepz"]
@@ -55,14 +55,14 @@ class DeepzModel:
     ----------
     config : DeepzConfig
         What it is.
-    network : DeepzNetwork
+    network : DeepzNetwork or CompactNetwork
         The network.
     trained_on : ndarray of int, shape (m,)
         Identifiers of the galaxies that it was trained on, sorted.
     """
 
     config: DeepzConfig
-    network: DeepzNetwork
+    network: DeepzNetwork | CompactNetwork
     trained_on: IntArray
 
     @classmethod
@@ -79,12 +79,32 @@ class DeepzModel:
         DeepzModel
             With the weights that torch's global generator gives.
         """
-        return cls(config, DeepzNetwork(len(config.bands), config.network), np.zeros(0, dtype=np.int64))
+        kind = DeepzNetwork if config.network.kind == "published" else CompactNetwork
+        return cls(config, kind(len(config.bands), config.network), np.zeros(0, dtype=np.int64))
 
     @property
     def redshifts(self) -> FloatArray:
         """Return the redshifts at which p(z) is given."""
         return np.array(self.config.redshifts)
+
+    def takes(self, ratios: FloatArray, min_bands: int) -> BoolArray:
+        """Tell of which galaxies the network can say anything.
+
+        Parameters
+        ----------
+        ratios : ndarray, shape (n, n_bands)
+            Flux ratios; NaN where there is none.
+        min_bands : int
+            Bands that a galaxy needs where bands may be missing.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            Those with all bands, or with so many if the network is compact.
+        """
+        seen = np.isfinite(ratios).sum(axis=1)
+        needed = len(self.config.bands) if self.config.network.kind == "published" else min_bands
+        return np.asarray(seen >= needed)
 
     def check_bands(self, bands: Sequence[str], source: Path) -> None:
         """Refuse fluxes that lack a band of the network.
@@ -212,7 +232,7 @@ def _card(model: DeepzModel) -> str:
             f"# {config.name}",
             "",
             f"Deepz: photometric redshifts from fluxes over the flux in {config.reference}, {config.redshifts[0]:g} to",
-            f"{config.redshifts[-1]:g}; trained on {made}. All bands are needed: {', '.join(config.bands)}.",
+            f"{config.redshifts[-1]:g}; trained on {made}. Bands: {', '.join(config.bands)}.",
             "",
         ]
     )

@@ -1,6 +1,7 @@
 """Deepz learns from mixtures of templates, before it sees galaxies with known redshifts."""
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from lumos.conventions import FloatArray
 from lumos.errors import LumosConfigError
 from lumos.nets.losses import mixture_nll
 from lumos.photoz.deepz.model import DeepzConfig, DeepzModel
+from lumos.photoz.deepz.network import CompactNetwork, DeepzNetwork
 from lumos.photoz.deepz.settings import DeepzSettings, PretrainSettings
 from lumos.photoz.models import ModelGrid
 from lumos.threads import one_thread
@@ -25,6 +27,9 @@ _NARROW_LINES, _BROAD_LINES = 0.3, 0.03
 _CONCENTRATION = 0.5
 #: Smallest error of a flux ratio.
 _LEAST_ERROR = 1e-3
+#: What the compact network learns from: ranges of the signal-to-noise ratio in narrow bands, of how much deeper broad
+#: bands are, and of errors of zero points; scatter of depths between bands, natural logarithm; share of outliers.
+_NARROW_SNR, _DEEPER, _ZERO, _UNEVEN, _OUTLIERS = (1.0, 60.0), (2.0, 15.0), (0.005, 0.06), 0.3, 0.01
 #: Share of the mixtures that are kept back to measure the network.
 _HELD = 0.02
 
@@ -109,7 +114,10 @@ def pretrain(
     reference = grid.bands.index(how.reference)
     fluxes, redshifts = _usable(*draw_mixtures(grid, lines, how.galaxies, rng), reference, settings)
     snr = torch.from_numpy(np.where(grid.narrow, how.narrow_snr, how.broad_snr)).float()
-    data = _Mixtures(torch.from_numpy(fluxes).float(), torch.from_numpy(redshifts).float(), snr, reference)
+    narrow, depths = torch.from_numpy(grid.narrow), how.network.kind == "compact"
+    data = _Mixtures(
+        torch.from_numpy(fluxes).float(), torch.from_numpy(redshifts).float(), snr, narrow, reference, depths
+    )
     n_held = max(int(_HELD * len(fluxes)), 2)
     with one_thread():
         torch.manual_seed(settings.seed)
@@ -139,19 +147,60 @@ def _usable(
     return fluxes[good], redshifts[good]
 
 
+@dataclass(frozen=True)
 class _Mixtures:
     """Galaxies without noise, which get it anew each time they are seen."""
 
-    def __init__(self, fluxes: Tensor, redshifts: Tensor, snr: Tensor, reference: int) -> None:
-        self.fluxes, self.redshifts, self.snr, self.reference = fluxes, redshifts, snr, reference
+    fluxes: Tensor
+    redshifts: Tensor
+    snr: Tensor
+    narrow: Tensor
+    reference: int
+    depths: bool
 
     def noisy(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ratios with noise, and their errors."""
-        fluxes = self.fluxes[rows]
+        """Return ratios with noise, and their errors; NaN where a band is missing."""
+        if self.depths:
+            return self._of_any_depth(self.fluxes[rows])
+        return self._of_one_depth(self.fluxes[rows])
+
+    def _of_one_depth(self, fluxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the published network learns from: the same signal-to-noise ratio everywhere."""
         seen = fluxes * (1 + torch.randn(fluxes.shape) / self.snr)
         unit = self.reference
         errors = fluxes / fluxes[:, unit, None] / self.snr
         return seen / seen[:, unit, None], errors.clamp(min=_LEAST_ERROR)
+
+    def _of_any_depth(self, fluxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the compact network learns from: galaxies of any brightness, outliers, missing bands."""
+
+        def between(low: float, high: float) -> Tensor:
+            return low * (high / low) ** torch.rand(len(fluxes), 1)
+
+        light = fluxes.mean(dim=1, keepdim=True)
+        narrow = light / between(*_NARROW_SNR)
+        errors = torch.where(self.narrow, narrow, narrow / between(*_DEEPER)) * torch.exp(
+            _UNEVEN * torch.randn(fluxes.shape)
+        )
+        # Photons of the galaxy itself, and zero points.
+        errors = torch.hypot(
+            errors * (1 + fluxes / light * torch.rand(len(fluxes), 1)).sqrt(), between(*_ZERO) * fluxes
+        )
+        wide = torch.where((torch.rand(fluxes.shape) < _OUTLIERS) & self.narrow, 10.0, 1.0)
+        seen = fluxes + wide * errors * torch.randn(fluxes.shape)
+        unit = seen[:, self.reference, None].clamp(min=0.1 * light)
+        gone = torch.rand(fluxes.shape) < 0.5 * torch.rand(len(fluxes), 1) ** 4
+        gone[:, self.reference] = False
+        return (seen / unit).masked_fill(gone, torch.nan), (errors / unit).masked_fill(gone, torch.nan)
+
+
+def _loss(network: DeepzNetwork | CompactNetwork, data: _Mixtures, rows: Tensor) -> Tensor:
+    ratios, errors = data.noisy(rows)
+    if isinstance(network, CompactNetwork):
+        return mixture_nll(network(ratios, errors), data.redshifts[rows]).mean()
+    mixture, features = network.with_features(ratios)
+    distance: Tensor = ((network.decoder(features) - ratios).abs() / errors).mean()
+    return distance + mixture_nll(mixture, data.redshifts[rows]).mean()
 
 
 def _fit(
@@ -162,20 +211,20 @@ def _fit(
     network, optimizer = model.network, torch.optim.Adam(model.network.parameters(), lr=how.rate)
     held, losses = torch.arange(n_held), {"held_nll": float("nan")}
     n = len(data.redshifts) - n_held
+    n_steps = how.epochs * -(-n // settings.batch_size)
+    falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / n_steps)
     for epoch in range(how.epochs):
         network.train()
         for rows in torch.tensor_split(n_held + torch.randperm(n), -(-n // settings.batch_size)):
-            ratios, errors = data.noisy(rows)
-            mixture, features = network.with_features(ratios)
-            distance = ((network.decoder(features) - ratios).abs() / errors).mean()
-            loss = mixture_nll(mixture, data.redshifts[rows]).mean() + distance
+            loss = _loss(network, data, rows)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
+            falling.step()
         network.eval()
         with torch.no_grad():
-            ratios, _ = data.noisy(held)
-            losses["held_nll"] = round(float(mixture_nll(network(ratios), data.redshifts[held]).mean()), 4)
+            mixture = network(*data.noisy(held))
+            losses["held_nll"] = round(float(mixture_nll(mixture, data.redshifts[held]).mean()), 4)
         if told is not None:
             told(epoch + 1, how.epochs, f"loss of mixtures that were kept back {losses['held_nll']:.3f}")
     return losses

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lumos.conventions import AnyArray, BoolArray, FloatArray
+from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.flags import PhotozFlag
 from lumos.nets.mdn import MixtureOutput
 from lumos.photoz.deepz.inputs import flux_ratios
@@ -24,15 +24,15 @@ _CHUNK = 128
 _LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 
 
-def predict_density(model: DeepzModel, ratios: FloatArray) -> FloatArray:
+def predict_density(model: DeepzModel, ratios: FloatArray, errors: FloatArray) -> FloatArray:
     """Return the p(z) of one network.
 
     Parameters
     ----------
     model : DeepzModel
         The network.
-    ratios : ndarray, shape (n, n_bands)
-        Finite flux ratios in its bands.
+    ratios, errors : ndarray, shape (n, n_bands)
+        Flux ratios and errors in its bands.
 
     Returns
     -------
@@ -42,10 +42,10 @@ def predict_density(model: DeepzModel, ratios: FloatArray) -> FloatArray:
     """
     redshifts, parts = model.redshifts, []
     for start in range(0, max(len(ratios), 1), _CHUNK):
-        seen = torch.from_numpy(ratios[start : start + _CHUNK]).float()
+        seen = [torch.from_numpy(one[start : start + _CHUNK]).float() for one in (ratios, errors)]
         with torch.no_grad(), one_thread():
             model.network.eval()
-            mixture = model.network(seen) if len(seen) else None
+            mixture = model.network(*seen) if len(seen[0]) else None
         if mixture is not None:
             parts.append(RedshiftPdf.of(redshifts, _log_density(mixture, redshifts)).density)
     return np.concatenate(parts) if parts else np.zeros((0, len(redshifts)))
@@ -87,15 +87,19 @@ class DeepzRows:
         -------
         dict of ndarray, shape (n,) or (n, n_z)
             Columns as in :func:`lumos.catalogs.schema.photoz_schema`; there is no chi2, and ``qz`` is without it. A
-            galaxy that lacks a band, or has no flux above 0 in the reference band, has no redshift.
+            galaxy without a flux above 0 in the reference band, or with fewer bands than the networks need, has no
+            redshift.
         """
         config, redshifts = self.models[0].config, self.models[0].redshifts
-        ratios, usable = flux_ratios(photometry, config.reference)
-        dark = usable.all(axis=1) & ~np.isfinite(ratios).all(axis=1)
-        flags = np.where(usable.all(axis=1), 0, int(PhotozFlag.MISSING_BANDS | PhotozFlag.TOO_FEW_BANDS))
+        ratios, errors, usable = flux_ratios(photometry, config.reference)
+        reference = photometry.bands.index(config.reference)
+        dark = usable[:, reference] & ~np.isfinite(ratios[:, reference])
+        takes = self.models[0].takes(ratios, self.settings.min_bands)
+        flags = np.where(usable.all(axis=1), 0, int(PhotozFlag.MISSING_BANDS))
+        flags |= np.where(takes | dark, 0, int(PhotozFlag.TOO_FEW_BANDS))
         flags |= np.where(dark, int(PhotozFlag.NO_LIGHT), 0)
-        fitted = np.flatnonzero(np.isfinite(ratios).all(axis=1))
-        density, seen = self._density(photometry, ratios, fitted)
+        fitted = np.flatnonzero(takes)
+        density, seen = self._density(photometry.object_id[fitted], ratios[fitted], errors[fitted])
         with np.errstate(divide="ignore"):
             found = estimate_columns(np.log(density).T, redshifts, self.settings)
         columns = empty_columns(photometry, redshifts)
@@ -110,13 +114,12 @@ class DeepzRows:
             columns["object_name"] = photometry.object_name
         return columns | {"n_bands": usable.sum(axis=1), "flags": flags}
 
-    def _density(self, photometry: Photometry, ratios: FloatArray, fitted: AnyArray) -> tuple[FloatArray, BoolArray]:
+    def _density(self, objects: IntArray, ratios: FloatArray, errors: FloatArray) -> tuple[FloatArray, BoolArray]:
         """Return mean p(z), and whether all networks were trained on the galaxy."""
-        objects = photometry.object_id[fitted]
         fresh = np.stack([~np.isin(objects, model.trained_on) for model in self.models])
         seen = np.asarray(~fresh.any(axis=0))
         asked = fresh | seen
-        total = np.zeros((len(fitted), len(self.models[0].redshifts)))
+        total = np.zeros((len(objects), len(self.models[0].redshifts)))
         for model, rows in zip(self.models, asked, strict=True):
-            total[rows] += predict_density(model, ratios[fitted[rows]])
+            total[rows] += predict_density(model, ratios[rows], errors[rows])
         return np.asarray(total / asked.sum(axis=0)[:, None]), seen

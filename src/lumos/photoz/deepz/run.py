@@ -127,11 +127,11 @@ def _sample(tables: Tables, photometry: Photometry, start: DeepzModel, settings:
     assert tables.spectra is not None
     known = match_redshifts(tables.spectra, photometry)
     exposures = None if tables.exposures is None else read_exposures(tables.exposures, photometry, settings)
-    return make_sample(photometry, known, exposures, start, settings.deepz)
+    return make_sample(photometry, known, exposures, start, settings)
 
 
 def _identity(tables: Tables, models: tuple[DeepzModel, ...], settings: PhotozSettings) -> dict[str, object]:
-    used = {"method", "bands", "flux", "odds_window", "shard", "deepz"}
+    used = {"method", "bands", "flux", "min_bands", "odds_window", "shard", "deepz"}
     identity: dict[str, object] = {
         "photoz": settings.model_dump(mode="json", include=used, exclude={"deepz": {"pretrain"}}),
         "networks": [model.config.sha256 for model in models],

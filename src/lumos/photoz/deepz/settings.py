@@ -1,6 +1,6 @@
 """Settings of Deepz, its networks and their training."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,8 +10,11 @@ __all__ = ["DeepzSettings", "DeepzSizes", "PretrainSettings"]
 
 
 class DeepzSizes(StageSettings):
-    """Sizes of the networks of Deepz, by default those of Eriksen et al. 2020."""
+    """Which network, and its sizes, by default those of Eriksen et al. 2020."""
 
+    kind: Literal["published", "compact"] = "published"
+    """published: autoencoder and mixture density network, for galaxies with all bands. compact: a smaller network that
+    also sees errors and takes missing bands; of the sizes it has ``hidden``, ``depth`` and ``components``."""
     hidden: Count = 250
     """Width of the layers."""
     features: Count = 10
@@ -38,7 +41,7 @@ class PretrainSettings(StageSettings):
     epochs: Count = 10
     """Times that training goes through them, each time with other noise."""
     rate: Positive = 1e-3
-    """Learning rate."""
+    """Learning rate at the start; it falls to 0, which 50 000 mixtures need and the 1 000 000 of the paper did not."""
     narrow_snr: Positive = 10.0
     """Signal-to-noise ratio in narrow bands."""
     broad_snr: Positive = 35.0
@@ -55,14 +58,14 @@ class DeepzSettings(StageSettings):
 
     folds: Annotated[int, Field(ge=2)] = 5
     """Parts of the galaxies with known redshifts; each is predicted by a network that was trained on the others."""
-    splits: Count = 2
+    splits: Count = 1
     """Ways in which they are parted; p(z) is the mean over them."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Probability with which an exposure is in a coadd of training; each batch has other coadds."""
     batch_size: Annotated[int, Field(ge=2)] = 500
     """Galaxies of a step, of both trainings."""
-    epochs: tuple[Seed, ...] = (100, 200, 200, 200)
-    """Times that training goes through the galaxies, with each learning rate."""
+    epochs: tuple[Seed, ...] = (25, 50, 50, 50)
+    """Times that training goes through the galaxies, with each learning rate; in the paper four times as many."""
     rates: tuple[Positive, ...] = (1e-3, 1e-4, 1e-5, 1e-6)
     """Learning rates, one after the other."""
     weight_decay: NotNegative = 1e-4

@@ -15,6 +15,7 @@ from lumos.photoz.deepz.inputs import Exposures, flux_ratios, random_coadds
 from lumos.photoz.deepz.model import DeepzModel, load_deepz, save_deepz
 from lumos.photoz.deepz.settings import DeepzSettings
 from lumos.photoz.fluxes import Photometry
+from lumos.photoz.settings import PhotozSettings
 from lumos.rows import SHARED, Rowwise
 from lumos.threads import one_thread
 
@@ -31,8 +32,8 @@ class Sample(Rowwise):
         Identifiers.
     redshift : ndarray, shape (n,)
         Known redshifts.
-    ratios : ndarray, shape (n, n_bands)
-        Flux ratios of the coadds.
+    ratios, errors : ndarray, shape (n, n_bands)
+        Flux ratios of the coadds, and errors.
     exposures, weights : ndarray, shape (n, n_bands, n_exposures), or None
         Flux ratios of exposures and their inverse variances, 0 where there is none.
     n_left_out : int
@@ -42,13 +43,14 @@ class Sample(Rowwise):
     object_id: IntArray
     redshift: FloatArray
     ratios: FloatArray
+    errors: FloatArray
     exposures: FloatArray | None = None
     weights: FloatArray | None = None
     n_left_out: int = field(default=0, metadata=SHARED)
 
 
 def make_sample(
-    photometry: Photometry, known: FloatArray, exposures: Exposures | None, start: DeepzModel, settings: DeepzSettings
+    photometry: Photometry, known: FloatArray, exposures: Exposures | None, start: DeepzModel, settings: PhotozSettings
 ) -> Sample:
     """Choose the galaxies that a network can learn from.
 
@@ -62,30 +64,32 @@ def make_sample(
         Of the same galaxies and bands.
     start : DeepzModel
         Network that training starts from.
-    settings : DeepzSettings
-        Largest flux ratio, number of folds.
+    settings : PhotozSettings
+        Largest flux ratio, number of folds, smallest number of bands.
 
     Returns
     -------
     Sample
-        Those with all fluxes, no extreme colour, and a redshift within the network's.
+        Those with enough bands, no extreme colour, and a redshift within the network's.
 
     Raises
     ------
     LumosDataError
         If there are fewer than two for each fold.
     """
-    ratios, _ = flux_ratios(photometry, start.config.reference)
+    ratios, errors, _ = flux_ratios(photometry, start.config.reference)
+    folds = settings.deepz.folds
     with np.errstate(invalid="ignore"):
         inside = (known >= start.redshifts[0]) & (known <= start.redshifts[-1])
-        usable = inside & (np.abs(ratios) <= settings.max_ratio).all(axis=1)
+        usable = inside & ~(np.abs(ratios) > settings.deepz.max_ratio).any(axis=1)
+    usable &= start.takes(ratios, settings.min_bands)
     rows = np.flatnonzero(usable)
     rows = rows[np.argsort(photometry.object_id[rows], kind="stable")]
-    n, needed = len(np.unique(photometry.object_id[rows])), 2 * settings.folds
+    n, needed = len(np.unique(photometry.object_id[rows])), 2 * folds
     if n < needed:
-        text = f"{n} galaxies with a redshift of {start.redshifts[0]:g} to {start.redshifts[-1]:g} and all bands"
+        text = f"{n} galaxies with a redshift of {start.redshifts[0]:g} to {start.redshifts[-1]:g} and enough bands"
         raise LumosDataError(
-            f"known redshifts: {text}, which leaves folds without objects; {settings.folds} folds need {needed} or more"
+            f"known redshifts: {text}, which leaves folds without objects; {folds} folds need {needed} or more"
         )
     single, weights = None, None
     if exposures is not None:
@@ -96,7 +100,7 @@ def make_sample(
         weights[:, reference] = 0
         single = np.where(weights > 0, np.nan_to_num(some.flux) / unit, 0.0)
     left_out = int(np.isfinite(known).sum()) - len(rows)
-    return Sample(photometry.object_id[rows], known[rows], ratios[rows], single, weights, left_out)
+    return Sample(photometry.object_id[rows], known[rows], ratios[rows], errors[rows], single, weights, left_out)
 
 
 def fold_of(objects: IntArray, folds: int, seed: Sequence[int]) -> IntArray:
@@ -188,17 +192,20 @@ def train_network(start: DeepzModel, sample: Sample, settings: DeepzSettings, se
     """
     model = DeepzModel.create(start.config)
     model.network.load_state_dict(start.network.state_dict())
-    arrays: list[AnyArray | None] = [sample.redshift, sample.ratios, sample.exposures, sample.weights]
-    redshift, ratios, exposures, weights = (None if one is None else torch.from_numpy(one).float() for one in arrays)
+    arrays: list[AnyArray | None] = [sample.redshift, sample.ratios, sample.errors, sample.exposures, sample.weights]
+    redshift, ratios, errors, exposures, weights = (
+        None if one is None else torch.from_numpy(one).float() for one in arrays
+    )
     assert redshift is not None
     assert ratios is not None
+    assert errors is not None
     n, generator = len(sample), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.network.parameters(), weight_decay=settings.weight_decay)
 
-    def seen(rows: Tensor) -> Tensor:
+    def seen(rows: Tensor) -> tuple[Tensor, Tensor]:
         if exposures is None or weights is None:
-            return ratios[rows]
-        return random_coadds(ratios[rows], exposures[rows], weights[rows], settings.keep, generator)
+            return ratios[rows], errors[rows]
+        return random_coadds((ratios[rows], errors[rows]), exposures[rows], weights[rows], settings.keep, generator)
 
     with one_thread():
         torch.manual_seed(seed)
@@ -207,7 +214,7 @@ def train_network(start: DeepzModel, sample: Sample, settings: DeepzSettings, se
             optimizer.param_groups[0]["lr"] = rate
             for _ in range(epochs):
                 for rows in torch.tensor_split(torch.randperm(n, generator=generator), -(-n // settings.batch_size)):
-                    loss = mixture_nll(model.network(seen(rows)), redshift[rows]).mean()
+                    loss = mixture_nll(model.network(*seen(rows)), redshift[rows]).mean()
                     optimizer.zero_grad()
                     torch.autograd.backward(loss)
                     optimizer.step()
