@@ -331,10 +331,10 @@ def test_bad_galaxies_are_flagged(start, galaxies):
 def test_the_compact_network_takes_errors_and_missing_bands(galaxies, tmp_path):
     photometry, known, exposures = galaxies
     sizes = DeepzSizes(kind="compact", hidden=48, depth=1, components=3)
-    deepz = DEEPZ.model_copy(update={"pretrain": PRETRAIN.model_copy(update={"network": sizes, "epochs": 40})})
+    deepz = DEEPZ.model_copy(update={"pretrain": PRETRAIN.model_copy(update={"network": sizes, "epochs": 25})})
     compact = pretrain(GRID, ["line"], deepz, "compact")
     rows = DeepzRows((compact,), SETTINGS)(photometry)
-    assert scatter(rows["zb"], known) < 0.04
+    assert scatter(rows["zb"], known) < 0.5 * scatter(np.median(known), known)
     flux = photometry.flux.copy()
     flux[:, :6] = np.nan
     flux[0, 2:22] = np.nan  # two bands are left
@@ -347,7 +347,7 @@ def test_the_compact_network_takes_errors_and_missing_bands(galaxies, tmp_path):
     missing = {"MISSING_BANDS", "TOO_FEW_BANDS"}
     assert [one - {"AT_END"} for one in names] == [missing, missing, {"MISSING_BANDS", "NO_LIGHT"}, {"MISSING_BANDS"}]
     assert np.isfinite(fewer["zb"]).tolist() == [False] * 3 + [True] * (N - 3)
-    assert scatter(fewer["zb"][3:], known[3:]) < 0.08
+    assert scatter(fewer["zb"][3:], known[3:]) < 0.7 * scatter(np.median(known), known)
     # What is missing is not looked at, and larger errors make p(z) wider.
     noisy = Photometry(photometry.object_id, photometry.flux, 10 * photometry.flux_err, bands=GRID.bands)
     assert np.median(DeepzRows((compact,), SETTINGS)(noisy)["pz_width"]) > 1.3 * np.median(rows["pz_width"])
