@@ -33,7 +33,7 @@ __all__ = [
 _WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
 #: Names of the tensors that tell stamps unlike the training ones begin with this.
 _DOMAIN = "domain."
-#: Architectures of models that predict backgrounds and redshifts (:mod:`lumos.photoz.deepz`); all others predict fluxes.
+#: Architectures of models that predict backgrounds, and redshifts (:mod:`lumos.photoz.deepz`); others predict fluxes.
 BACKGROUND, REDSHIFT = "bkgnet", "deepz"
 #: What a model predicts.
 Kind = Literal["flux", "background", "redshift"]

@@ -330,8 +330,9 @@ def test_bad_galaxies_are_flagged(start, galaxies):
 
 def test_the_compact_network_takes_errors_and_missing_bands(galaxies, tmp_path):
     photometry, known, exposures = galaxies
-    sizes = DeepzSizes(kind="compact", hidden=48, depth=1, components=3)
-    deepz = DEEPZ.model_copy(update={"pretrain": PRETRAIN.model_copy(update={"network": sizes, "epochs": 25})})
+    sizes = DeepzSizes(kind="compact", hidden=96, depth=2, components=3)
+    how = PRETRAIN.model_copy(update={"network": sizes, "galaxies": 8000, "epochs": 12, "rate": 3e-3})
+    deepz = DEEPZ.model_copy(update={"pretrain": how})
     compact = pretrain(GRID, ["line"], deepz, "compact")
     rows = DeepzRows((compact,), SETTINGS)(photometry)
     assert scatter(rows["zb"], known) < 0.5 * scatter(np.median(known), known)
