@@ -1,18 +1,28 @@
-"""Photometric redshifts of mock galaxies: scatter by signal-to-noise ratio, flux PDFs, appendix D, and speed.
+"""Photometric redshifts of mock galaxies: scatter by signal-to-noise ratio, flux PDFs, appendix D, speed, and Deepz.
 
 Run: ``python benchmarks/bench_photoz.py DATA [CASE ...]``; cases are snr, appendix, outliers, zeropoints, speed, all by
-default. DATA is the folder that ``eriksen2019`` needs, with ``brown2014/brown2014_900_12000A.npz``. The galaxies have
-the real spectra of Brown et al. 2014, none of which is in the models; their magnitudes and redshifts are those of the
-simulated population. Times are of the processor, on one core.
+default, and deepz, which takes half an hour (``--of`` chooses among bcnz, published and compact). DATA is the folder
+that ``eriksen2019`` needs, with ``brown2014/brown2014_900_12000A.npz``. The galaxies have the real spectra of Brown et
+al. 2014, none of which is in the models; their magnitudes and redshifts are those of the simulated population. Times
+are of the processor, on one core.
 """
 
 import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import process_time
 
 import numpy as np
 
 from lumos.conventions import AnyArray, FloatArray
+from lumos.photoz.deepz.inputs import Exposures
+from lumos.photoz.deepz.model import load_deepz
+from lumos.photoz.deepz.pretrain import pretrain
+from lumos.photoz.deepz.rows import DeepzRows
+from lumos.photoz.deepz.settings import DeepzSettings, DeepzSizes, PretrainSettings
+from lumos.photoz.deepz.train import Fold, make_sample, train_fold
 from lumos.photoz.estimates import RedshiftPdf
 from lumos.photoz.fluxes import Photometry
 from lumos.photoz.mock import MockCatalog, TemplateSpectra, draw_mock
@@ -27,6 +37,8 @@ from lumos.spectra.templates import list_templates, read_template
 from lumos.validate.redshifts import RedshiftMetrics, redshift_metrics
 
 CASES = ("snr", "appendix", "outliers", "zeropoints", "speed")
+#: What the case deepz compares.
+METHODS = ("bcnz", "published", "compact")
 #: Depths at 5 sigma of narrow and broad bands: the SNR of narrow bands is then that of Lumos on PAUS.
 DEPTHS = (22.4, 25.0)
 
@@ -100,9 +112,10 @@ def main() -> None:
     """Print the tables that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("cases", nargs="*", default=CASES, choices=[*CASES, []])
+    parser.add_argument("cases", nargs="*", default=CASES, choices=[*CASES, "deepz", []])
     parser.add_argument("--own", action="store_true", help="spectra mixed of the templates of the models")
     parser.add_argument("--n", type=int, default=1000, help="galaxies")
+    parser.add_argument("--of", nargs="*", default=METHODS, choices=METHODS, help="what the case deepz compares")
     options = parser.parse_args()
     mock, grid = (
         make_mock(options.data, options.n, own=options.own),
@@ -125,9 +138,56 @@ def main() -> None:
             measure(f"both faults, {kind}", observed(mock, grid, "both"), grid, some, mock.redshift)
     if "zeropoints" in options.cases:
         zero_points(mock, grid, settings)
+    if "deepz" in options.cases:
+        networks(mock, grid, settings, options.of)
     if "speed" in options.cases:
         seconds = measure("speed", observed(mock, grid, "perfect"), grid, settings, mock.redshift)
         print(f"  {1 / seconds:.1f} galaxies per second and core; 10 000 on two: {seconds * 5000 / 60:.1f} minutes")
+
+
+def networks(mock: MockCatalog, grid: ModelGrid, settings: PhotozSettings, methods: Sequence[str]) -> None:
+    """Deepz beside fits of templates, on galaxies that all have known redshifts and five exposures per narrow band."""
+    errors = depth_errors(mock.flux, np.where(grid.narrow, *DEPTHS))
+    seen = observe(mock.flux, errors, grid.narrow, np.random.default_rng(11), APPENDIX_D["both"])
+    photometry = Photometry(np.arange(len(mock)), seen.flux, seen.flux_err, bands=grid.bands)
+    exposures = Exposures(seen.exposure_flux, seen.exposure_flux_err, grid.bands)
+    if "bcnz" in methods:
+        by_magnitude("bcnz", lambda: redshift_rows(photometry, grid, settings), mock, grid)
+    lines = load_models("eriksen2019").lines
+    for kind in [name for name in METHODS[1:] if name in methods]:
+        sizes = DeepzSizes() if kind == "published" else DeepzSizes(kind="compact", hidden=256, depth=3)
+        deepz = DeepzSettings(pretrain=PretrainSettings(network=sizes))
+        # The compact network forgets what it has learned from templates at the published rates.
+        gentle = {"rates": (2e-4, 2e-5), "epochs": (40, 20), "batch_size": 100}
+        deepz = deepz if kind == "published" else deepz.model_copy(update=gentle)
+        some = settings.model_copy(update={"deepz": deepz})
+        start = pretrain(grid, lines, deepz, kind)
+        by_magnitude(f"{kind}, pretrained", partial(DeepzRows((start,), some), photometry), mock, grid)
+        sample = make_sample(photometry, mock.redshift, exposures, start, some)
+        with TemporaryDirectory() as folder:
+            folds = [Fold(0, number, Path(folder) / str(number)) for number in range(deepz.folds)]
+            for fold in folds:
+                train_fold((sample, start, deepz), fold)
+            models = tuple(load_deepz(fold.folder)[0] for fold in folds)
+        by_magnitude(f"{kind}, trained", partial(DeepzRows(models, some), photometry), mock, grid)
+
+
+def by_magnitude(name: str, rows_of: Callable[[], dict[str, AnyArray]], mock: MockCatalog, grid: ModelGrid) -> None:
+    """Print the figures of all galaxies, of the better half, and by magnitude."""
+    start = process_time()
+    rows = rows_of()
+    seconds = (process_time() - start) / len(mock)
+    pdf = RedshiftPdf(grid.redshifts, np.asarray(rows["pz"]))
+    half = rows["qz"] <= np.nanmedian(rows["qz"])
+    every = redshift_metrics(rows["zb"], pdf, mock.redshift)
+    print(line(name, every, best_half(rows, pdf, mock.redshift, half), seconds), flush=True)
+    for low, high in ((18, 20), (20, 21), (21, 22), (22, 22.5)):
+        chosen = (mock.ref_mag >= low) & (mock.ref_mag < high)
+        some, better = (
+            best_half(rows, pdf, mock.redshift, one)
+            for one in (chosen, chosen & (rows["qz"] <= np.nanmedian(rows["qz"][chosen])))
+        )
+        print(line(f"  {low:g}-{high:g} mag", some, better, seconds), flush=True)
 
 
 def zero_points(mock: MockCatalog, grid: ModelGrid, settings: PhotozSettings) -> None:

@@ -172,15 +172,18 @@ class PhotozFlag(IntFlag):
     POOR_FIT = 8
     AT_END = 16
     SCALE_AT_LIMIT = 32
+    SEEN_IN_TRAINING = 64
 
 
 PHOTOZ_FLAG_TEXT: dict[PhotozFlag, str] = {
-    PhotozFlag.TOO_FEW_BANDS: "fewer usable fluxes than photoz.min_bands; there is no redshift",
-    PhotozFlag.NO_LIGHT: "no template explains the fluxes better than no light at all; there is no redshift",
+    PhotozFlag.TOO_FEW_BANDS: "fewer usable fluxes than photoz.min_bands, or (Deepz) than bands; there is no redshift",
+    PhotozFlag.NO_LIGHT: "no template explains the fluxes better than no light at all, or (Deepz) the "
+    "reference band has no flux above 0; there is no redshift",
     PhotozFlag.MISSING_BANDS: "some bands have no usable flux",
     PhotozFlag.POOR_FIT: "by chance chi2 would be as large for less than 1 in 10 000 galaxies",
     PhotozFlag.AT_END: "the best redshift is the first or the last of the models",
     PhotozFlag.SCALE_AT_LIMIT: "the scale between narrow and broad bands is at the end of its range, 0.1 or 10",
+    PhotozFlag.SEEN_IN_TRAINING: "all networks of Deepz were trained on this galaxy: p(z) is too good",
 }
 
 

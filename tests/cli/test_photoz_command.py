@@ -154,3 +154,42 @@ def test_what_is_wrong_is_said(files, monkeypatch, capsys):
         assert not (out / "shards").exists() or not list((out / "shards").iterdir())
     assert run_lumos(monkeypatch, "photoz", files / "no.csv", "--templates", "analytic", "--out", files / "x") == 1
     assert "no such table of fluxes" in capsys.readouterr().err
+
+
+def test_networks_are_pretrained_trained_and_used(files, monkeypatch, capsys):
+    fluxes, templates, network = files / "fluxes.parquet", files / "templates.yaml", files / "network"
+    sizes = "{hidden: 24, coder_depth: 1, first: 24, depth: 1, plain_depth: 1, components: 3}"
+    pretrain = ("photoz-pretrain", templates, "--out", network, "--set", f"photoz.deepz.pretrain.network={sizes}")
+    pretrain += ("--set", "photoz.deepz.pretrain.galaxies=2000", "--set", "photoz.deepz.pretrain.epochs=3")
+    assert run_lumos(monkeypatch, *pretrain) == 0
+    assert "15 bands, 2000 mixtures of templates" in capsys.readouterr().out
+    assert run_lumos(monkeypatch, *pretrain) == 1
+    assert "is there already" in capsys.readouterr().err
+    use = ("photoz", fluxes, "--method", "deepz", "--model", network, "--out")
+    assert run_lumos(monkeypatch, *use, files / "pretrained") == 0
+    assert "pretrained on mixtures of templates only" in capsys.readouterr().out
+    short = ("--set", "photoz.deepz.epochs=[5]", "--set", "photoz.deepz.rates=[0.001]")
+    spectra = ("--spec-z", files / "spectra.parquet", "--set", "photoz.deepz.splits=2")
+    assert run_lumos(monkeypatch, *use, files / "trained", *spectra, *short) == 0
+    told = capsys.readouterr().out
+    assert "2 x 5 networks trained on 30 galaxies (no exposures: always the same coadds)" in told
+    assert json.loads((files / "trained" / "metrics.json").read_text())["all"]["n"] == N
+    assert len(list((files / "trained" / "networks").iterdir())) == 10
+    table, pdf = read_redshifts(files / "trained")
+    assert table.column_names == pq.read_schema(next((files / "trained" / "shards").iterdir())).names
+    assert len(pdf.redshifts) == 201
+    assert set(table["best_run"].to_pylist()) == {"network"}
+    for number, (extra, text) in enumerate(
+        (
+            (("--method", "deepz"), "--method deepz needs --model"),
+            (("--templates", templates, "--model", network), "--model is for --method deepz, got --method bcnz"),
+            ((), "--method bcnz needs --templates"),
+            ((*use[2:6], "--likelihood", "student"), "photoz.likelihood: got 'student', allowed with --method deepz"),
+            ((*use[2:6], "--exposures", fluxes), "--exposures: nothing is trained"),
+            (("--method", "deepz", "--model", files), "no network in it"),
+        )
+    ):
+        out = files / f"refused{number}"
+        assert run_lumos(monkeypatch, "photoz", fluxes, "--out", out, *extra) == 1
+        assert text in capsys.readouterr().err
+        assert not out.exists()

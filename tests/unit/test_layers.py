@@ -33,6 +33,7 @@ ONLY_IN = {
         "nets",
         "photometry",
         "training",
+        "photoz",
         "adaptation",
         "threads",
     },

@@ -1,4 +1,4 @@
-"""The command that finds redshifts."""
+"""Commands that find redshifts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,16 +9,19 @@ from lumos.cli.app import command
 from lumos.cli.console import show_progress
 from lumos.cli.options import Config, Out, Set, Workers, check_file
 
-__all__ = ["photoz"]
+__all__ = ["photoz", "photoz_pretrain"]
 
 
 @command
 def photoz(
     table: Annotated[Path, typer.Argument(help="Coadd of `lumos coadd`, or a table of fluxes of any survey.")],
     out: Out,
+    method: Annotated[
+        str | None, typer.Option("--method", help="bcnz (the default): fits of templates; deepz: networks.")
+    ] = None,
     templates: Annotated[
-        str, typer.Option("--templates", help="Templates and bands: analytic, eriksen2019, or a YAML file.")
-    ],
+        str | None, typer.Option("--templates", help="Templates and bands: analytic, eriksen2019, or a YAML file.")
+    ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the files that --templates names.")] = None,
     curves: Annotated[
         Path | None, typer.Option("--curves", help="Folder of response curves, one file for each band.")
@@ -32,14 +35,21 @@ def photoz(
     calibrate: Annotated[
         str | None, typer.Option("--calibrate", help="Correct zero points: none (the default), spectra, photometry.")
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="Network of `lumos photoz-pretrain`, trained on --spec-z; or an earlier output."),
+    ] = None,
+    exposures: Annotated[
+        Path | None, typer.Option("--exposures", help="Run of `lumos measure`, or table: train on random coadds.")
+    ] = None,
     workers: Workers = 1,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Find photometric redshifts: p(z) of each galaxy by fits of templates to its fluxes or flux PDFs."""
+    """Find photometric redshifts: p(z) of each galaxy by fits of templates, or by networks."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
-    given = (("likelihood", likelihood), ("calibrate", calibrate))
+    given = (("method", method), ("likelihood", likelihood), ("calibrate", calibrate))
     overrides = [*(set_ or []), *(f"photoz.{name}={value}" for name, value in given if value is not None)]
     settings = load_settings(config, overrides).photoz
     check_file(table, "table of fluxes")
@@ -47,5 +57,23 @@ def photoz(
     with show_progress("photoz") as progress:
         from lumos.workflows.photoz import PhotozInputs, make_redshifts  # noqa: PLC0415
 
-        inputs = PhotozInputs(table, templates, data, curves, spec_z)
+        inputs = PhotozInputs(table, templates, data, curves, spec_z, model, exposures)
         typer.echo(make_redshifts(inputs, out, settings, workers=workers, progress=progress))
+
+
+@command
+def photoz_pretrain(
+    templates: Annotated[str, typer.Argument(help="Templates and bands: analytic, eriksen2019, or a YAML file.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the network to write.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the files that the templates are in.")] = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Train a network for `lumos photoz --method deepz` on mixtures of templates."""
+    from lumos.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings(config, set_ or []).photoz
+    with show_progress("photoz-pretrain") as progress:
+        from lumos.workflows.photoz import pretrain_network  # noqa: PLC0415
+
+        typer.echo(pretrain_network(templates, out, settings, data=data, progress=progress))

@@ -14,10 +14,12 @@ from lumos.config import validated
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.files import file_sha256, read_json, whole_file, write_atomic
 from lumos.nets.domain import DomainNetwork
-from lumos.nets.model import FluxModel, ModelConfig, StampConfig
+from lumos.nets.model import FluxModel, ModelConfig, NetworkConfig
 
 __all__ = [
     "BACKGROUND",
+    "REDSHIFT",
+    "Kind",
     "find_model",
     "load_model",
     "read_config",
@@ -31,18 +33,26 @@ __all__ = [
 _WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
 #: Names of the tensors that tell stamps unlike the training ones begin with this.
 _DOMAIN = "domain."
-#: Architecture of the models that predict backgrounds (:mod:`lumos.nets.bkgnet`); all others predict fluxes.
-BACKGROUND = "bkgnet"
+#: Architectures of models that predict backgrounds, and redshifts (:mod:`lumos.photoz.deepz`); others predict fluxes.
+BACKGROUND, REDSHIFT = "bkgnet", "deepz"
+#: What a model predicts.
+Kind = Literal["flux", "background", "redshift"]
+#: Where a model of each kind is named.
+_PLACES: dict[Kind, str] = {
+    "flux": "measure.model",
+    "background": "measure.options.aperture.background",
+    "redshift": "`lumos photoz --method deepz --model`",
+}
 #: A settings class of what a model's description says.
-Description = TypeVar("Description", bound=StampConfig)
+Description = TypeVar("Description", bound=NetworkConfig)
 
 
-def shipped_models(*, of: Literal["flux", "background"] = "flux") -> tuple[str, ...]:
+def shipped_models(*, of: Kind = "flux") -> tuple[str, ...]:
     """Return the names of the models that come with the package.
 
     Parameters
     ----------
-    of : {"flux", "background"}
+    of : {"flux", "background", "redshift"}
         What they predict.
 
     Returns
@@ -55,8 +65,9 @@ def shipped_models(*, of: Literal["flux", "background"] = "flux") -> tuple[str, 
     return tuple(name for name in names if _predicts(folder / name) == of)
 
 
-def _predicts(folder: Path) -> str:
-    return "background" if read_json(folder / _CONFIG).get("architecture") == BACKGROUND else "flux"
+def _predicts(folder: Path) -> Kind:
+    kinds: dict[str, Kind] = {BACKGROUND: "background", REDSHIFT: "redshift"}
+    return kinds.get(str(read_json(folder / _CONFIG).get("architecture")), "flux")
 
 
 def _shipped_folder() -> Path:
@@ -105,7 +116,7 @@ def write_folder(
 
     Returns
     -------
-    StampConfig
+    NetworkConfig
         The description with the digest.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -171,7 +182,7 @@ def read_config(name_or_path: str) -> ModelConfig:
     return read_description(name_or_path, ModelConfig, "flux")
 
 
-def read_description(name_or_path: str, kind: type[Description], of: Literal["flux", "background"]) -> Description:
+def read_description(name_or_path: str, kind: type[Description], of: Kind) -> Description:
     """Read the description of a model of one kind.
 
     Parameters
@@ -180,12 +191,12 @@ def read_description(name_or_path: str, kind: type[Description], of: Literal["fl
         Name of a shipped model, or a folder.
     kind : type
         Class of the description.
-    of : {"flux", "background"}
+    of : {"flux", "background", "redshift"}
         What the model must predict.
 
     Returns
     -------
-    StampConfig
+    NetworkConfig
         The description.
 
     Raises
@@ -198,10 +209,9 @@ def read_description(name_or_path: str, kind: type[Description], of: Literal["fl
     folder = find_model(name_or_path)
     found = _predicts(folder)
     if found != of:
-        place = {"flux": "measure.model", "background": "measure.options.aperture.background"}
-        allowed = ", ".join(shipped_models(of=of))
-        text = f"model {name_or_path!r} predicts a {found}, for {place[found]}, not a {of}"
-        raise LumosConfigError(f"{text}, allowed: {allowed}, or a folder with {_CONFIG} of such a model")
+        allowed = ", ".join([*shipped_models(of=of), f"a folder with {_CONFIG} of such a model"])
+        text = f"model {name_or_path!r} predicts a {found}, for {_PLACES[found]}, not a {of}"
+        raise LumosConfigError(f"{text}, allowed: {allowed}")
     try:
         return validated(kind, read_json(folder / _CONFIG), folder / _CONFIG)
     except LumosConfigError as error:
@@ -244,7 +254,7 @@ def load_model(name_or_path: str) -> FluxModel:
     return replace(model, domain=domain)
 
 
-def read_weights(name_or_path: str, config: StampConfig, put: Callable[[dict[str, torch.Tensor]], object]) -> None:
+def read_weights(name_or_path: str, config: NetworkConfig, put: Callable[[dict[str, torch.Tensor]], object]) -> None:
     """Read the weights of a model and verify them.
 
     Parameters

@@ -22,16 +22,23 @@ from lumos.nets.paper import PaperNetwork, paper_inputs
 from lumos.nets.residual import ResidualNetwork
 from lumos.nets.settings import Architecture, NetworkOwner, PaperSettings, ResidualSettings
 
-__all__ = ["FluxModel", "ModelConfig", "StampConfig"]
+__all__ = ["FluxModel", "ModelConfig", "NetworkConfig", "StampConfig"]
 
 
-class StampConfig(StageSettings):
-    """What the description of any model of stamps says."""
+class NetworkConfig(StageSettings):
+    """What the description of any model says."""
 
     name: str
     """Name of the model."""
     architecture: str
     """Which network."""
+    sha256: str = ""
+    """Digest of the weights' file."""
+
+
+class StampConfig(NetworkConfig):
+    """What the description of any model of stamps says."""
+
     bands: tuple[str, ...] = ()
     """Bands that it was trained on, in the order of its embedding; none: any band."""
     states: tuple[str, ...] = ()
@@ -48,8 +55,6 @@ class StampConfig(StageSettings):
     """The run that made it."""
     metrics: dict[str, float] = {}
     """What was measured on validation stamps."""
-    sha256: str = ""
-    """Digest of the weights' file."""
 
     @property
     def geometry(self) -> StampGeometry:

@@ -15,7 +15,7 @@ from lumos.photoz.models import ModelGrid
 from lumos.photoz.settings import PhotozSettings
 from lumos.statistics import SUMMARY_LEVELS
 
-__all__ = ["no_light_chi2", "redshift_rows"]
+__all__ = ["empty_columns", "estimate_columns", "no_light_chi2", "redshift_rows"]
 
 _LEVELS = (0.01, *SUMMARY_LEVELS, 0.99)
 _QUANTILES = ("z_q01", "z_q16", "z_q50", "z_q84", "z_q99")
@@ -93,8 +93,8 @@ def _rows(photometry: Photometry, grid: ModelGrid, settings: PhotozSettings) -> 
     log_density = fits.log_density[:, rows[~dark]]
     if settings.soften:
         log_density = log_density * np.minimum(1, np.maximum(n_bands[fitted] - 3, 1) / np.maximum(chi2, 1e-30))
-    found = _estimates(log_density, grid, settings)
-    columns = _empty(photometry, grid)
+    found = estimate_columns(log_density, grid.redshifts, settings)
+    columns = empty_columns(photometry, grid.redshifts)
     for name, values in found.items():
         columns[name][fitted] = values
     columns["chi2"][fitted] = chi2
@@ -105,18 +105,47 @@ def _rows(photometry: Photometry, grid: ModelGrid, settings: PhotozSettings) -> 
     return columns | {"n_bands": n_bands, "flags": flags}
 
 
-def _empty(photometry: Photometry, grid: ModelGrid) -> dict[str, AnyArray]:
-    """Return the columns of galaxies without a redshift."""
+def empty_columns(photometry: Photometry, redshifts: FloatArray) -> dict[str, AnyArray]:
+    """Return the columns of galaxies without a redshift.
+
+    Parameters
+    ----------
+    photometry : Photometry
+        Fluxes of n galaxies.
+    redshifts : ndarray, shape (n_z,)
+        At which p(z) is given.
+
+    Returns
+    -------
+    dict of ndarray, shape (n,) or (n, n_z)
+        All columns but ``n_bands`` and ``flags``.
+    """
     n = len(photometry)
     numbers: Sequence[str] = ("zb", "zb_mean", *_QUANTILES, "odds", "pz_width", "qz", "chi2", "scale")
     columns: dict[str, AnyArray] = {name: np.full(n, np.nan) for name in numbers}
     best_run = np.full(n, "", dtype=object)
-    pz = np.full((n, len(grid.redshifts)), np.nan)
+    pz = np.full((n, len(redshifts)), np.nan)
     return {"object_id": photometry.object_id, **columns, "best_run": best_run, "pz": pz}
 
 
-def _estimates(log_density: FloatArray, grid: ModelGrid, settings: PhotozSettings) -> dict[str, FloatArray]:
-    pdf = RedshiftPdf.of(grid.redshifts, log_density)
+def estimate_columns(log_density: FloatArray, redshifts: FloatArray, settings: PhotozSettings) -> dict[str, FloatArray]:
+    """Return the columns that come from p(z) alone.
+
+    Parameters
+    ----------
+    log_density : ndarray, shape (n_z, n)
+        Logarithms of densities, up to a constant for each galaxy.
+    redshifts : ndarray, shape (n_z,)
+        The grid.
+    settings : PhotozSettings
+        Window of the odds.
+
+    Returns
+    -------
+    dict of ndarray, shape (n,) or (n, n_z)
+        Best and mean redshift, quantiles, odds, width, p(z).
+    """
+    pdf = RedshiftPdf.of(redshifts, log_density)
     best, _ = pdf.best()
     found = dict(zip(_QUANTILES, pdf.quantiles(_LEVELS).T, strict=True))
     return found | {

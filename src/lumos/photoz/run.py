@@ -1,10 +1,9 @@
-"""Photometric redshifts of a table of fluxes: one shard for some hundred galaxies, a manifest, resumable."""
+"""Photometric redshifts of a table of fluxes by fits of templates; tables of known redshifts; finished runs."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,49 +11,26 @@ import pyarrow as pa
 
 from lumos.catalogs.formats import open_table
 from lumos.catalogs.identifiers import read_identifiers
-from lumos.catalogs.schema import list_column, photoz_schema, to_arrow
+from lumos.catalogs.schema import list_column
 from lumos.catalogs.tables import write_table
-from lumos.conventions import FloatArray
-from lumos.errors import LumosDataError, WorkerDiedError, one_line
-from lumos.files import file_sha256, file_stamp
+from lumos.conventions import AnyArray, FloatArray
+from lumos.errors import LumosDataError
+from lumos.files import file_sha256
 from lumos.photoz.columns import read_numbers
 from lumos.photoz.estimates import RedshiftPdf
 from lumos.photoz.fluxes import Photometry, read_photometry
 from lumos.photoz.models import ModelGrid
 from lumos.photoz.rows import redshift_rows
 from lumos.photoz.settings import PhotozSettings
+from lumos.photoz.shards import PhotozJob, PhotozReport, Progress, Rows, write_shards
 from lumos.photoz.zeropoints import fit_factors
-from lumos.runs.driver import LocalDriver, Work
-from lumos.runs.folder import Entry, begin_folder
+from lumos.runs.driver import LocalDriver
 from lumos.runs.shards import iterate_shards
 
-__all__ = ["PhotozReport", "Tables", "match_redshifts", "photoz_run", "read_redshifts"]
+__all__ = ["Tables", "match_redshifts", "photoz_run", "read_redshifts"]
 
 #: Names of the column of known redshifts, in the order in which they are looked for.
 _REDSHIFT = ("redshift", "z_spec", "zspec", "spec_z", "z")
-#: What a progress display is told: shards finished, shards in all, the last one's name.
-Progress = Callable[[int, int, str], None]
-#: What processes share: models, settings, schema of the shards.
-_Shared = tuple[ModelGrid, PhotozSettings, pa.Schema]
-
-
-@dataclass(frozen=True)
-class PhotozReport:
-    """What a run did.
-
-    Parameters
-    ----------
-    n_rows : int
-        Galaxies in all shards.
-    n_new : int
-        Shards that were made now.
-    failed : tuple of str
-        Reason for each shard that could not be made.
-    """
-
-    n_rows: int
-    n_new: int
-    failed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -66,21 +42,15 @@ class Tables:
     fluxes : Path
         Coadd or table of fluxes, see :func:`lumos.photoz.fluxes.read_photometry`.
     spectra : Path, optional
-        Table of known redshifts, ``object_id`` and ``redshift``; needed to calibrate with spectra.
+        Table of known redshifts, ``object_id`` and ``redshift``; needed to calibrate with spectra, or to train.
+    exposures : Path, optional
+        Fluxes of single exposures, to train Deepz: a run of ``lumos measure``, or a table with a row per object, band
+        and exposure.
     """
 
     fluxes: Path
     spectra: Path | None = None
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Some galaxies, and the shard that they become."""
-
-    name: str
-    source: Path
-    shard: Path
-    photometry: Photometry
+    exposures: Path | None = None
 
 
 def photoz_run(
@@ -132,37 +102,22 @@ def photoz_run(
         raise LumosDataError("photoz.calibrate: got spectra, which needs a table of known redshifts (--spec-z)")
     grid = grid.in_bands(photometry.bands)
     identity = {
-        "photoz": settings.model_dump(mode="json"),
+        "photoz": settings.model_dump(mode="json", exclude={"method", "deepz"}),
         "table": {"path": str(source.resolve()), "sha256": file_sha256(source)},
         "models": _digest(grid),
         "spectra": None if spectra is None else {"path": str(spectra.resolve()), "sha256": file_sha256(spectra)},
     }
-    with begin_folder(out, "photoz", identity, "shards") as folder:
-        names = [f"galaxies-{number:06d}" for number in range(-(-len(photometry) // settings.shard))]
-        finished = {name for name in names if folder.is_finished(name, source.absolute())}
-        todo = [name for name in names if name not in finished]
-        folder.begin(finished, dict.fromkeys(todo, source.absolute()), {})
-        if todo:
-            photometry = photometry.scaled(_calibrated(photometry, grid, settings, spectra, out))
-        tasks = [
-            _Task(name, source.absolute(), out / "shards" / f"{name}.parquet", photometry.take(_part(name, settings)))
-            for name in todo
-        ]
-        schema = photoz_schema(grid.redshifts, identity, with_names=photometry.object_name is not None)
-        failed: list[str] = []
-        with closing(driver.run(Work(_make_shard, _share, ((grid, settings, schema),)), tasks)) as results:
-            for number, (task, result) in enumerate(results):
-                entry = _failure(task, str(result)) if isinstance(result, WorkerDiedError) else result
-                folder.enter(task.name, entry)
-                failed += [entry["reason"]] if entry["status"] == "failed" else []
-                if progress is not None:
-                    progress(len(finished) + number + 1, len(names), task.name)
-        return PhotozReport(folder.n_rows, len(tasks) - len(failed), tuple(failed))
+
+    def prepare(fluxes: Photometry) -> tuple[Photometry, Rows]:
+        calibrated = fluxes.scaled(_calibrated(fluxes, grid, settings, spectra, out))
+        return calibrated, partial(_fit, grid=grid, settings=settings)
+
+    job = PhotozJob(source, photometry, grid.redshifts, identity, settings.shard, prepare)
+    return write_shards(job, out, driver, progress=progress)
 
 
-def _part(name: str, settings: PhotozSettings) -> slice:
-    first = int(name.rpartition("-")[2]) * settings.shard
-    return slice(first, first + settings.shard)
+def _fit(photometry: Photometry, grid: ModelGrid, settings: PhotozSettings) -> dict[str, AnyArray]:
+    return redshift_rows(photometry, grid, settings)
 
 
 def _digest(grid: ModelGrid) -> str:
@@ -171,34 +126,6 @@ def _digest(grid: ModelGrid) -> str:
     for values in (grid.redshifts, *grid.fluxes):
         digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
-
-
-@contextmanager
-def _share(shared: _Shared) -> Iterator[_Shared]:
-    yield shared
-
-
-def _make_shard(shared: _Shared, task: _Task) -> Entry:
-    """Fit some galaxies, write their shard and return its entry in the manifest; never raise."""
-    grid, settings, schema = shared
-    stamp = file_stamp(task.source)
-    try:
-        rows = redshift_rows(task.photometry, grid, settings)
-        n_rows = write_table([to_arrow(rows, schema)], task.shard)
-    except Exception as error:  # noqa: BLE001 (some bad galaxies do not stop the others)
-        return _failure(task, one_line(error))
-    return {
-        "status": "done",
-        "file": str(task.source),
-        "inputs": {str(task.source): stamp},
-        "shard": f"shards/{task.shard.name}",
-        "sha256": file_sha256(task.shard),
-        "n_rows": n_rows,
-    }
-
-
-def _failure(task: _Task, reason: str) -> Entry:
-    return {"status": "failed", "file": str(task.source), "reason": f"{task.name}: {reason}"}
 
 
 def _calibrated(

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lumos.config import Count, NotNegative, Positive, StageSettings
+from lumos.photoz.deepz.settings import DeepzSettings
 
 __all__ = ["PhotozSettings"]
 
@@ -12,6 +13,11 @@ __all__ = ["PhotozSettings"]
 class PhotozSettings(StageSettings):
     """Settings of ``lumos photoz``."""
 
+    method: Literal["bcnz", "deepz"] = "bcnz"
+    """bcnz: fits of templates. deepz: networks, with the settings ``bands``, ``flux``, ``odds_window``, ``shard`` and
+    ``deepz`` of these."""
+    deepz: DeepzSettings = DeepzSettings()
+    """Networks."""
     likelihood: Literal["gaussian", "student", "pdf"] = "gaussian"
     """gaussian: flux and error. student: the same with Student's t, so that outliers hardly count. pdf: the flux PDFs
     of a coadd, made with ``--prior none``."""

@@ -1,0 +1,1 @@
+"""Deepz: photometric redshifts by networks, after Eriksen et al. 2020."""
