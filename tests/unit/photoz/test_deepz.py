@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from helpers.flux_runs import exposure, write_run
 from helpers.redshift_models import small_galaxies, small_grid
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.flags import PhotozFlag
@@ -372,6 +373,24 @@ def test_exposures_are_read_into_their_places(files, galaxies):
         read_exposures(files / "fluxes.parquet", photometry, SETTINGS)
     with pytest.raises(LumosDataError, match="no run in it"):
         read_exposures(files, photometry, SETTINGS)
+    # A run of `lumos measure`, of bands with other names.
+    shards = [
+        exposure(
+            f"e{number}",
+            photometry.object_id,
+            exposures.flux[:, 4, number],
+            exposures.flux_err[:, 4, number],
+            band="n4",
+        )
+        for number in range(3)
+    ]
+    write_run(files / "run", shards)
+    renamed = SETTINGS.model_copy(update={"bands": {"n4": "N4"}})
+    of_run = read_exposures(files / "run", photometry, renamed)
+    np.testing.assert_allclose(of_run.flux[:, 4], exposures.flux[:, 4], rtol=1e-6)
+    assert np.isnan(of_run.flux[:, :4]).all()
+    with pytest.raises(LumosDataError, match="no column 'best_flux' in the run, needed: object_id, band"):
+        read_exposures(files / "run", photometry, renamed.model_copy(update={"flux": "best_flux"}))
     assert len(match_redshifts(files / "spectra.parquet", photometry)) == N
 
 
