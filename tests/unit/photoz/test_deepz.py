@@ -14,6 +14,7 @@ from helpers.redshift_models import small_galaxies, small_grid
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.flags import PhotozFlag
 from lumos.nets.checkpoint import load_model
+from lumos.photoz.deepz import train as train_module
 from lumos.photoz.deepz.inputs import Exposures, flux_ratios, random_coadds, read_exposures
 from lumos.photoz.deepz.model import load_deepz, save_deepz
 from lumos.photoz.deepz.network import DeepzNetwork
@@ -237,6 +238,30 @@ def test_a_run_trains_and_predicts(files, galaxies):
     assert (
         (rows["flags"] & PhotozFlag.SEEN_IN_TRAINING > 0) == np.isin(photometry.object_id, models[0].trained_on)
     ).all()
+
+
+def test_a_stopped_training_keeps_the_networks_that_are_finished(files, monkeypatch):
+    tables, calls, real = Tables(files / "fluxes.parquet", files / "spectra.parquet"), [], train_module.train_network
+    short = DEEPZ.model_copy(update={"epochs": (1,), "rates": (1e-3,)})
+    settings = SETTINGS.model_copy(update={"deepz": short})
+
+    def stop_at_the_third(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(train_module, "train_network", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        deepz_run(tables, files / "network", files / "pz", settings)
+    other = settings.model_copy(update={"deepz": short.model_copy(update={"keep": 0.5})})
+    with pytest.raises(LumosConfigError, match="keep"):  # of other settings: not taken for these
+        deepz_run(tables, files / "network", files / "pz", other)
+    assert deepz_run(tables, files / "network", files / "pz", settings)[1].n_rows == N
+    assert len(calls) == 4
+    deepz_run(tables, files / "network", files / "whole", settings)
+    stopped, whole = (read_redshifts(files / name)[1].density for name in ("pz", "whole"))
+    np.testing.assert_array_equal(stopped, whole)
 
 
 def test_without_redshifts_it_is_pretrained_only_and_says_so(files, start, galaxies):
