@@ -1,10 +1,10 @@
 """Photometric redshifts of mock galaxies: scatter by signal-to-noise ratio, flux PDFs, appendix D, speed, and Deepz.
 
 Run: ``python benchmarks/bench_photoz.py DATA [CASE ...]``; cases are snr, appendix, outliers, zeropoints, speed, all by
-default, and deepz, which takes half an hour (``--of`` chooses among bcnz, published and compact). DATA is the folder
-that ``eriksen2019`` needs, with ``brown2014/brown2014_900_12000A.npz``. The galaxies have the real spectra of Brown et
-al. 2014, none of which is in the models; their magnitudes and redshifts are those of the simulated population. Times
-are of the processor, on one core.
+default, and deepz, which takes a quarter of an hour (``--of`` chooses among bcnz, published and compact). DATA is the
+folder that ``eriksen2019`` needs, with ``brown2014/brown2014_900_12000A.npz``. The galaxies have the real spectra of
+Brown et al. 2014, none of which is in the models; their magnitudes and redshifts are those of the simulated population.
+Times are of the processor, on one core.
 """
 
 import argparse

@@ -9,10 +9,12 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from helpers.flux_runs import exposure, write_run
 from helpers.redshift_models import small_galaxies, small_grid
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.flags import PhotozFlag
 from lumos.nets.checkpoint import load_model
+from lumos.photoz.deepz import train as train_module
 from lumos.photoz.deepz.inputs import Exposures, flux_ratios, random_coadds, read_exposures
 from lumos.photoz.deepz.model import load_deepz, save_deepz
 from lumos.photoz.deepz.network import DeepzNetwork
@@ -238,6 +240,30 @@ def test_a_run_trains_and_predicts(files, galaxies):
     ).all()
 
 
+def test_a_stopped_training_keeps_the_networks_that_are_finished(files, monkeypatch):
+    tables, calls, real = Tables(files / "fluxes.parquet", files / "spectra.parquet"), [], train_module.train_network
+    short = DEEPZ.model_copy(update={"epochs": (1,), "rates": (1e-3,)})
+    settings = SETTINGS.model_copy(update={"deepz": short})
+
+    def stop_at_the_third(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(train_module, "train_network", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        deepz_run(tables, files / "network", files / "pz", settings)
+    other = settings.model_copy(update={"deepz": short.model_copy(update={"keep": 0.5})})
+    with pytest.raises(LumosConfigError, match="keep"):  # of other settings: not taken for these
+        deepz_run(tables, files / "network", files / "pz", other)
+    assert deepz_run(tables, files / "network", files / "pz", settings)[1].n_rows == N
+    assert len(calls) == 4
+    deepz_run(tables, files / "network", files / "whole", settings)
+    stopped, whole = (read_redshifts(files / name)[1].density for name in ("pz", "whole"))
+    np.testing.assert_array_equal(stopped, whole)
+
+
 def test_without_redshifts_it_is_pretrained_only_and_says_so(files, start, galaxies):
     _, _, text = deepz_run(Tables(files / "fluxes.parquet"), files / "network", files / "pz", SETTINGS)
     assert text == "Deepz: pretrained on mixtures of templates only; no known redshift was learned from"
@@ -372,6 +398,24 @@ def test_exposures_are_read_into_their_places(files, galaxies):
         read_exposures(files / "fluxes.parquet", photometry, SETTINGS)
     with pytest.raises(LumosDataError, match="no run in it"):
         read_exposures(files, photometry, SETTINGS)
+    # A run of `lumos measure`, of bands with other names.
+    shards = [
+        exposure(
+            f"e{number}",
+            photometry.object_id,
+            exposures.flux[:, 4, number],
+            exposures.flux_err[:, 4, number],
+            band="n4",
+        )
+        for number in range(3)
+    ]
+    write_run(files / "run", shards)
+    renamed = SETTINGS.model_copy(update={"bands": {"n4": "N4"}})
+    of_run = read_exposures(files / "run", photometry, renamed)
+    np.testing.assert_allclose(of_run.flux[:, 4], exposures.flux[:, 4], rtol=1e-6)
+    assert np.isnan(of_run.flux[:, :4]).all()
+    with pytest.raises(LumosDataError, match="no column 'best_flux' in the run, needed: object_id, band"):
+        read_exposures(files / "run", photometry, renamed.model_copy(update={"flux": "best_flux"}))
     assert len(match_redshifts(files / "spectra.parquet", photometry)) == N
 
 

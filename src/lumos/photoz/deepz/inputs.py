@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from lumos.photoz.fluxes import Photometry
 from lumos.photoz.settings import PhotozSettings
 from lumos.rows import SHARED, Rowwise
 from lumos.runs.folder import MANIFEST
-from lumos.runs.shards import read_shards
+from lumos.runs.shards import read_shards, shard_paths
 
 __all__ = ["Exposures", "flux_ratios", "random_coadds", "read_exposures"]
 
@@ -176,10 +176,11 @@ def _read(path: Path, columns: tuple[str, ...]) -> dict[str, AnyArray]:
     if path.is_dir():
         if not (path / MANIFEST).exists():
             raise LumosDataError(f"{path}: no run in it (exposures)")
-        try:
-            run = read_shards(path, columns)
-        except (pa.ArrowException, KeyError) as error:
-            raise LumosDataError(f"{path}: lacks one of the columns {', '.join(columns)}") from error
+        there = set(pq.read_schema(shard_paths(path)[0]).names)
+        missing = [name for name in columns if name not in there]
+        if missing:
+            raise LumosDataError(f"{path}: no column {missing[0]!r} in the run, needed: {', '.join(columns)}")
+        run = read_shards(path, columns)
         return {name: run[name].to_numpy() for name in columns}
     table = open_table(path, "table of exposures")
     for name in columns:
