@@ -17,7 +17,7 @@ class PhotozSettings(StageSettings):
     """bcnz: fits of templates. deepz: networks, with the settings ``bands``, ``flux``, ``odds_window``, ``shard`` and
     ``deepz`` of these."""
     deepz: DeepzSettings = DeepzSettings()
-    """Networks."""
+    """Networks of `--method deepz`, and how they are trained."""
     likelihood: Literal["gaussian", "student", "pdf"] = "gaussian"
     """gaussian: flux and error. student: the same with Student's t, so that outliers hardly count. pdf: the flux PDFs
     of a coadd, made with ``--prior none``."""

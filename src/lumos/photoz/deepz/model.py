@@ -42,7 +42,7 @@ class DeepzConfig(NetworkConfig):
     ratios: tuple[float, ...]
     """Median flux ratio of the template mixtures in each band."""
     network: DeepzSizes = DeepzSizes()
-    """Sizes."""
+    """Sizes of its layers."""
     training: dict[str, object] = {}
     """What made it."""
 
