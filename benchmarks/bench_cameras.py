@@ -52,7 +52,9 @@ WRONG = (
     | Flag.CATALOG_MISMATCH
 )
 WRONG |= Flag.TRUNCATED_PROFILE | Flag.BAD_SHAPE
-COLUMNS = ("aperture", "optimal", "scene", "lumos")
+ESTIMATORS = ("aperture", "scene", "lumos")
+#: Radii of the circles, FWHM: what is light and what is sky around a star is a matter of the circle.
+CIRCLES = (3.0, 5.0)
 
 
 def main() -> None:
@@ -64,7 +66,8 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     print(f"{'camera':<18}{'s':>6}{'open':>6}{'rows':>7}{'fluxes':>7}{'bright':>7}", end="")
-    print("".join(f"{name:>10}" for name in COLUMNS) + f"{'D':>7}", flush=True)
+    columns = [f"{name} {circle:.0f}" for circle in CIRCLES for name in ESTIMATORS]
+    print("".join(f"{name:>12}" for name in columns) + f"{'D':>7}", flush=True)
     for name in arguments.only:
         out = arguments.out / name.replace(" ", "_").replace(",", "")
         images = arguments.data / CAMERAS[name]
@@ -83,16 +86,16 @@ def row(images: Path, out: Path) -> str:
     table = read_shards(out / "run")
     with_flux = np.isfinite(table["flux"].to_numpy().astype(float)).sum()
     n, ratios = against_sep(table, out)
-    text = "".join(f"{ratio:>10.3f}" for ratio in ratios)
+    text = "".join(f"{ratio:>12.3f}" for ratio in ratios)
     return f"{seconds:>6.0f}{questions:>6}{len(table):>7}{with_flux:>7}{n:>7}{text}{repeats(out):>7}"
 
 
 def against_sep(table: pa.Table, out: Path) -> tuple[int, list[float]]:
-    """Return how many sources are compared, and the median ratio for each estimator."""
+    """Return how many sources are compared, and the median ratio for each circle and estimator."""
     run = open_run(out / "run")
     parents = run.read_catalog()
     radius = dict(zip(parents.object_id.tolist(), parents.half_light_radius.tolist(), strict=True))
-    ratios = [np.empty((0, len(COLUMNS)))]
+    ratios = [np.empty((0, len(CIRCLES) * len(ESTIMATORS)))]
     for entry in run.finished.values():
         for exposure in read_exposure(Path(entry["file"]), run.survey, psf_dir=run.psf_dir):
             names = (
@@ -107,24 +110,26 @@ def against_sep(table: pa.Table, out: Path) -> tuple[int, list[float]]:
 
 
 def _ratios(rows: pa.Table, exposure: Exposure, sizes: np.ndarray) -> np.ndarray:
-    """Return Lumos's fluxes over sep's for bright isolated small sources, shape (n, 4)."""
+    """Return Lumos's fluxes over sep's for bright isolated small sources, shape (n, 6)."""
     value = {
         name: rows[name].to_numpy().astype(float) for name in ("x", "y", "psf_fwhm", "optimal_flux", "optimal_flux_err")
     }
     x, y, fwhm = value["x"], value["y"], value["psf_fwhm"] / exposure.pixel_scale
-    # A Moffat with an exponent of 3.5 has 99.97 % of its light within; real stars often have less.
-    wide = 5.0 * np.hypot(fwhm, 2 * sizes)
+    wide = max(CIRCLES) * np.hypot(fwhm, 2 * sizes)
     alone = value["optimal_flux"] > BRIGHT * value["optimal_flux_err"]
     alone &= (sizes < fwhm / 2) & ~has_flag(rows["flags"].to_numpy(), WRONG) & (rows["blendedness"].to_numpy() < 0.01)
     alone &= np.minimum(np.minimum(x, exposure.shape[1] - 1 - x), np.minimum(y, exposure.shape[0] - 1 - y)) > 1.6 * wide
     x, y, wide = x[alone], y[alone], wide[alone]
     data, bad = np.ascontiguousarray(exposure.data, dtype=np.float64), ~good_pixels(exposure.mask)
-    total, _, _ = sep.sum_circle(data, x, y, wide, mask=bad, subpix=0)
-    ring = [sky_around(data, bad, *place) for place in zip(x, y, wide, strict=True)]
-    flux = total - np.pi * wide**2 * np.array(ring)
-    if np.isfinite(exposure.zeropoint):
-        flux *= 10 ** (0.4 * (AB_ZEROPOINT_NJY - exposure.zeropoint))
-    return np.stack([rows[f"{name}_flux"].to_numpy().astype(float)[alone] / flux for name in COLUMNS], axis=1)
+    unit = 10 ** (0.4 * (AB_ZEROPOINT_NJY - exposure.zeropoint)) if np.isfinite(exposure.zeropoint) else 1.0
+    ours = [rows[f"{name}_flux"].to_numpy().astype(float)[alone] / unit for name in ESTIMATORS]
+    ratios = []
+    for circle in CIRCLES:
+        radius = wide * circle / max(CIRCLES)
+        total, _, _ = sep.sum_circle(data, x, y, radius, mask=bad, subpix=0)
+        ring = [sky_around(data, bad, *place) for place in zip(x, y, radius, strict=True)]
+        ratios += [flux / (total - np.pi * radius**2 * np.array(ring)) for flux in ours]
+    return np.stack(ratios, axis=1)
 
 
 def sky_around(data: np.ndarray, bad: np.ndarray, x: float, y: float, radius: float) -> float:

@@ -46,14 +46,14 @@ class Comparison:
     """By estimator, in four bins with equally many objects, brightest first; classical errors hold the floor."""
 
 
-def prepare(data: Path, out: Path) -> tuple[list[Path], Path]:
+def prepare(data: Path, out: Path, psf: str = "moffat") -> tuple[list[Path], Path]:
     """Make PSFs and catalogue; return the exposures to compare and the catalogue."""
     missing = [name for name in NAMES if not (data / name).is_file()]
     if missing:
         raise SystemExit(f"{data}: no {missing[0]}, needed: {', '.join(NAMES)}")
     catalog, survey = out / "parent.parquet", load_survey("vircam")
     if not catalog.exists():
-        make_psfs([data / name for name in NAMES], out / "psf", survey, PsfSettings(model="moffat"))
+        make_psfs([data / name for name in NAMES], out / "psf", survey, PsfSettings(model=psf))
         make_catalog(data / SHARPEST, catalog, survey, CatalogSettings(), psf_dir=out / "psf")
     return [data / name for name in NAMES if name != SHARPEST], catalog
 
@@ -63,9 +63,9 @@ def half(catalog: ParentCatalog, *, east: bool) -> ParentCatalog:
     return catalog.take((catalog.ra >= np.median(catalog.ra)) == east)
 
 
-def compare(data: Path, out: Path, model: str = "generic") -> dict[str, Comparison]:
+def compare(data: Path, out: Path, model: str = "generic", psf: str = "moffat") -> dict[str, Comparison]:
     """Measure each half of the sky with the relative error found on the other."""
-    images, catalog = prepare(data, out)
+    images, catalog = prepare(data, out, psf)
     whole, survey, sides = read_parent(catalog), load_survey("vircam"), ("east", "west")
     for side in sides:
         if not (out / f"{side}.parquet").exists():
@@ -134,8 +134,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="generic", help="shipped model or model folder")
+    parser.add_argument(
+        "--psf", default="moffat", choices=["moffat", "auto"], help="auto: empirical where stars prefer it"
+    )
     arguments = parser.parse_args()
-    for side, result in compare(arguments.data, arguments.out, arguments.model).items():
+    for side, result in compare(arguments.data, arguments.out, arguments.model, arguments.psf).items():
         print_side(side, result)
 
 
