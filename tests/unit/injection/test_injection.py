@@ -67,6 +67,7 @@ def test_places_keep_their_distances(survey):
     catalog, images = read_parent(survey / "parent.parquet"), exposures(survey)
     rounds = plan_rounds(images, catalog, FEW, PLAIN)
     assert len(rounds) == 2
+    seeing = [float(place_objects(image, catalog, PLAIN).psf_fwhm.mean()) for image in images]
     for image in images:
         objects = place_objects(image, catalog, PLAIN)
         for one in rounds:
@@ -80,7 +81,8 @@ def test_places_keep_their_distances(survey):
             away = np.hypot(placed.x[:, None] - objects.x, placed.y[:, None] - objects.y) / objects.psf_fwhm
             place, stated = whole.place[numbered.object_id[placed.catalog.object_id]], whole.neighbour_distance
             nearest = away.min(axis=1)
-            assert (nearest[(place == 1) | (place == 3)] > 3.9).all()
+            # Four times the seeing of the exposure that they were placed on, which may be the sharper one.
+            assert (nearest[(place == 1) | (place == 3)] > 3.98 * min(seeing) / max(seeing)).all()
             beside = place == 2
             expected = stated[placed.catalog.object_id][beside]
             # Seeing differs between the two exposures; another object may be nearer.
