@@ -42,6 +42,7 @@ class MaskPlane(IntFlag):
     SUSPECT = 32
     NON_FINITE = 64
     NO_VARIANCE = 128
+    TRAIL = 256
 
 
 MASK_TEXT: dict[MaskPlane, str] = {
@@ -53,6 +54,7 @@ MASK_TEXT: dict[MaskPlane, str] = {
     MaskPlane.SUSPECT: "usable with care (interpolated, near saturation); not excluded",
     MaskPlane.NON_FINITE: "NaN or infinite value",
     MaskPlane.NO_VARIANCE: "variance zero, negative or not finite",
+    MaskPlane.TRAIL: "trail of a satellite or an aeroplane, by the image's mask or as `lumos measure` finds it",
 }
 
 

@@ -1,5 +1,6 @@
 """One CCD of one exposure, with all that measuring its objects takes."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,13 +9,16 @@ import numpy as np
 
 from lumos.background.noise import ExposureNoise, PixelNoise, exposure_noise, pixel_noise
 from lumos.conventions import AnyArray, Float32Array, IntArray
-from lumos.flags import good_pixels
+from lumos.flags import MaskPlane, good_pixels
 from lumos.images.exposure import Exposure
+from lumos.images.trails import find_trails
 from lumos.photometry.objects import PlacedObjects
 from lumos.photometry.scene import CcdScene, fit_ccd_scene
 from lumos.photometry.settings import MeasureSettings
 
 __all__ = ["Ccd", "in_handy_units", "object_batches", "prepare_ccd", "with_objects", "without_light"]
+
+logger = logging.getLogger(__name__)
 
 #: Pixel scatters that need no other unit.
 _HANDY = (1e-4, 1e6)
@@ -108,6 +112,14 @@ def prepare_ccd(
     """
     pixels, objects = pixel_noise(exposure, settings.noise), around.take(rows)
     scene = fit_ccd_scene(exposure, around, rows, object_batches(objects, settings), pixels)
+    if settings.trails:
+        trails = find_trails(without_light(exposure, scene).data, pixels.variance, good_pixels(exposure.mask))
+        if trails.any():
+            text = "%s, CCD %s: trails of satellites on %.2g %% of the pixels, which are masked"
+            logger.info(text, exposure.exposure_id, exposure.detector, 100 * trails.mean())
+            planes = np.where(trails, np.int32(MaskPlane.TRAIL), np.int32(0))
+            exposure = replace(exposure, mask=exposure.mask | planes)
+            scene = fit_ccd_scene(exposure, around, rows, object_batches(objects, settings), pixels)
     sizes = np.unique(objects.stamp_size[objects.usable]).tolist()
     larger = {size: size / settings.stamp_size for size in sizes if size != settings.stamp_size}
     bare = without_light(exposure, scene) if settings.scene == "joint" else exposure

@@ -98,6 +98,8 @@ class MeasureSettings(StageSettings):
     """Options of single estimators by their names, as ``{aperture: {fraction: 0.5}}``."""
     max_masked: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Largest share of an object's light on masked pixels that is corrected; 0.25 at most for a model."""
+    trails: bool = True
+    """Whether to look for trails of satellites, long straight lines of light, and to mask them."""
     noise: NoiseSettings = NoiseSettings()
     """Where the noise comes from."""
     catalog: CatalogColumns = CatalogColumns()

@@ -162,6 +162,7 @@ def draw_frame(
         annulus_inner=settings.annulus_inner,
         annulus_outer=settings.annulus_outer,
         noise=NoiseSettings(source=ground.source, correlation="none"),
+        trails=False,
     )
     ccd = prepare_ccd(exposure, 1.0, placed, position[targets], measure)
     correlation = ground.correlation
