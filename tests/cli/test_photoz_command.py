@@ -114,6 +114,35 @@ def test_redshifts_are_judged_with_a_catalogue(files, monkeypatch, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_qp_reads_what_is_exported(files, monkeypatch, capsys):
+    qp = pytest.importorskip("qp", reason="qp is not installed")
+    wide = pq.read_table(files / "fluxes.parquet").to_pydict()
+    for name in wide:
+        if name.startswith("flux_") and not name.startswith("flux_err"):
+            wide[name][3] = float("nan")
+    pq.write_table(pa.table(wide), files / "fluxes.parquet")
+    out = files / "pz"
+    arguments = ("photoz", files / "fluxes.parquet", "--templates", files / "templates.yaml", "--out", out)
+    assert run_lumos(monkeypatch, *arguments, "--set", "photoz.floor=0", "--set", "photoz.shard=16") == 0
+    capsys.readouterr()
+    assert run_lumos(monkeypatch, "export", out, "--format", "qp", "--out", files / "pz.hdf5") == 0
+    told = capsys.readouterr()
+    assert "1 of 30 galaxies have no redshift" in told.err
+    assert f"{N - 1} rows" in told.out
+    ensemble = qp.read(str(files / "pz.hdf5"))
+    table, pdf = read_redshifts(out)
+    kept = np.arange(N) != 3
+    assert ensemble.npdf == N - 1
+    np.testing.assert_array_equal(ensemble.ancil["object_id"], np.arange(N)[kept])
+    np.testing.assert_allclose(ensemble.ancil["zmode"], table["zb"].to_numpy()[kept])
+    # Straight between the redshifts instead of constant in their cells: the same at these, up to the normalisation.
+    np.testing.assert_allclose(ensemble.pdf(pdf.redshifts), pdf.density[kept], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(ensemble.median().ravel(), table["z_q50"].to_numpy()[kept], atol=0.004)
+    assert run_lumos(monkeypatch, "export", out, "--format", "csv", "--out", files / "pz.csv") == 1
+    assert "allowed: qp" in capsys.readouterr().err
+    assert not (files / "pz.csv").exists()
+
+
 def test_a_coadd_with_its_pdfs(files, monkeypatch, capsys):
     """PDFs know of outliers that Gaussians do not: their redshifts are better."""
     wide = pq.read_table(files / "fluxes.parquet")

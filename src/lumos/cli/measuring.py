@@ -196,8 +196,9 @@ def validate(
 
             typer.echo(make_paper(out, settings, workers=workers, progress=progress))
         return
+    from lumos.photoz.run import is_redshift_run  # noqa: PLC0415
     from lumos.validate.evidence.metrics import format_metrics  # noqa: PLC0415
-    from lumos.workflows.redshifts import is_redshift_run, validate_redshifts  # noqa: PLC0415
+    from lumos.workflows.redshifts import validate_redshifts  # noqa: PLC0415
     from lumos.workflows.validate import validate_runs  # noqa: PLC0415
 
     if runs and any(is_redshift_run(run) for run in runs):

@@ -27,7 +27,7 @@ from lumos.photoz.zeropoints import fit_factors
 from lumos.runs.driver import LocalDriver
 from lumos.runs.shards import iterate_shards
 
-__all__ = ["Tables", "match_column", "match_redshifts", "photoz_run", "read_redshifts"]
+__all__ = ["Tables", "is_redshift_run", "match_column", "match_redshifts", "photoz_run", "read_redshifts"]
 
 #: Names of the column of known redshifts, in the order in which they are looked for.
 _REDSHIFT = ("redshift", "z_spec", "zspec", "spec_z", "z")
@@ -223,6 +223,23 @@ def _some_rows(table: TableFile, rows: IntArray) -> TableFile:
         return Column(whole.values[rows], whole.missing[rows])
 
     return replace(table, n_rows=len(rows), load=load)
+
+
+def is_redshift_run(path: Path) -> bool:
+    """Tell whether a folder is one that ``lumos photoz`` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        A folder.
+
+    Returns
+    -------
+    bool
+        Whether its settings begin as those of ``lumos photoz`` do.
+    """
+    settings = path / "settings.yaml"
+    return settings.is_file() and "written by `lumos photoz`" in settings.read_text(encoding="utf-8").partition("\n")[0]
 
 
 def read_redshifts(run: Path | str) -> tuple[pa.Table, RedshiftPdf]:

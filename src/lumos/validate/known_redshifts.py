@@ -18,7 +18,7 @@ from lumos.statistics import pit_ks, sigma68
 from lumos.validate.evidence.known import SHAPES, look_up
 from lumos.validate.redshifts import OUTLIER, RedshiftMetrics
 
-__all__ = ["KnownRedshifts", "is_redshift_run", "known_redshifts", "read_known_redshifts", "redshift_table"]
+__all__ = ["KnownRedshifts", "known_redshifts", "read_known_redshifts", "redshift_table"]
 
 #: Quantities of the table, and how it calls them.
 _TABLED = {"redshift": "z", "ref_mag": "mag", "half_light_radius": "radius", "sersic_n": "n"}
@@ -63,23 +63,6 @@ class KnownRedshifts(Rowwise):
     def better_half(self) -> BoolArray:
         """Return which galaxies belong to the better half by Qz, shape (n,)."""
         return np.asarray(self.qz <= np.median(self.qz)) if len(self) else np.zeros(0, dtype=np.bool_)
-
-
-def is_redshift_run(path: Path) -> bool:
-    """Tell whether a folder is one that ``lumos photoz`` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        A folder.
-
-    Returns
-    -------
-    bool
-        Whether its settings begin as those of ``lumos photoz`` do.
-    """
-    settings = path / "settings.yaml"
-    return settings.is_file() and "written by `lumos photoz`" in settings.read_text(encoding="utf-8").partition("\n")[0]
 
 
 def read_known_redshifts(run: Path, truth: Path, catalog: ParentCatalog | None = None) -> KnownRedshifts:

@@ -12,11 +12,11 @@ from lumos.catalogs.parent import ParentCatalog
 from lumos.config import read_yaml
 from lumos.files import write_atomic
 from lumos.report.page import Page, write_page
-from lumos.validate.known_redshifts import KnownRedshifts, is_redshift_run, read_known_redshifts, redshift_table
+from lumos.validate.known_redshifts import KnownRedshifts, read_known_redshifts, redshift_table
 from lumos.validate.redshift_charts import group_charts, judge_redshifts, pdf_charts, redshift_charts
 from lumos.validate.redshifts import format_redshifts
 
-__all__ = ["is_redshift_run", "redshift_page", "validate_redshifts"]
+__all__ = ["redshift_page", "validate_redshifts"]
 
 _TITLE = "Are these redshifts true?"
 _TABLE = "Redshifts, by quality and by what galaxies are"

@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import norm
 
 from lumos.photoz.estimates import RedshiftPdf
-from lumos.validate.known_redshifts import is_redshift_run, known_redshifts, redshift_table
+from lumos.photoz.run import is_redshift_run
+from lumos.validate.known_redshifts import known_redshifts, redshift_table
 from lumos.validate.redshift_charts import group_charts, judge_redshifts, pdf_charts, redshift_charts
 from lumos.validate.redshifts import format_redshifts, redshift_metrics
 
