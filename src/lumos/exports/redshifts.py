@@ -45,7 +45,7 @@ def write_redshifts(run: Path, path: Path) -> int:
     """
     qp = optional("qp", "qp", "the format qp")
     table, pdf = read_redshifts(run)
-    good = np.isfinite(pdf.density).all(axis=1)
+    good = np.asarray(np.isfinite(pdf.density).all(axis=1))
     n = int(good.sum())
     if n == 0:
         raise LumosDataError(f"{run}: no galaxy has a redshift")
