@@ -68,8 +68,8 @@ def judge_redshifts(known: KnownRedshifts, rng: np.random.Generator) -> list[Met
     demands: list[tuple[str, str, float, float, Callable[[IntArray], float]]] = [
         ("bias", "Redshifts are right on average: median of dz over its width", -0.1, 0.1, bias),
         ("within50", "Half of the redshifts lie in the central 50 % of p(z)", 0.47, 0.53, inside(0.5)),
-        ("within68", "68 % of them lie in the central 68 %", 0.653, 0.713, inside(0.6827)),
-        ("within95", "95 % of them lie in the central 95 %", 0.935, 0.965, inside(0.95)),
+        ("within68", "68 % of the redshifts lie in the central 68 %", 0.653, 0.713, inside(0.6827)),
+        ("within95", "95 % of the redshifts lie in the central 95 %", 0.935, 0.965, inside(0.95)),
         ("pit_ks", "The PIT is uniform: largest distance", 0, 0.05, lambda i: pit_distance(known.pit[i])),
         ("outliers", "Outliers are as many as p(z) promises: share, less that", -0.03, 0.03, beyond_promise),
         ("quality", "Qz finds good redshifts: width of dz of the better half over that of all", 0, 0.8, of_better),
