@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from bench_photoz import make_mock
 
+from bench_photoz import make_mock
 from lumos.conventions import FloatArray
 from lumos.photoz.estimates import RedshiftPdf
 from lumos.photoz.fluxes import Photometry
