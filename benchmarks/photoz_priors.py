@@ -20,6 +20,8 @@ from lumos.photoz.rows import redshift_rows
 from lumos.photoz.settings import PhotozSettings
 from lumos.photoz.templates import load_models
 from lumos.validate.redshifts import redshift_metrics
+from photoz_real import HEAD, SETTINGS, line, pairs_for
+from photoz_sets import dc2
 
 #: Scatter in magnitude and redshift of the galaxies that a prior is made of, and the share that is flat.
 _MAGNITUDE, _REDSHIFT, _FLAT = 0.4, 0.05, 0.02
@@ -63,6 +65,27 @@ def report(name: str, density: FloatArray, some: dict[str, FloatArray]) -> None:
     )
 
 
+def on_dc2(data: Path, n: int) -> None:
+    """Print the same for the DC2 mock and mixtures of two templates; the prior is that of the training set."""
+    train, test = dc2(data, n, "training"), dc2(data, n, "validation")
+    grid = build_grid(pairs_for(test.curves, "redshifts={low: 0.01, high: 3.0, step: 0.01}"), data, test.curves)
+    rows = redshift_rows(test.photometry, grid, SETTINGS)
+    good = np.isfinite(rows["zb"])
+    flat, qz, z = np.asarray(rows["pz"])[good], np.asarray(rows["qz"])[good], test.redshift[good]
+    known = np.zeros((len(train.redshift), len(grid.redshifts)))
+    known[np.arange(len(known)), np.abs(grid.redshifts - train.redshift[:, None]).argmin(axis=1)] = 1
+    magnitudes = [-2.5 * np.log10(one.photometry.flux[:, 3]) for one in (train, test)]
+    both = np.concatenate([magnitudes[1][good], magnitudes[0]])
+    # The galaxies that are judged have no weight in their prior.
+    mass = np.concatenate([np.zeros_like(flat), known])
+    learned = prior(mass, both, grid.redshifts, others=True)[: len(flat)]
+    print(HEAD)
+    for name, density in (("DC2, flat", flat), ("  prior of the training set", flat * learned)):
+        with np.errstate(divide="ignore"):
+            pdf = RedshiftPdf.of(grid.redshifts, np.log(density).T)
+        line(name, pdf.best()[0], qz, pdf, z, 0.0)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,6 +108,7 @@ def main() -> None:
                 mass /= mass.sum(axis=1, keepdims=True)
             report("  prior of the p(z) themselves", mass, some)
             report("  p(z) to the power of 0.7", flat**0.7, some)
+    on_dc2(options.data, 4 * options.n)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Lumos has its own floor of 0.03 mag, eazy-py its template error (0.2 times eazy_
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import process_time
@@ -18,8 +19,9 @@ from lumos.photoz.estimates import RedshiftPdf, quality
 from lumos.photoz.models import ModelGrid, build_grid
 from lumos.photoz.rows import estimate_columns, redshift_rows
 from lumos.photoz.settings import PhotozSettings
-from lumos.photoz.templates import load_models
+from lumos.photoz.templates import ModelSettings, load_models
 from lumos.photoz.zeropoints import fit_factors
+from lumos.spectra.curves import Curve
 from lumos.statistics import pit_ks, sigma68
 from photoz_eazy import dense, eazy_chi2, eazy_models, lumos_models
 from photoz_sets import Galaxies, dc2, eazy_templates, hdfn, kcorrect_templates, sdss
@@ -114,7 +116,8 @@ def main() -> None:
         for text, factor in (("", np.ones(6)), (" calibrated", factors)):
             scaled = replace(test, photometry=test.photometry.scaled(factor))
             by_eazy(f"7 of EAZY{text}", scaled, grid.fluxes[0], redshifts, error)
-        _pairs_of(train, test, data, "redshifts={low: 0.01, high: 3.0, step: 0.015}")
+        models = pairs_for(test.curves, "redshifts={low: 0.01, high: 3.0, step: 0.015}")
+        _with_factors("pairs", train, test, build_grid(models, data, test.curves))
     if "hdfn" in options.cases and options.curves is not None:
         deep = hdfn(data, options.curves)
         redshifts = np.exp(np.arange(np.log(1.01), np.log(7.0), 0.01)) - 1
@@ -139,12 +142,12 @@ def _with_factors(name: str, train: Galaxies, test: Galaxies, grid: ModelGrid) -
     return factors
 
 
-def _pairs_of(train: Galaxies, test: Galaxies, data: Path, redshifts: str) -> None:
-    """Fit the pairs in the bands of a set."""
-    bands = ", ".join(f"{band}: sdss2010-{band}" for band in "ugriz") + ", y: sdss2010-z"
+def pairs_for(curves: Mapping[str, Curve], redshifts: str) -> ModelSettings:
+    """Return the set of pairs for bands of other curves."""
+    # The curves are replaced; the set needs a file for each band all the same.
+    bands = ", ".join(f"{band}: sdss2010-{band if band in 'ugriz' else 'z'}" for band in curves)
     wanted = f"bands=[{{names: {{{bands}}}, path: 'speclite/{{name}}.ecsv'}}]"
-    models = load_models("pairs", [redshifts, wanted, "igm=true"])
-    _with_factors("pairs", train, test, build_grid(models, data, test.curves))
+    return load_models("pairs", [redshifts, wanted, "igm=true"])
 
 
 if __name__ == "__main__":
