@@ -60,12 +60,87 @@ def test_redshifts_figures_and_picture(files, monkeypatch, capsys):
     assert figures["n"] == N
     assert figures["sigma68"] < 0.006
     assert (out / "redshifts.png").read_bytes()[:4] == b"\x89PNG"
+    page = (out / "report.html").read_text()
+    assert "Are these redshifts true?" in page
+    assert "data:image/png;base64" in page
     table, _ = read_redshifts(out)
     assert table["object_id"].to_pylist() == list(range(N))
     before = (out / "manifest.json").stat().st_mtime_ns
     assert run_lumos(monkeypatch, *arguments) == 0
     assert "finished before" in capsys.readouterr().out
     assert (out / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_redshifts_are_judged_with_a_catalogue(files, monkeypatch, capsys):
+    """The truth may have a row for each band, as in a simulation, and the catalogue says how large galaxies are."""
+    out, page = files / "pz", files / "report"
+    arguments = ("photoz", files / "fluxes.parquet", "--templates", files / "templates.yaml", "--out", out)
+    assert run_lumos(monkeypatch, *arguments, "--set", "photoz.floor=0") == 0
+    assert not (out / "report.html").exists()
+    rng = np.random.default_rng(6)
+    columns = {"object_id": np.arange(N), "ra": np.full(N, 1.0), "dec": np.full(N, 2.0), "axis_ratio": np.ones(N)}
+    columns |= {
+        "half_light_radius": rng.uniform(0.3, 1, N),
+        "sersic_n": rng.uniform(1, 4, N),
+        "position_angle": np.zeros(N),
+    }
+    pq.write_table(pa.table(columns | {"ref_mag": rng.uniform(18, 22, N)}), files / "parent.parquet")
+    spectra = pq.read_table(files / "spectra.parquet").to_pydict()
+    truth = {name: np.repeat(values, 2) for name, values in spectra.items()} | {"band": ["u", "g"] * N}
+    pq.write_table(pa.table(truth), files / "truth.parquet")
+    judge = ("validate", out, "--out", page, "--truth", files / "truth.parquet")
+    assert run_lumos(monkeypatch, *judge, "--catalog", files / "parent.parquet") == 0
+    assert "The PIT is uniform" in capsys.readouterr().out
+    metrics = {one["key"]: one for one in json.loads((page / "metrics.json").read_text())}
+    assert metrics["pit_ks"]["n"] == N
+    text = (page / "report.html").read_text()
+    for part in ("mag 18.", "radius 0.", "n 1.", "z 0.", "Photometric redshifts", "Quality cuts"):
+        assert part in text
+    charts = {chart["key"] for chart in json.loads((page / "charts.json").read_text())}
+    assert {"redshifts", "redshift_pit"} <= charts
+    stranger = pa.table(columns | {"object_id": np.arange(N) + 5000, "ref_mag": np.ones(N)})
+    pq.write_table(stranger, files / "strange.parquet")
+    for wrong, message in (
+        (("validate", out, "--out", page), "with --truth"),
+        ((*judge, "--coadd", files / "fluxes.parquet"), "without --injected and --coadd"),
+        ((*judge, "--catalog", files / "strange.parquet"), "none of its galaxies is in the catalogue"),
+        ((*judge, "--catalog", files / "missing.parquet"), "missing.parquet"),
+        (
+            ("validate", files, "--out", page, "--catalog", files / "parent.parquet"),
+            "is for a folder of `lumos photoz`",
+        ),
+    ):
+        assert run_lumos(monkeypatch, *wrong) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_qp_reads_what_is_exported(files, monkeypatch, capsys):
+    qp = pytest.importorskip("qp", reason="qp is not installed")
+    wide = pq.read_table(files / "fluxes.parquet").to_pydict()
+    for name in wide:
+        if name.startswith("flux_") and not name.startswith("flux_err"):
+            wide[name][3] = float("nan")
+    pq.write_table(pa.table(wide), files / "fluxes.parquet")
+    out = files / "pz"
+    arguments = ("photoz", files / "fluxes.parquet", "--templates", files / "templates.yaml", "--out", out)
+    assert run_lumos(monkeypatch, *arguments, "--set", "photoz.floor=0", "--set", "photoz.shard=16") == 0
+    capsys.readouterr()
+    assert run_lumos(monkeypatch, "export", out, "--format", "qp", "--out", files / "pz.hdf5") == 0
+    told = capsys.readouterr()
+    assert "1 of 30 galaxies have no redshift" in told.err
+    assert f"{N - 1} rows" in told.out
+    ensemble = qp.read(str(files / "pz.hdf5"))
+    table, pdf = read_redshifts(out)
+    kept = np.arange(N) != 3
+    assert ensemble.npdf == N - 1
+    np.testing.assert_array_equal(ensemble.ancil["object_id"], np.arange(N)[kept])
+    np.testing.assert_allclose(ensemble.ancil["zmode"], table["zb"].to_numpy()[kept])
+    # Straight between the redshifts instead of constant in their cells: the same at these, up to the normalisation.
+    np.testing.assert_allclose(ensemble.pdf(pdf.redshifts), pdf.density[kept], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(ensemble.median().ravel(), table["z_q50"].to_numpy()[kept], atol=0.004)
+    assert run_lumos(monkeypatch, "export", out, "--format", "csv", "--out", files / "pz.csv") == 1
+    assert "allowed: qp" in capsys.readouterr().err
+    assert not (files / "pz.csv").exists()
 
 
 def test_a_coadd_with_its_pdfs(files, monkeypatch, capsys):

@@ -15,7 +15,7 @@ __all__ = ["export", "show"]
 
 @command
 def export(
-    source: Annotated[Path, typer.Argument(help="Folder of `lumos measure`, or file of `lumos coadd`.")],
+    source: Annotated[Path, typer.Argument(help="Folder of `lumos measure` or `lumos photoz`, or a coadd.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; for hats a folder.")],
     format_: Annotated[
         str, typer.Option("--format", help="fits, votable, csv, ecsv, lsst, paus, des, qp, hats or rail.")
@@ -26,7 +26,7 @@ def export(
     colours: Annotated[bool, typer.Option("--colours", help="Colours of the bands with their covariance.")] = False,
     finished: Annotated[bool, typer.Option("--finished", help="Leave out exposures that are not finished.")] = False,
 ) -> None:
-    """Write the fluxes of a run or a coadd as another program reads them."""
+    """Write the fluxes of a run or a coadd, or p(z), as another program reads them."""
     from lumos.exports.formats import check_format  # noqa: PLC0415
 
     check_format(format_, out)

@@ -166,22 +166,29 @@ def inject(
 @command
 def validate(
     out: Out,
-    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of `lumos measure` or `lumos inject`.")] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of `lumos measure` or `lumos inject`; or one of `lumos photoz`."),
+    ] = None,
     truth: Truth = None,
     injected: Injected = None,
     coadd: CoaddFile = None,
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", help="Magnitudes and shapes by which redshifts are shown.")
+    ] = None,
     suite: Annotated[str | None, typer.Option("--suite", help="paper: its figures beside ours; no runs.")] = None,
     workers: Workers = 1,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Judge the fluxes of runs: a page with a verdict, metrics and charts; or make the figures of the source paper."""
+    """Judge fluxes or redshifts: a page with a verdict, metrics and charts; or make the figures of the source paper."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
-    settings = load_settings(config, set_ or []).paper
-    given = [path for path in (truth, injected, coadd) if path is not None]
+    every = load_settings(config, set_ or [])
+    settings = every.paper
+    given = [path for path in (truth, injected, coadd, catalog) if path is not None]
     if (suite is None) == (not runs) or suite not in {None, "paper"} or (suite is not None and given):
-        raise LumosConfigError("give either runs, or --suite paper without --truth, --injected and --coadd")
+        raise LumosConfigError("give either runs, or --suite paper without other files")
     check_file(truth, "table of true fluxes")
     if suite is not None:
         with show_progress("validate") as progress:
@@ -189,10 +196,21 @@ def validate(
 
             typer.echo(make_paper(out, settings, workers=workers, progress=progress))
         return
+    from lumos.photoz.run import is_redshift_run  # noqa: PLC0415
     from lumos.validate.evidence.metrics import format_metrics  # noqa: PLC0415
+    from lumos.workflows.redshifts import validate_redshifts  # noqa: PLC0415
     from lumos.workflows.validate import validate_runs  # noqa: PLC0415
 
-    page = validate_runs(runs or [], out, truth=truth, injected=injected, coadd=coadd)
+    if runs and any(is_redshift_run(run) for run in runs):
+        if len(runs) > 1 or truth is None or injected is not None or coadd is not None:
+            raise LumosConfigError("give one folder of `lumos photoz`, with --truth, without --injected and --coadd")
+        check_file(catalog, "catalogue")
+        parent = None if catalog is None else every.measure.catalog.read(catalog)
+        page = validate_redshifts(runs[0], out, truth, catalog=parent)
+    elif catalog is not None:
+        raise LumosConfigError("--catalog is for a folder of `lumos photoz`; runs know theirs")
+    else:
+        page = validate_runs(runs or [], out, truth=truth, injected=injected, coadd=coadd)
     typer.echo(f"{format_metrics(page.metrics)}\n{out / 'report.html'}")
 
 

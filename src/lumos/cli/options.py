@@ -44,7 +44,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change one setting: stage.field=value.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Name of a shipped model, or a model folder.")]
-Truth = Annotated[Path | None, typer.Option("--truth", help="Table with object_id, flux (nJy) and band.")]
+Truth = Annotated[
+    Path | None, typer.Option("--truth", help="Table of object_id, flux (nJy) and band; or of object_id and redshift.")
+]
 Injected = Annotated[Path | None, typer.Option("--injected", help="Folder of `lumos inject` on the same exposures.")]
 CoaddFile = Annotated[Path | None, typer.Option("--coadd", help="Coadd of the runs, judged with them.")]
 Workers = Annotated[int, typer.Option("--workers", help="Number of processes.")]

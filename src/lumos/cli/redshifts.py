@@ -20,7 +20,8 @@ def photoz(
         str | None, typer.Option("--method", help="bcnz (the default): fits of templates; deepz: networks.")
     ] = None,
     templates: Annotated[
-        str | None, typer.Option("--templates", help="Templates and bands: analytic, eriksen2019, or a YAML file.")
+        str | None,
+        typer.Option("--templates", help="Templates and bands: analytic, eriksen2019, pairs, or a YAML file."),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the files that --templates names.")] = None,
     curves: Annotated[
@@ -63,7 +64,9 @@ def photoz(
 
 @command
 def photoz_pretrain(
-    templates: Annotated[str, typer.Argument(help="Templates and bands: analytic, eriksen2019, or a YAML file.")],
+    templates: Annotated[
+        str, typer.Argument(help="Templates and bands: analytic, eriksen2019, pairs, or a YAML file.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the network to write.")],
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the files that the templates are in.")] = None,
     config: Config = None,

@@ -17,6 +17,7 @@ from lumos.exports.tables import Export, colours_export, points_export
 from lumos.exports.text import write_csv, write_ecsv
 from lumos.exports.votable import write_votable
 from lumos.files import UNFINISHED, name_code, whole_file
+from lumos.photoz.run import is_redshift_run
 
 __all__ = ["export_table"]
 
@@ -48,12 +49,12 @@ def export_table(
     colours: bool = False,
     finished: bool = False,
 ) -> int:
-    """Write a run or a coadd in another format, whole or not at all.
+    """Write a run or a coadd in another format, whole or not at all; or the p(z) of a run of ``lumos photoz``.
 
     Parameters
     ----------
     path : Path
-        Folder of the run, or file of the coadd.
+        Folder of the run, or file of the coadd; or folder that ``lumos photoz`` wrote, as ``qp`` alone.
     out : Path
         File to write, or folder for ``hats``; must not exist.
     format_ : str
@@ -68,7 +69,7 @@ def export_table(
     Returns
     -------
     int
-        Rows of the run or the coadd.
+        Rows of the run or the coadd; redshifts that were written.
 
     Raises
     ------
@@ -86,6 +87,8 @@ def export_table(
         raise LumosConfigError(
             f"--colours: not with {format_}, allowed: {', '.join(one.name for one in FORMATS.values() if one.is_plain)}"
         )
+    if is_redshift_run(path):
+        return _export_redshifts(path, out, chosen, plain=bands is None and not colours)
     source = open_source(path, finished=finished)
     if bands is not None and not (colours or (chosen.is_wide and source.is_coadd)):
         allowed = f"a coadd as {', '.join(one.name for one in FORMATS.values() if one.is_wide)}, or --colours"
@@ -94,6 +97,16 @@ def export_table(
     with _whole_folder(out) if not chosen.suffixes else whole_file(out) as temporary:
         write(temporary)
     return source.n_rows
+
+
+def _export_redshifts(path: Path, out: Path, chosen: Format, *, plain: bool) -> int:
+    if chosen.name != "qp" or not plain:
+        text = "allowed: qp, without --bands and --colours (its shards are Parquet)"
+        raise LumosConfigError(f"{path}: redshifts of `lumos photoz`, got --format {chosen.name}, {text}")
+    from lumos.exports.redshifts import write_redshifts  # noqa: PLC0415
+
+    with whole_file(out) as temporary:
+        return write_redshifts(path, temporary)
 
 
 def _writer(

@@ -2,18 +2,18 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from lumos.catalogs.formats import open_table
+from lumos.catalogs.formats import Column, TableFile, open_table
 from lumos.catalogs.identifiers import read_identifiers
 from lumos.catalogs.schema import list_column
 from lumos.catalogs.tables import write_table
-from lumos.conventions import AnyArray, FloatArray
+from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError
 from lumos.files import file_sha256
 from lumos.photoz.columns import read_numbers
@@ -27,7 +27,7 @@ from lumos.photoz.zeropoints import fit_factors
 from lumos.runs.driver import LocalDriver
 from lumos.runs.shards import iterate_shards
 
-__all__ = ["Tables", "match_redshifts", "photoz_run", "read_redshifts"]
+__all__ = ["Tables", "is_redshift_run", "match_column", "match_redshifts", "photoz_run", "read_redshifts"]
 
 #: Names of the column of known redshifts, in the order in which they are looked for.
 _REDSHIFT = ("redshift", "z_spec", "zspec", "spec_z", "z")
@@ -137,7 +137,7 @@ def _calibrated(
     known = None
     if settings.calibrate == "spectra":
         assert spectra is not None
-        known = match_redshifts(spectra, photometry)
+        known = match_redshifts(spectra, photometry.object_id)
     found = fit_factors(photometry, grid, settings, known)
     columns = {
         "band": list(grid.bands),
@@ -150,15 +150,16 @@ def _calibrated(
     return found.factor
 
 
-def match_redshifts(path: Path, photometry: Photometry) -> FloatArray:
+def match_redshifts(path: Path, object_id: IntArray) -> FloatArray:
     """Return the known redshifts of galaxies.
 
     Parameters
     ----------
     path : Path
-        Table with ``object_id`` and ``redshift`` (or z_spec, zspec, spec_z, z).
-    photometry : Photometry
-        Fluxes of n galaxies.
+        Table with ``object_id`` and ``redshift`` (or z_spec, zspec, spec_z, z). With a column ``band``, as the true
+        fluxes of a simulation have it, the first row of each object counts.
+    object_id : int array, shape (n,)
+        Galaxies.
 
     Returns
     -------
@@ -177,14 +178,68 @@ def match_redshifts(path: Path, photometry: Photometry) -> FloatArray:
         raise LumosDataError(f"{path}: {text}")
     if not table.n_rows:
         raise LumosDataError(f"{path}: no row in it")
-    objects, _ = read_identifiers(table, "object_id")
-    values = read_numbers(table, name)
-    order = np.argsort(objects)
-    place = np.searchsorted(objects[order], photometry.object_id).clip(max=len(objects) - 1)
-    found = np.where(objects[order][place] == photometry.object_id, values[order][place], np.nan)
+    found = match_column(table, name, object_id)
     if not np.isfinite(found).any():
-        raise LumosDataError(f"{path}: has a redshift of none of the {len(photometry)} galaxies")
+        raise LumosDataError(f"{path}: has a redshift of none of the {len(object_id)} galaxies")
     return np.where(found > -1, found, np.nan)
+
+
+def match_column(table: TableFile, name: str, object_id: IntArray) -> FloatArray:
+    """Return what a table says of objects.
+
+    Parameters
+    ----------
+    table : TableFile
+        With ``object_id``, of one row for each object, or one for each object and ``band``.
+    name : str
+        Column of numbers.
+    object_id : int array, shape (n,)
+        Objects.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        NaN where the table lacks an object or its number.
+
+    Raises
+    ------
+    LumosDataError
+        If identifiers are unusable or repeat, or the column holds no numbers.
+    """
+    if "band" in table.names:
+        _, first = np.unique(table.read("object_id").values.astype(str), return_index=True)
+        table = _some_rows(table, first)
+    objects, _ = read_identifiers(table, "object_id")
+    values, order = read_numbers(table, name), np.argsort(objects)
+    place = np.searchsorted(objects[order], object_id).clip(max=len(objects) - 1)
+    return np.where(objects[order][place] == object_id, values[order][place], np.nan)
+
+
+def _some_rows(table: TableFile, rows: IntArray) -> TableFile:
+    """Return a table of some rows of another."""
+
+    def load(name: str) -> Column:
+        whole = table.read(name)
+        return Column(whole.values[rows], whole.missing[rows])
+
+    return replace(table, n_rows=len(rows), load=load)
+
+
+def is_redshift_run(path: Path) -> bool:
+    """Tell whether a folder is one that ``lumos photoz`` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        A folder.
+
+    Returns
+    -------
+    bool
+        Whether its settings begin as those of ``lumos photoz`` do.
+    """
+    settings = path / "settings.yaml"
+    return settings.is_file() and "written by `lumos photoz`" in settings.read_text(encoding="utf-8").partition("\n")[0]
 
 
 def read_redshifts(run: Path | str) -> tuple[pa.Table, RedshiftPdf]:

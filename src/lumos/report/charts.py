@@ -90,7 +90,9 @@ def _draw_panel(axes: Axes, panel: Panel, *, steps: bool) -> None:
         number = number if series.number < 0 else series.number
         colour, mark = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
         number += 1
-        if steps or len(series.x) > _MANY_POINTS:
+        if series.dots:
+            axes.plot(series.x, series.y, ".", color=colour, label=label, markersize=2.5, alpha=0.7)
+        elif steps or len(series.x) > _MANY_POINTS:
             # Dashes tell lines apart where colours do not.
             dashes = _DASHES[(number - 1) % len(_DASHES)]
             line = axes.plot(series.x, series.y, color=colour, label=label, linewidth=1.6, linestyle=dashes)[0]

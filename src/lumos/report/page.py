@@ -17,6 +17,11 @@ __all__ = ["Page", "write_page"]
 #: The page may load nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _GALLERY, _SOURCE = "Galaxies", "Where this comes from"
+_GALLERY_TEXT = (
+    "The best, middle and worst galaxies of one exposure. From the left: what was observed, what was fitted, "
+)
+_GALLERY_TEXT += "neighbours taken away, what is left, all in units of the sky's noise with masked pixels in blue; and "
+_GALLERY_TEXT += "the PDF with its components, the truth (dashed) and the fluxes of the other estimators."
 #: Mark, word and class of a verdict.
 _MARKS = {None: ("–", "too few rows", "soft"), True: ("✓", "met", "pass"), False: ("✗", "not met", "fail")}
 _STYLE = """
@@ -71,6 +76,8 @@ class Page:
         What a reader sees in a table, by its heading.
     facts : mapping, optional
         Where it all comes from.
+    gallery_text : str, optional
+        What a reader sees in the picture.
     """
 
     title: str
@@ -80,6 +87,7 @@ class Page:
     tables: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
+    gallery_text: str = _GALLERY_TEXT
 
 
 def write_page(path: Path, page: Page) -> None:
@@ -116,13 +124,9 @@ def write_page(path: Path, page: Page) -> None:
         parts += [_figure(chart) for chart in some]
         parts.append("</div>")
     if gallery is not None:
-        text = (
-            "The best, middle and worst galaxies of one exposure. From the left: what was observed, what was fitted, "
-        )
-        text += "neighbours taken away, what is left, all in units of the sky's noise with masked pixels in blue; and "
-        text += "the PDF with its components, the truth (dashed) and the fluxes of the other estimators."
-        picture = f'<img src="{gallery}" alt="Stamps, scenes, what is left, and PDFs">'
-        parts.append(f'{next(heads)}<p class="soft">{text}</p><div class="scroll" tabindex="0">{picture}</div>')
+        picture = f'<img src="{gallery}" alt="Some of the galaxies">'
+        parts.append(f'{next(heads)}<p class="soft">{escape(page.gallery_text)}</p>')
+        parts.append(f'<div class="scroll" tabindex="0">{picture}</div>')
     for heading, text in page.tables.items():
         note = f'<p class="soft">{escape(page.notes[heading])}</p>' if heading in page.notes else ""
         parts.append(f'{next(heads)}{note}<div class="scroll"><pre tabindex="0">{escape(text)}</pre></div>')

@@ -18,9 +18,12 @@ from lumos.photoz.run import Tables, match_redshifts, photoz_run, read_redshifts
 from lumos.photoz.settings import PhotozSettings
 from lumos.photoz.shards import PhotozReport, Progress
 from lumos.photoz.templates import ModelSettings, load_models
+from lumos.report.page import write_page
 from lumos.report.redshifts import RedshiftExhibit, draw_redshifts
 from lumos.spectra.curves import Curve, read_curve
-from lumos.validate.redshifts import format_redshifts, redshift_table
+from lumos.validate.known_redshifts import read_known_redshifts, redshift_table
+from lumos.validate.redshifts import format_redshifts
+from lumos.workflows.redshifts import redshift_page
 
 __all__ = ["PhotozInputs", "make_redshifts", "pretrain_network"]
 
@@ -89,7 +92,7 @@ class PhotozInputs:
 def make_redshifts(
     inputs: PhotozInputs, out: Path, settings: PhotozSettings, *, workers: int = 1, progress: Progress | None = None
 ) -> str:
-    """Find redshifts; write ``redshifts.png`` (templates) and ``metrics.json`` (known redshifts) beside the shards.
+    """Find redshifts; write ``redshifts.png`` (templates), and ``metrics.json`` and ``report.html`` (known redshifts).
 
     Parameters
     ----------
@@ -116,22 +119,22 @@ def make_redshifts(
     """
     inputs.check(settings)
     make = _fit_templates if settings.method == "bcnz" else _use_networks
-    photometry, report, text = make(inputs, out, settings, workers, progress)
+    report, text = make(inputs, out, settings, workers, progress)
     if report.failed:
         raise LumosError(f"{len(report.failed)} shards failed: {report.failed[0]}")
     text += f"{out}: {report.n_rows} galaxies" + ("" if report.n_new else ", finished before")
     if inputs.spectra is None:
         return text
-    known = match_redshifts(inputs.spectra, photometry)
-    table, pdf = read_redshifts(out)
-    figures = redshift_table(table["zb"].to_numpy(), pdf, known, table["qz"].to_numpy().astype(np.float64))
+    known = read_known_redshifts(out, inputs.spectra)
+    figures = redshift_table(known)
     write_json(out / "metrics.json", {name: asdict(one) for name, one in figures.items()})
+    write_page(out / "report.html", redshift_page(out, known, inputs.spectra))
     return f"{format_redshifts(figures)}\n{text}"
 
 
 def _fit_templates(
     inputs: PhotozInputs, out: Path, settings: PhotozSettings, workers: int, progress: Progress | None
-) -> tuple[Photometry, PhotozReport, str]:
+) -> tuple[PhotozReport, str]:
     assert inputs.templates is not None
     models = load_models(inputs.templates)
     # Fluxes are cheap to check, models are not.
@@ -141,25 +144,25 @@ def _fit_templates(
     report = photoz_run(Tables(inputs.table, inputs.spectra), grid, out, settings, workers=workers, progress=progress)
     if not report.failed and (report.n_new or not (out / _PICTURE).exists()):
         _draw(out / _PICTURE, photometry, grid, settings, _known(inputs, photometry))
-    return photometry, report, ""
+    return report, ""
 
 
 def _known(inputs: PhotozInputs, photometry: Photometry) -> FloatArray:
     if inputs.spectra is None:
         return np.full(len(photometry), np.nan)
-    return match_redshifts(inputs.spectra, photometry)
+    return match_redshifts(inputs.spectra, photometry.object_id)
 
 
 def _use_networks(
     inputs: PhotozInputs, out: Path, settings: PhotozSettings, workers: int, progress: Progress | None
-) -> tuple[Photometry, PhotozReport, str]:
+) -> tuple[PhotozReport, str]:
     # torch is slow to import.
     from lumos.photoz.deepz.run import deepz_run  # noqa: PLC0415
 
     assert inputs.model is not None
     tables = Tables(inputs.table, inputs.spectra, inputs.exposures)
-    photometry, report, text = deepz_run(tables, inputs.model, out, settings, workers=workers, progress=progress)
-    return photometry, report, f"{text}\n"
+    _, report, text = deepz_run(tables, inputs.model, out, settings, workers=workers, progress=progress)
+    return report, f"{text}\n"
 
 
 def pretrain_network(

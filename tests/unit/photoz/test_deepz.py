@@ -416,7 +416,7 @@ def test_exposures_are_read_into_their_places(files, galaxies):
     assert np.isnan(of_run.flux[:, :4]).all()
     with pytest.raises(LumosDataError, match="no column 'best_flux' in the run, needed: object_id, band"):
         read_exposures(files / "run", photometry, renamed.model_copy(update={"flux": "best_flux"}))
-    assert len(match_redshifts(files / "spectra.parquet", photometry)) == N
+    assert len(match_redshifts(files / "spectra.parquet", photometry.object_id)) == N
 
 
 def test_settings_that_do_not_go_together():

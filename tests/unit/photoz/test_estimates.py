@@ -4,7 +4,7 @@ from scipy.stats import norm
 
 from lumos.errors import LumosShapeError
 from lumos.photoz.estimates import RedshiftPdf, quality
-from lumos.validate.redshifts import format_redshifts, redshift_metrics, redshift_table
+from lumos.validate.redshifts import redshift_metrics
 
 Z = 0.01 + 0.001 * np.arange(1191)
 
@@ -89,18 +89,3 @@ def test_metrics_of_true_and_of_too_narrow_pdfs():
     assert narrow.pit_ks > 0.2
     assert true.crps < narrow.crps
     assert abs(true.bias) < 0.001
-
-
-def test_table_of_metrics_has_quality_and_magnitudes():
-    rng = np.random.default_rng(2)
-    redshift = rng.uniform(0.2, 1, 400)
-    sigma = rng.choice([0.002, 0.02], 400)
-    seen = redshift + sigma * rng.normal(size=400)
-    seen[0] = np.nan
-    table = redshift_table(seen, gaussian(np.nan_to_num(seen), sigma), redshift, sigma, rng.uniform(18, 20, 400))
-    assert table["all"].n == 399
-    assert table["best half by Qz"].sigma68 < 0.4 * table["all"].sigma68
-    assert {"18-19 mag", "19-20 mag"} <= set(table)
-    assert "20-21 mag" not in table
-    assert format_redshifts(table).count("\n") == len(table)
-    assert redshift_metrics(np.array([np.nan]), gaussian(0.5, 0.1), np.array([0.4])).n == 0

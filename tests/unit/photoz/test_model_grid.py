@@ -200,8 +200,10 @@ def test_wrong_sets_of_runs_are_named(changes, text, tmp_path):
 
 
 def test_shipped_sets_are_there_and_no_others():
-    assert shipped_sets() == ("analytic", "eriksen2019")
-    with pytest.raises(LumosConfigError, match="unknown set of model runs 'bpz', allowed: analytic, eriksen2019"):
+    assert shipped_sets() == ("analytic", "eriksen2019", "pairs")
+    with pytest.raises(
+        LumosConfigError, match="unknown set of model runs 'bpz', allowed: analytic, eriksen2019, pairs"
+    ):
         load_models("bpz")
     with pytest.raises(LumosDataError, match=r"/nowhere/stonp/PAUS_filter_response.json: missing"):
         build_grid(load_models("eriksen2019"), Path("/nowhere"))
@@ -220,3 +222,15 @@ def test_the_runs_of_bcnz2(data_dir):
     at_low_z = [flux[0, :, :40] for flux in (grid.fluxes[0], grid.fluxes[3])]
     assert (at_low_z[0][:6, 0] < 0.6 * at_low_z[0][:6, -1]).all()
     assert (at_low_z[1][6:10, 0] > 0.8 * at_low_z[1][6:10, -1]).all()
+
+
+def test_pairs_for_few_bands(data_dir):
+    models = load_models("pairs", ["redshifts.step=0.3"])
+    grid = build_grid(models, data_dir / "photoz")
+    assert grid.bands == tuple("ugriz")
+    assert len(grid.runs) == 27
+    assert all(len(names) == 2 for names in grid.components)
+    # Dust reddens: of the dustiest run all components are redder than of the same without.
+    clear, dusty = (grid.runs.index(f"SB4_SB8_SB_calzetti_bump2_{reddening}") for reddening in ("0", "0.5"))
+    colour = [grid.fluxes[run][0, :, 0] / grid.fluxes[run][0, :, 4] for run in (clear, dusty)]
+    assert (colour[1] < 0.5 * colour[0]).all()

@@ -47,7 +47,7 @@ def test_rows_and_pdfs(tmp_path, tables, photometry):
     assert told == [(1, 3), (2, 3), (3, 3)]
     table, pdf = read_redshifts(tmp_path / "pz")
     assert table["object_id"].to_pylist() == galaxies.object_id.tolist()
-    known = match_redshifts(tables.spectra, galaxies)
+    known = match_redshifts(tables.spectra, galaxies.object_id)
     np.testing.assert_allclose(known, GRID.redshifts[place], atol=1e-4)
     zb = table["zb"].to_numpy()
     assert np.median(np.abs(zb - known) / (1 + known)) < 0.004
@@ -187,7 +187,7 @@ def test_bad_tables_of_redshifts_are_named(tmp_path, photometry):
         path = tmp_path / "bad.csv"
         path.write_text(text)
         with pytest.raises(LumosDataError, match=message):
-            match_redshifts(path, galaxies)
+            match_redshifts(path, galaxies.object_id)
 
 
 def test_a_folder_of_another_command_is_no_run_of_redshifts(tmp_path):

@@ -125,7 +125,7 @@ def deepz_run(
 
 def _sample(tables: Tables, photometry: Photometry, start: DeepzModel, settings: PhotozSettings) -> Sample:
     assert tables.spectra is not None
-    known = match_redshifts(tables.spectra, photometry)
+    known = match_redshifts(tables.spectra, photometry.object_id)
     exposures = None if tables.exposures is None else read_exposures(tables.exposures, photometry, settings)
     return make_sample(photometry, known, exposures, start, settings)
 

@@ -26,6 +26,8 @@ class Series:
         A line without marks, to compare with.
     number : int
         Colour and mark, so that an estimator has the same in all charts; -1: the next ones.
+    dots : bool
+        Points that no line joins.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Series:
     error: tuple[float, ...] = ()
     plain: bool = False
     number: int = -1
+    dots: bool = False
 
 
 @dataclass(frozen=True)
