@@ -54,7 +54,9 @@ def run(
     survey: Annotated[str | None, typer.Option("--survey", help="Known survey; else the files describe it.")] = None,
     psf: PsfFolder = None,
     catalog: Annotated[Path | None, typer.Option("--catalog", help="Catalogue; else one is made.")] = None,
-    model: Annotated[str, typer.Option("--model", help="Shipped model, or a model folder.")] = "generic",
+    model: Annotated[
+        str | None, typer.Option("--model", help="Shipped model, a model folder, or none; by default generic.")
+    ] = None,
     workers: Workers = 2,
     config: Config = None,
     set_: Set = None,
@@ -62,13 +64,17 @@ def run(
     """Do everything: from a folder of FITS files to calibrated flux PDFs, coadds and the page that judges them."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
-    settings = load_settings(config, [f"measure.model={model}", "inject.rounds=2", *(set_ or [])])
+    changes = ["inject.rounds=2", *(set_ or [])]
+    if model is None:
+        model = load_settings(config, changes).measure.model or "generic"
+    changes.append(f"measure.model={'null' if model == 'none' else model}")
+    settings = load_settings(config, changes)
     catalog = None if catalog is None else fetch(catalog)
     check_file(catalog, "parent catalogue")
     with show_progress("run") as progress:
         from lumos.workflows.everything import RunInputs, run_everything  # noqa: PLC0415
 
-        inputs = RunInputs(images, settings, survey, psf, catalog)
+        inputs = RunInputs(images, settings, survey, psf, catalog, config, changes)
         typer.echo(run_everything(inputs, out, workers=workers, progress=progress))
 
 

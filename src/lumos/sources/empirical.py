@@ -16,6 +16,7 @@ to all its light, of which less than 0.1 % lies further out than 9 FWHM for an e
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -171,17 +172,23 @@ class Corrections:
         drawn = render(Shapes.points(*at), self.draft, size=size, dtype=torch.float64).numpy()
         moffat = render(Shapes.points(at[0][:1], at[1][:1]), self.moffat, size=size, dtype=torch.float64)[0].numpy()
         own = [drawn[0], drawn[1] - drawn[2], drawn[3] - drawn[4], np.ones_like(data)]
-        row, column = np.mgrid[:size, :size]
-        basis = np.concatenate([self._splines(column[0] - x, row[:, 0] - y), self._rings(column - x, row - y)])
+        pixel = np.arange(size, dtype=np.float64)
+        near_x, near_y = (np.abs(pixel - middle) < (_CORE + 2 / _NODES) * self.fwhm for middle in centre)
         used = ivar > 0
         root = np.sqrt(ivar[used])
-        design = flux * basis[:, used] * root
+        # The splines are 0 but for the core's pixels: sums over the others are spared.
+        core = np.outer(near_y, near_x)[used]
+        splines = self._splines(pixel[near_x] - x, pixel[near_y] - y)[:, used[near_y][:, near_x]] * flux * root[core]
+        rings = self._rings(pixel - x, pixel[:, None] - y)[:, used] * flux * root
         nuisance = np.stack([one[used] for one in own]) * root
         nuisance /= np.maximum(np.linalg.norm(nuisance, axis=1, keepdims=True), 1e-300)
-        rest = (data - flux * moffat)[used] * root
         orthogonal = np.linalg.qr(nuisance.T)[0]
-        design -= (design @ orthogonal) @ orthogonal.T
-        return design @ design.T, design @ rest
+        rest = (data - flux * moffat)[used] * root
+        rest -= orthogonal @ (orthogonal.T @ rest)
+        along = np.concatenate([splines @ orthogonal[core], rings @ orthogonal])
+        mixed = splines @ rings[:, core].T
+        normal = np.block([[splines @ splines.T, mixed], [mixed.T, rings @ rings.T]]) - along @ along.T
+        return normal, np.concatenate([splines @ rest[core], rings @ rest])
 
     def _splines(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         """Return the splines of the core at offsets along x, shape (n,), and along y, (m,); shape (n_nodes, m, n)."""
@@ -233,15 +240,23 @@ class Corrections:
         found = np.linalg.solve(matrix + np.diag(prior**-2.0), vector)
         return self._images(found[:total].reshape(many, n_nodes), found[total:], degree)
 
+    @property
+    def _grid(self) -> tuple[float, int]:
+        """Return the size of a sample of the image that is written, in pixels, and half its side, in samples."""
+        sampling = _sampling(self.fwhm)
+        return sampling, min(int(np.ceil(_REACH * self.fwhm / sampling)), _LARGEST)
+
+    @cached_property
+    def _moffat_image(self) -> FloatArray:
+        return _moffat_samples(self.moffat, *self._grid)
+
     def _images(self, core: FloatArray, rings: FloatArray, degree: int) -> PsfexModel:
         """Draw the corrections on the grid of the image that is written."""
-        sampling = _sampling(self.fwhm)
-        half = min(int(np.ceil(_REACH * self.fwhm / sampling)), _LARGEST)
+        sampling, half = self._grid
         offset = sampling * np.arange(-half, half + 1, dtype=np.float64)
         dx, dy = np.meshgrid(offset, offset)
         images = np.tensordot(core, self._splines(offset, offset), axes=1)
-        moffat = _moffat_samples(self.moffat, sampling, half)
-        images[0] += np.maximum(moffat + np.tensordot(rings, self._rings(dx, dy), axes=1), 0)
+        images[0] += np.maximum(self._moffat_image + np.tensordot(rings, self._rings(dx, dy), axes=1), 0)
         images = centred(images * sampling**2, 0.6 * self.fwhm / sampling)
         ny, nx = self.shape
         zero, scale = ((nx + 1) / 2, (ny + 1) / 2), (nx / 2, ny / 2)
