@@ -52,7 +52,7 @@ CAMERAS = {
     "HST WFC3": "cameras/hst_wfc3",
     "Spitzer IRAC": "cameras/spitzer_irac",
     "DECam, bare": "cameras/decam_plain",
-    "VISTA": "vista",
+    "VISTA": "vista/image_[123].fits",
     "SDSS": "sdss",
     "DECam, CP": "legacypipe/testcase3/images/decam/**/*_oo?_*",
     "90Prime": "legacypipe/mzlsbass3/images/90prime/**/*_oo?_*",

@@ -15,23 +15,20 @@ The PSF is normalised to the light of its image, out to 15 FWHM or 48 samples, w
 to all its light, of which less than 0.1 % lies further out than 9 FWHM for an exponent of 2.5 or more.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lumos.conventions import FloatArray
 from lumos.images.psf.polynomial import centred
 from lumos.images.psf.psfex import PsfexModel
 from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
-from lumos.psfs import MoffatPsf, PixelPsf, Psf, moffat_on_pixels
-from lumos.rows import Rowwise
-from lumos.sources.fitting import ModelFit, Parameters, fit_models
+from lumos.psfs import MoffatPsf, Psf, moffat_on_pixels
+from lumos.sources.star_pixels import StarPixels, fit_at_stars
 
-__all__ = ["Corrections", "StarPixels", "fit_at_stars", "n_terms"]
+__all__ = ["Corrections", "n_terms"]
 
 #: Nodes per FWHM, and how far they reach, in FWHM.
 _NODES, _CORE = 3.0, 2.5
@@ -42,30 +39,6 @@ _EDGE, _HALO = 10.0, 2.0
 _MEAN, _CHANGE, _RING = 0.5, 0.1, 3.0
 #: Samples per FWHM at least, and half the side of the written image at most, in FWHM and in samples.
 _SAMPLES, _REACH, _LARGEST = 3.5, 15.0, 48
-#: A star's centre may move this far from where it was detected, pixels.
-_MOST_SHIFT = 2.0
-
-
-@dataclass(frozen=True)
-class StarPixels(Rowwise):
-    """Pixels of n stars, the smooth background taken off.
-
-    Parameters
-    ----------
-    data, ivar : float array, shape (n, size, size)
-        Pixels and their inverse variance, 0 where a pixel is not used.
-    x, y : float array, shape (n,)
-        Centres within the stamps, 0-based pixels.
-    image_x, image_y : float array, shape (n,)
-        The same on the CCD.
-    """
-
-    data: FloatArray
-    ivar: FloatArray
-    x: FloatArray
-    y: FloatArray
-    image_x: FloatArray
-    image_y: FloatArray
 
 
 def n_terms(degree: int) -> int:
@@ -82,43 +55,6 @@ def n_terms(degree: int) -> int:
         One for each product of powers.
     """
     return (degree + 1) * (degree + 2) // 2
-
-
-def fit_at_stars(stars: StarPixels, psf: Psf, n_iterations: int = 6) -> ModelFit:
-    """Fit flux, centre and background of every star with a given PSF.
-
-    Parameters
-    ----------
-    stars : StarPixels
-        n stars.
-    psf : MoffatPsf or PixelPsf
-        PSF at each of them, or one for all.
-    n_iterations : int, optional
-        Steps of every fit.
-
-    Returns
-    -------
-    ModelFit
-        The parameters are the shifts of the centre along x and y, pixels.
-    """
-    size = stars.data.shape[1]
-
-    def model(point: Tensor, which: Tensor) -> Tensor:
-        rows = which.numpy()
-        moved = point.numpy()
-        here = PixelPsf(psf.images[rows], psf.sampling) if isinstance(psf, PixelPsf) and len(psf.images) > 1 else psf
-        return render(Shapes.points(stars.x[rows] + moved[:, 0], stars.y[rows] + moved[:, 1]), here, size=size)
-
-    n = len(stars)
-    zero, limit = torch.zeros((n, 2), dtype=torch.float64), torch.full((2,), _MOST_SHIFT, dtype=torch.float64)
-    parameters = Parameters(
-        start=zero,
-        steps=torch.full((2,), 0.02, dtype=torch.float64),
-        lower=-limit,
-        upper=limit,
-        prior_std=torch.full((n, 2), torch.inf, dtype=torch.float64),
-    )
-    return fit_models(torch.from_numpy(stars.data), torch.from_numpy(stars.ivar), model, parameters, n_iterations)
 
 
 class Corrections:

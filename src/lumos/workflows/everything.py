@@ -18,7 +18,7 @@ from lumos.images.reader import read_exposure
 from lumos.injection.run import InjectInputs, inject_run
 from lumos.injection.settings import InjectSettings
 from lumos.nets.checkpoint import read_config
-from lumos.photometry.run import measure_run
+from lumos.photometry.run import identify_exposures, measure_run
 from lumos.runs.locks import lock_folder, locked
 from lumos.runs.outputs import settle_settings
 from lumos.settings import Settings
@@ -132,6 +132,7 @@ def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: 
         read_config(settings.measure.model)  # an unknown model is refused before anything is made
     named, survey = _survey(inputs, out, told)
     files = find_exposures(inputs.images, survey)
+    identify_exposures(files, survey)  # two of one name are refused before anything is made
     out.mkdir(parents=True, exist_ok=True)
     identity = {"files": [str(path.resolve()) for path in files], "settings": settings.model_dump(mode="json")}
     identity["survey"] = survey.model_dump(mode="json")

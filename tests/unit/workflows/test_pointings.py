@@ -1,5 +1,7 @@
 """Exposures of several parts of the sky: which make the catalogue, and what it then holds."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -13,8 +15,8 @@ from lumos.flags import Flag
 from lumos.runs.shards import read_shards
 from lumos.sources.settings import CatalogSettings
 from lumos.surveys import load_survey
+from lumos.workflows import everything
 from lumos.workflows.catalog import make_catalog
-from lumos.workflows.everything import _make_catalog
 from lumos.workflows.pointings import choose_pointings
 
 SIDE = 200
@@ -103,22 +105,25 @@ def test_a_catalogue_of_which_a_part_fails_is_used_again_and_again(expose, tmp_p
     files, out = [expose("a", 0), expose("empty", 5000), broken], tmp_path / "c.parquet"
     content = []
     for _ in range(2):
-        text = _make_catalog(files, out, GENERIC, CatalogSettings(), None, None)
+        text = everything._make_catalog(files, out, GENERIC, CatalogSettings(), None, None)
         assert "2 of 3 CCDs are missing" in text
         assert "empty.fits: nothing detected" in text
         assert "c.fits" in text
         content.append(out.read_bytes())
     assert content[0] == content[1]
     with pytest.raises(LumosConfigError, match="settings differ"):
-        _make_catalog(files, out, GENERIC, CatalogSettings(threshold=9.0), None, None)
+        everything._make_catalog(files, out, GENERIC, CatalogSettings(threshold=9.0), None, None)
     with pytest.raises(LumosDataError, match="nothing detected"):
-        _make_catalog(files[1:2], tmp_path / "e.parquet", GENERIC, CatalogSettings(), None, None)
+        everything._make_catalog(files[1:2], tmp_path / "e.parquet", GENERIC, CatalogSettings(), None, None)
     assert not (tmp_path / "e.parquet").exists()
 
 
 def test_one_command_measures_all_pointings(expose, tmp_path, monkeypatch, capsys):
     expose("a", 0), expose("b", 160)
-    few = ("--set", "inject.rounds=1", "--set", "inject.n_per_ccd=5", "--set", "measure.estimators=[optimal]")
+    # What comes after the measurement is tested elsewhere.
+    monkeypatch.setattr(everything, "validate_runs", Mock())
+    monkeypatch.setattr(everything, "_inject", Mock(return_value="none injected"))
+    few = ("--set", "measure.estimators=[optimal]")
     arguments = ("run", tmp_path / "images", "--survey", "generic", "--model", "none", "--out", tmp_path / "out", *few)
     assert run_lumos(monkeypatch, *arguments) == 0
     told = capsys.readouterr().out
