@@ -116,11 +116,13 @@ def row(images: Path, out: Path) -> str:
         cpu = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
         done.write_text(json.dumps({"cpu": cpu, "questions": questions}))
     told = json.loads(done.read_text())
+    # A run that was stopped and goes on reads its survey file as it stands; the questions are in it.
+    questions = max(told["questions"], (out / "survey.yaml").read_text().count("# ? "))
     table = read_shards(out / "run")
     with_flux = np.isfinite(table["flux"].to_numpy().astype(float)).sum()
     n, ratios = against_sep(table, out)
     text = "".join(f"{ratio:>16}" for ratio in ratios)
-    return f"{told['cpu']:>6.0f}{told['questions']:>6}{len(table):>7}{with_flux:>7}{n:>7}{text}{repeats(out):>7}"
+    return f"{told['cpu']:>6.0f}{questions:>6}{len(table):>7}{with_flux:>7}{n:>7}{text}{repeats(out):>7}"
 
 
 def against_sep(table: pa.Table, out: Path) -> tuple[int, list[str]]:

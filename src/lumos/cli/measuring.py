@@ -23,6 +23,7 @@ from lumos.cli.options import (
     Workers,
     check_file,
     check_output,
+    check_run,
     fetch,
     open_driver,
     survey_and_files,
@@ -230,7 +231,7 @@ def coadd(
     overrides += [f"coadd.{name}={value}" for name, value in (("prior", prior), ("product", product)) if value]
     settings = load_settings(config, overrides).coadd
     for run in (*runs, *([] if sky is None else [sky])):
-        check_file(run / "manifest.json", "run of `lumos measure`")
+        check_run(run)
     for path, what in ((catalog, "catalogue"), (zeropoints, "table of zero points"), (reference, "reference")):
         check_file(path, what)
     with open_driver(driver, workers) as where, show_progress("coadd") as progress:
