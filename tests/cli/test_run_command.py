@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.fits_files import write_simple
 from helpers.shell import run_lumos
 from lumos.coadds.read import read_coadd
 from lumos.flags import Flag
@@ -63,3 +64,32 @@ def test_what_cannot_be_run_is_said(images, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "b").exists()
     assert run_lumos(monkeypatch, "init", images, "--out", tmp_path / "cam.yaml") == 0
     assert "exposures; read with --survey" in capsys.readouterr().out
+
+
+def test_bad_folders_and_catalogues_are_said_and_leave_nothing_half_written(tmp_path, monkeypatch, capsys):
+    out, two, sky = tmp_path / "out", tmp_path / "two", tmp_path / "sky"
+    for folder in (two, sky):
+        folder.mkdir()
+    write_simple(two / "a.fits", INSTRUME="ONE")
+    write_simple(two / "b.fits", INSTRUME="TWO")
+    assert run_lumos(monkeypatch, "run", two, "--out", out) == 1
+    assert "several cameras (a.fits: ONE; b.fits: TWO)" in capsys.readouterr().err
+    assert not out.exists()
+    (tmp_path / "night2").mkdir()
+    again = write_simple(tmp_path / "night2" / "a.fits", INSTRUME="ONE")
+    assert run_lumos(monkeypatch, "run", two / "a.fits", again, "--survey", "generic", "--out", out) == 1
+    assert "both are exposure 'a'; identifiers must differ: rename a file, or set header" in capsys.readouterr().err
+    assert not out.exists()
+    rng = np.random.default_rng(1)
+    image = write_simple(sky / "a.fits", rng.normal(100, 5, (200, 200)).astype(">f4"))
+    far = tmp_path / "far.csv"
+    far.write_text("object_id,ra,dec\n1,10.0,-40.0\n")
+    arguments = ("run", image, "--survey", "generic", "--model", "none", "--catalog", far, "--out", out)
+    assert run_lumos(monkeypatch, *arguments) == 1
+    assert f"{far}: no object lies on any of the exposures" in capsys.readouterr().err
+    assert not list(out.rglob("*.part"))
+    assert not (out / "coadd.parquet").exists()
+    arguments = ("run", image, "--survey", "generic", "--model", "none", "--out", tmp_path / "none")
+    assert run_lumos(monkeypatch, *arguments) == 1
+    assert "a.fits: nothing detected above 3.5 times the pixel scatter" in capsys.readouterr().err
+    assert not (tmp_path / "none" / "catalog.parquet").exists()

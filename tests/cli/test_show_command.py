@@ -9,7 +9,9 @@ from helpers.measured_runs import catalog_at, run, write_exposure
 from helpers.shell import run_lumos
 from lumos.coadds.run import coadd_run
 from lumos.coadds.settings import CalibrateSettings, CoaddSettings
+from lumos.errors import LumosDataError
 from lumos.pdf import GaussianMixture
+from lumos.photometry.measured import open_run
 from lumos.photometry.settings import MeasureSettings
 from lumos.report import objects as pictures
 from lumos.workflows import show
@@ -136,6 +138,15 @@ def test_bad_calls(folder, monkeypatch, capsys, options, words):
 def test_what_is_no_run(tmp_path, monkeypatch, capsys):
     assert run_lumos(monkeypatch, "show", tmp_path, "--object", "1", "--out", tmp_path / "a.png") == 1
     assert "manifest.json: no such run of `lumos measure`" in capsys.readouterr().err
+    # The folder of `lumos run` holds that of its measurement.
+    (tmp_path / "all" / "run").mkdir(parents=True)
+    for name in ("manifest.json", "settings.yaml"):
+        (tmp_path / "all" / "run" / name).write_text("{}")
+    assert run_lumos(monkeypatch, "show", tmp_path / "all", "--object", 1, "--out", tmp_path / "a.png") == 1
+    where = f"that of `lumos run` is {tmp_path / 'all' / 'run'}"
+    assert where in capsys.readouterr().err
+    with pytest.raises(LumosDataError, match=where):
+        open_run(tmp_path / "all")
 
 
 def test_texts_are_drawn_as_they_are(out):

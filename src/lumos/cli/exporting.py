@@ -7,7 +7,7 @@ import typer
 
 from lumos.cli.app import command
 from lumos.cli.console import show_progress
-from lumos.cli.options import CoaddFile, check_file
+from lumos.cli.options import CoaddFile, check_file, check_run
 from lumos.errors import LumosConfigError
 
 __all__ = ["export", "show"]
@@ -52,7 +52,7 @@ def show(
         raise LumosConfigError(f"{out}: a picture is written to a file that ends in .png")
     if out.exists():
         raise LumosConfigError(f"{out}: exists; give a new --out")
-    check_file(run / "manifest.json", "run of `lumos measure`")
+    check_run(run)
     check_file(coadd, "coadd")
     with show_progress("show"):
         from lumos.workflows.show import show_object  # noqa: PLC0415

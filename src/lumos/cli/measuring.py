@@ -23,6 +23,7 @@ from lumos.cli.options import (
     Workers,
     check_file,
     check_output,
+    check_run,
     fetch,
     open_driver,
     survey_and_files,
@@ -54,7 +55,9 @@ def run(
     survey: Annotated[str | None, typer.Option("--survey", help="Known survey; else the files describe it.")] = None,
     psf: PsfFolder = None,
     catalog: Annotated[Path | None, typer.Option("--catalog", help="Catalogue; else one is made.")] = None,
-    model: Annotated[str, typer.Option("--model", help="Shipped model, or a model folder.")] = "generic",
+    model: Annotated[
+        str | None, typer.Option("--model", help="Shipped model, a model folder, or none; by default generic.")
+    ] = None,
     workers: Workers = 2,
     config: Config = None,
     set_: Set = None,
@@ -62,13 +65,17 @@ def run(
     """Do everything: from a folder of FITS files to calibrated flux PDFs, coadds and the page that judges them."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
-    settings = load_settings(config, [f"measure.model={model}", "inject.rounds=2", *(set_ or [])])
+    changes = ["inject.rounds=2", *(set_ or [])]
+    if model is None:
+        model = load_settings(config, changes).measure.model or "generic"
+    changes.append(f"measure.model={'null' if model == 'none' else model}")
+    settings = load_settings(config, changes)
     catalog = None if catalog is None else fetch(catalog)
     check_file(catalog, "parent catalogue")
     with show_progress("run") as progress:
         from lumos.workflows.everything import RunInputs, run_everything  # noqa: PLC0415
 
-        inputs = RunInputs(images, settings, survey, psf, catalog)
+        inputs = RunInputs(images, settings, survey, psf, catalog, config, changes)
         typer.echo(run_everything(inputs, out, workers=workers, progress=progress))
 
 
@@ -242,7 +249,7 @@ def coadd(
     overrides += [f"coadd.{name}={value}" for name, value in (("prior", prior), ("product", product)) if value]
     settings = load_settings(config, overrides).coadd
     for run in (*runs, *([] if sky is None else [sky])):
-        check_file(run / "manifest.json", "run of `lumos measure`")
+        check_run(run)
     for path, what in ((catalog, "catalogue"), (zeropoints, "table of zero points"), (reference, "reference")):
         check_file(path, what)
     with open_driver(driver, workers) as where, show_progress("coadd") as progress:

@@ -29,6 +29,7 @@ __all__ = [
     "Workers",
     "check_file",
     "check_output",
+    "check_run",
     "fetch",
     "open_driver",
     "survey_and_files",
@@ -158,6 +159,25 @@ def check_file(path: Path | None, what: str) -> None:
     """
     if path is not None and not path.is_file():
         raise LumosDataError(f"{path}: no such {what}")
+
+
+def check_run(path: Path) -> None:
+    """Refuse a folder that is no run of ``lumos measure``.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
+    Raises
+    ------
+    LumosDataError
+        If it has no manifest; it says where the run is in a folder of ``lumos run``.
+    """
+    if not (path / "manifest.json").is_file():
+        inner = path / "run"
+        more = f"; that of `lumos run` is {inner}" if (inner / "manifest.json").is_file() else ""
+        raise LumosDataError(f"{path / 'manifest.json'}: no such run of `lumos measure`{more}")
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

@@ -42,7 +42,7 @@ def init(
 
 @command
 def catalog(
-    image: Annotated[Path, typer.Argument(help="FITS file of the exposure in which objects are detected.")],
+    images: Images,
     out: Annotated[Path, typer.Option("--out", help="Catalogue to write (Parquet).")],
     survey: SurveyName = "generic",
     psf: PsfFolder = None,
@@ -50,20 +50,17 @@ def catalog(
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Make a catalogue from an exposure: detect objects and fit their shapes."""
+    """Make a catalogue from an exposure, or one of each part of the sky: detect objects and fit their shapes."""
     from lumos.files import check_parquet_name  # noqa: PLC0415
-    from lumos.remote import is_remote  # noqa: PLC0415
     from lumos.settings import load_settings  # noqa: PLC0415
-    from lumos.surveys import find_exposures, load_survey  # noqa: PLC0415
 
-    settings, how = load_settings(config, set_ or []).catalog, load_survey(survey)
-    image = find_exposures([image], how)[0] if is_remote(image) else image
-    check_file(image, "file")
+    settings = load_settings(config, set_ or []).catalog
+    how, files = survey_and_files(survey, images, psf)
     check_parquet_name(out)
     with show_progress("catalog") as progress:
         from lumos.workflows.catalog import make_catalog  # noqa: PLC0415
 
-        made = make_catalog(image, out, how, settings, psf_dir=psf, overwrite=overwrite, progress=progress)
+        made = make_catalog(files, out, how, settings, psf_dir=psf, overwrite=overwrite, progress=progress)
     typer.echo(made)
 
 

@@ -143,7 +143,8 @@ class HeaderLookup:
     def _without_keyword(self, name: str, entry: HeaderEntry) -> str | None:
         if entry.file_stem:
             # Coadds of the LSST pipelines have the patch in their names: calexp-HSC-I-9813-4,4.fits.
-            return file_stem(self.path).replace(",", "-")
+            # Other characters that an output file must not have in its name are replaced too.
+            return re.sub(r"[^A-Za-z0-9._+-]+", "_", file_stem(self.path).replace(",", "-"))
         match = None if entry.file_pattern is None else re.search(entry.file_pattern, file_stem(self.path))
         if match is not None:
             found = match.group(1) if match.groups() else match.group(0)

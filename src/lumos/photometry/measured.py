@@ -155,4 +155,6 @@ def open_run(path: Path) -> MeasuredRun:
         )
     except (LumosConfigError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())
+        if (path / "run" / file.name).is_file():
+            reason = f"that of `lumos run` is {path / 'run'}"
         raise LumosDataError(f"{path}: not a run of `lumos measure`, or damaged ({reason})") from error

@@ -28,7 +28,7 @@ from lumos.runs.folder import Entry, begin_folder
 from lumos.surveys import Survey
 from lumos.threads import one_thread
 
-__all__ = ["RunReport", "measure_run"]
+__all__ = ["RunReport", "identify_exposures", "measure_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -178,20 +178,51 @@ def _shared(catalog: ParentCatalog, out: Path, *, in_memory: bool) -> Iterator[P
         yield Path(folder)
 
 
-def _tasks(exposures: Sequence[Path], out: Path, like: _Task) -> tuple[list[_Task], dict[str, str]]:
-    """Return a task like one for each file, and the reason for each file that cannot even be identified."""
-    tasks: dict[str, _Task] = {}
+def identify_exposures(exposures: Sequence[Path], survey: Survey) -> tuple[dict[str, Path], dict[str, str]]:
+    """Find the identifiers of exposures.
+
+    Parameters
+    ----------
+    exposures : sequence of Path
+        FITS files.
+    survey : Survey
+        Where identifiers stand.
+
+    Returns
+    -------
+    files : dict
+        Absolute path of each exposure, by identifier.
+    failed : dict
+        Why a file cannot even be identified, by its absolute path.
+
+    Raises
+    ------
+    LumosDataError
+        If two exposures have the same identifier.
+    """
+    files: dict[str, Path] = {}
     failed: dict[str, str] = {}
     for path in map(Path.absolute, exposures):
         try:
-            name = read_exposure_id(path, like.survey)
+            name = read_exposure_id(path, survey)
         except Exception as error:  # noqa: BLE001 (one bad file does not stop the others)
             failed[str(path)] = _reason(path, error)
             continue
-        if name in tasks:
-            raise LumosDataError(f"{tasks[name].path} and {path}: both are exposure {name!r}; identifiers must differ")
-        tasks[name] = replace(like, exposure_id=name, path=path, shard=out / "shards" / f"{name}.parquet")
-    return list(tasks.values()), failed
+        if name in files:
+            advice = "identifiers must differ: rename a file, or set header.exposure_id in the survey file"
+            raise LumosDataError(f"{files[name]} and {path}: both are exposure {name!r}; {advice}")
+        files[name] = path
+    return files, failed
+
+
+def _tasks(exposures: Sequence[Path], out: Path, like: _Task) -> tuple[list[_Task], dict[str, str]]:
+    """Return a task like one for each file, and the reason for each file that cannot even be identified."""
+    files, failed = identify_exposures(exposures, like.survey)
+    shards = out / "shards"
+    tasks = [
+        replace(like, exposure_id=name, path=path, shard=shards / f"{name}.parquet") for name, path in files.items()
+    ]
+    return tasks, failed
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from lumos.images.psf.psfex import PsfexModel
 from lumos.images.stamps import cut_stamps
 from lumos.psfs import MoffatPsf, moffat_on_pixels
 from lumos.sources.detect import Detections, detect, grown_segments
-from lumos.sources.empirical import Corrections, StarPixels, fit_at_stars, n_terms
+from lumos.sources.empirical import Corrections, n_terms
 from lumos.sources.fitting import ModelFit
 from lumos.sources.settings import PsfSettings
+from lumos.sources.star_pixels import StarPixels, fit_at_stars
 from lumos.sources.stars import STAR_THRESHOLD, StarPsf, fit_star_psf
 
 __all__ = ["UNDERSAMPLED", "ChosenPsf", "HeldOut", "choose_psf"]

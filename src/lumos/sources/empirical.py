@@ -15,22 +15,20 @@ The PSF is normalised to the light of its image, out to 15 FWHM or 48 samples, w
 to all its light, of which less than 0.1 % lies further out than 9 FWHM for an exponent of 2.5 or more.
 """
 
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lumos.conventions import FloatArray
 from lumos.images.psf.polynomial import centred
 from lumos.images.psf.psfex import PsfexModel
 from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
-from lumos.psfs import MoffatPsf, PixelPsf, Psf, moffat_on_pixels
-from lumos.rows import Rowwise
-from lumos.sources.fitting import ModelFit, Parameters, fit_models
+from lumos.psfs import MoffatPsf, Psf, moffat_on_pixels
+from lumos.sources.star_pixels import StarPixels, fit_at_stars
 
-__all__ = ["Corrections", "StarPixels", "fit_at_stars", "n_terms"]
+__all__ = ["Corrections", "n_terms"]
 
 #: Nodes per FWHM, and how far they reach, in FWHM.
 _NODES, _CORE = 3.0, 2.5
@@ -41,30 +39,6 @@ _EDGE, _HALO = 10.0, 2.0
 _MEAN, _CHANGE, _RING = 0.5, 0.1, 3.0
 #: Samples per FWHM at least, and half the side of the written image at most, in FWHM and in samples.
 _SAMPLES, _REACH, _LARGEST = 3.5, 15.0, 48
-#: A star's centre may move this far from where it was detected, pixels.
-_MOST_SHIFT = 2.0
-
-
-@dataclass(frozen=True)
-class StarPixels(Rowwise):
-    """Pixels of n stars, the smooth background taken off.
-
-    Parameters
-    ----------
-    data, ivar : float array, shape (n, size, size)
-        Pixels and their inverse variance, 0 where a pixel is not used.
-    x, y : float array, shape (n,)
-        Centres within the stamps, 0-based pixels.
-    image_x, image_y : float array, shape (n,)
-        The same on the CCD.
-    """
-
-    data: FloatArray
-    ivar: FloatArray
-    x: FloatArray
-    y: FloatArray
-    image_x: FloatArray
-    image_y: FloatArray
 
 
 def n_terms(degree: int) -> int:
@@ -81,43 +55,6 @@ def n_terms(degree: int) -> int:
         One for each product of powers.
     """
     return (degree + 1) * (degree + 2) // 2
-
-
-def fit_at_stars(stars: StarPixels, psf: Psf, n_iterations: int = 6) -> ModelFit:
-    """Fit flux, centre and background of every star with a given PSF.
-
-    Parameters
-    ----------
-    stars : StarPixels
-        n stars.
-    psf : MoffatPsf or PixelPsf
-        PSF at each of them, or one for all.
-    n_iterations : int, optional
-        Steps of every fit.
-
-    Returns
-    -------
-    ModelFit
-        The parameters are the shifts of the centre along x and y, pixels.
-    """
-    size = stars.data.shape[1]
-
-    def model(point: Tensor, which: Tensor) -> Tensor:
-        rows = which.numpy()
-        moved = point.numpy()
-        here = PixelPsf(psf.images[rows], psf.sampling) if isinstance(psf, PixelPsf) and len(psf.images) > 1 else psf
-        return render(Shapes.points(stars.x[rows] + moved[:, 0], stars.y[rows] + moved[:, 1]), here, size=size)
-
-    n = len(stars)
-    zero, limit = torch.zeros((n, 2), dtype=torch.float64), torch.full((2,), _MOST_SHIFT, dtype=torch.float64)
-    parameters = Parameters(
-        start=zero,
-        steps=torch.full((2,), 0.02, dtype=torch.float64),
-        lower=-limit,
-        upper=limit,
-        prior_std=torch.full((n, 2), torch.inf, dtype=torch.float64),
-    )
-    return fit_models(torch.from_numpy(stars.data), torch.from_numpy(stars.ivar), model, parameters, n_iterations)
 
 
 class Corrections:
@@ -171,17 +108,23 @@ class Corrections:
         drawn = render(Shapes.points(*at), self.draft, size=size, dtype=torch.float64).numpy()
         moffat = render(Shapes.points(at[0][:1], at[1][:1]), self.moffat, size=size, dtype=torch.float64)[0].numpy()
         own = [drawn[0], drawn[1] - drawn[2], drawn[3] - drawn[4], np.ones_like(data)]
-        row, column = np.mgrid[:size, :size]
-        basis = np.concatenate([self._splines(column[0] - x, row[:, 0] - y), self._rings(column - x, row - y)])
+        pixel = np.arange(size, dtype=np.float64)
+        near_x, near_y = (np.abs(pixel - middle) < (_CORE + 2 / _NODES) * self.fwhm for middle in centre)
         used = ivar > 0
         root = np.sqrt(ivar[used])
-        design = flux * basis[:, used] * root
+        # The splines are 0 but for the core's pixels: sums over the others are spared.
+        core = np.outer(near_y, near_x)[used]
+        splines = self._splines(pixel[near_x] - x, pixel[near_y] - y)[:, used[near_y][:, near_x]] * flux * root[core]
+        rings = self._rings(pixel - x, pixel[:, None] - y)[:, used] * flux * root
         nuisance = np.stack([one[used] for one in own]) * root
         nuisance /= np.maximum(np.linalg.norm(nuisance, axis=1, keepdims=True), 1e-300)
-        rest = (data - flux * moffat)[used] * root
         orthogonal = np.linalg.qr(nuisance.T)[0]
-        design -= (design @ orthogonal) @ orthogonal.T
-        return design @ design.T, design @ rest
+        rest = (data - flux * moffat)[used] * root
+        rest -= orthogonal @ (orthogonal.T @ rest)
+        along = np.concatenate([splines @ orthogonal[core], rings @ orthogonal])
+        mixed = splines @ rings[:, core].T
+        normal = np.block([[splines @ splines.T, mixed], [mixed.T, rings @ rings.T]]) - along @ along.T
+        return normal, np.concatenate([splines @ rest[core], rings @ rest])
 
     def _splines(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         """Return the splines of the core at offsets along x, shape (n,), and along y, (m,); shape (n_nodes, m, n)."""
@@ -233,15 +176,23 @@ class Corrections:
         found = np.linalg.solve(matrix + np.diag(prior**-2.0), vector)
         return self._images(found[:total].reshape(many, n_nodes), found[total:], degree)
 
+    @property
+    def _grid(self) -> tuple[float, int]:
+        """Return the size of a sample of the image that is written, in pixels, and half its side, in samples."""
+        sampling = _sampling(self.fwhm)
+        return sampling, min(int(np.ceil(_REACH * self.fwhm / sampling)), _LARGEST)
+
+    @cached_property
+    def _moffat_image(self) -> FloatArray:
+        return _moffat_samples(self.moffat, *self._grid)
+
     def _images(self, core: FloatArray, rings: FloatArray, degree: int) -> PsfexModel:
         """Draw the corrections on the grid of the image that is written."""
-        sampling = _sampling(self.fwhm)
-        half = min(int(np.ceil(_REACH * self.fwhm / sampling)), _LARGEST)
+        sampling, half = self._grid
         offset = sampling * np.arange(-half, half + 1, dtype=np.float64)
         dx, dy = np.meshgrid(offset, offset)
         images = np.tensordot(core, self._splines(offset, offset), axes=1)
-        moffat = _moffat_samples(self.moffat, sampling, half)
-        images[0] += np.maximum(moffat + np.tensordot(rings, self._rings(dx, dy), axes=1), 0)
+        images[0] += np.maximum(self._moffat_image + np.tensordot(rings, self._rings(dx, dy), axes=1), 0)
         images = centred(images * sampling**2, 0.6 * self.fwhm / sampling)
         ny, nx = self.shape
         zero, scale = ((nx + 1) / 2, (ny + 1) / 2), (nx / 2, ny / 2)

@@ -1,6 +1,6 @@
 """Make a parent catalogue where none exists."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ _QUALITY = ("x", "y", "flux", "flux_err", "reduced_chi2", "footprint_chi2", "fit
 @locked(lock_file)
 @one_thread()
 def make_catalog(
-    image: Path,
+    images: Path | Sequence[Path],
     out: Path,
     survey: Survey,
     settings: CatalogSettings,
@@ -52,17 +52,18 @@ def make_catalog(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> str:
-    """Detect objects in an image and write a parent catalogue, its quality table and a picture of each CCD.
+    """Detect objects in images and write a parent catalogue, its quality table and a picture of each CCD.
 
     Parameters
     ----------
-    image : Path
-        FITS file; objects that several of its CCDs show are entered once.
+    images : Path or sequence of Path
+        FITS files; of objects that several of them, or of their CCDs, show within 1 arcsec, the entry with the best
+        signal-to-noise ratio stays.
     out : Path
-        Parquet file; ``.quality.parquet`` and ``.png`` (with the name of the CCD, where there are several) are
-        written beside it. The exposure is written into its metadata, and how complete it is.
+        Parquet file; ``.quality.parquet`` and ``.png`` (with the name of exposure and CCD, where there are several)
+        are written beside it. The exposures are written into its metadata, and how complete it is.
     survey : Survey
-        How to read the image.
+        How to read the images.
     settings : CatalogSettings
         Thresholds.
     psf_dir : Path, optional
@@ -89,31 +90,32 @@ def make_catalog(
         If ``out`` does not end in ``.parquet``.
     """
     check_parquet_name(out)
-    identity = _identity(image, survey, settings, psf_dir)
+    files = [images] if isinstance(images, Path) else list(images)
+    identity = _identity(files, survey, settings, psf_dir)
     before = None if overwrite else finished_table(out, "catalog", identity, "give a new --out, or overwrite it")
     if before is not None and not before[1]["failed"] and out.with_suffix(".quality.parquet").is_file():
         return _summary(out, *before) + " (finished before)"
     out.parent.mkdir(parents=True, exist_ok=True)
     parts: list[_Part] = []
     failed: list[str] = []
-    names = list_detectors(image, survey)
-    for name in names:
+    ccds = list(_ccds(files, survey, failed))
+    for image, detector in ccds:
         try:
-            for exposure in read_exposure(image, survey, psf_dir=psf_dir, detector=name):
-                part = _catalog_of(exposure, settings, progress)
-                picture = out.with_suffix(".png" if len(names) == 1 else f".{name}.png")
-                _draw(picture, exposure, part)
+            for exposure in read_exposure(image, survey, psf_dir=psf_dir, detector=detector):
+                name = _name(exposure, ccds)
+                part = _catalog_of(exposure, name, settings, progress)
+                _draw(out.with_suffix(f".{name}.png" if len(ccds) > 1 else ".png"), exposure, part)
                 parts.append(part)
         except LumosError as error:
-            failed.append(f"detector {name}: {error}")
+            failed.append(f"detector {detector}: {error}" if len(ccds) > 1 else str(error))
     if not parts:
-        raise LumosDataError("; ".join(failed) if len(names) > 1 else failed[0].split(": ", 1)[1])
+        raise LumosDataError("; ".join(failed))
     catalog, quality = _joined(parts)
-    facts = {"catalog": identity, "failed": failed, "completeness": {part.detector: part.facts for part in parts}}
+    facts = {"catalog": identity, "failed": failed, "completeness": {part.name: part.facts for part in parts}}
     write_table([quality], out.with_suffix(".quality.parquet"))
     write_parent(catalog, out, facts)
     if failed:
-        raise LumosError(f"{out}: {len(failed)} of {len(names)} CCDs are missing: {'; '.join(failed)}")
+        raise LumosError(f"{out}: {len(failed)} of {len(parts) + len(failed)} CCDs are missing: {'; '.join(failed)}")
     return _summary(out, len(catalog), facts)
 
 
@@ -139,34 +141,62 @@ def catalog_of(exposures: Iterable[Exposure], settings: CatalogSettings) -> Pare
         If a PSF is missing or nothing is found.
     """
     made = ((exposure, make_parent_catalog(exposure, settings)) for exposure in exposures)
-    return _joined([_Part(exposure.detector, part, part.flux / part.flux_err, {}) for exposure, part in made])[0]
+    return _joined([_part(exposure, part, exposure.detector, {}) for exposure, part in made])[0]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The catalogue of one CCD."""
+    """The catalogue of one CCD; ``name`` is that of the CCD, with the exposure's where there are several."""
 
+    name: str
+    exposure_id: str
     detector: str
     made: DetectedCatalog
     snr: FloatArray
     facts: dict[str, object]
 
 
-def _identity(image: Path, survey: Survey, settings: CatalogSettings, psf_dir: Path | None) -> dict[str, object]:
+def _part(exposure: Exposure, made: DetectedCatalog, name: str, facts: dict[str, object]) -> _Part:
+    return _Part(name, exposure.exposure_id, exposure.detector, made, made.flux / made.flux_err, facts)
+
+
+def _ccds(files: Sequence[Path], survey: Survey, failed: list[str]) -> Iterator[tuple[Path, str]]:
+    """Yield each file with each of its CCDs; say of those that cannot be read why."""
+    for file in files:
+        try:
+            yield from ((file, detector) for detector in list_detectors(file, survey))
+        except LumosError as error:
+            if len(files) == 1:
+                raise
+            failed.append(str(error))
+
+
+def _name(exposure: Exposure, ccds: Sequence[tuple[Path, str]]) -> str:
+    """Return what a CCD is called among those of a catalogue."""
+    files = [file for file, _ in ccds]
+    if len(set(files)) == 1:
+        return exposure.detector
+    several = files.count(exposure.path) > 1
+    return f"{exposure.exposure_id}_{exposure.detector}" if several else exposure.exposure_id
+
+
+def _identity(
+    files: Sequence[Path], survey: Survey, settings: CatalogSettings, psf_dir: Path | None
+) -> dict[str, object]:
     """Return what a catalogue is made from."""
     tables = [] if psf_dir is None else [psf_dir / name for name in ("psf.parquet", "psf.ecsv")]
     table = next((path for path in tables if path.is_file()), None)
     psf = None if psf_dir is None else file_sha256(table) if table else str(psf_dir.resolve())
     return {
         "version": __version__,
-        "image": file_sha256(image),
+        "image": file_sha256(files[0]) if len(files) == 1 else [file_sha256(file) for file in files],
         "survey": survey.model_dump(mode="json"),
         "psf": psf,
         "settings": settings.model_dump(mode="json"),
     }
 
 
-def _catalog_of(exposure: Exposure, settings: CatalogSettings, progress: Progress | None) -> _Part:
+def _catalog_of(exposure: Exposure, name: str, settings: CatalogSettings, progress: Progress | None) -> _Part:
     """Make the catalogue of one CCD and find out how complete it is."""
     made = make_parent_catalog(exposure, settings, progress)
     sound = ~made.doubtful & ((made.flags & int(CatalogFlag.POINT_SOURCE)) == 0)
@@ -179,7 +209,7 @@ def _catalog_of(exposure: Exposure, settings: CatalogSettings, progress: Progres
         for share, flux in (("50", complete.flux_50), ("90", complete.flux_90))
     }
     facts = {**asdict(complete), **limits, "n_objects": len(made.catalog), "n_false": made.n_false}
-    return _Part(exposure.detector, made, made.flux / made.flux_err, facts)
+    return _part(exposure, made, name, facts)
 
 
 def _joined(parts: Sequence[_Part]) -> tuple[ParentCatalog, pa.Table]:
@@ -202,8 +232,11 @@ def _joined(parts: Sequence[_Part]) -> tuple[ParentCatalog, pa.Table]:
     catalog = ParentCatalog(**arrays, made_from=made_from)
     quality = {name: np.concatenate([getattr(part.made, name) for part in parts]) for name in _QUALITY}
     quality = {name: values[keep] for name, values in quality.items()}
-    detector = np.array([part.detector for part in parts], dtype=object)[number[keep]]
-    table = {"object_id": catalog.object_id, "detector": detector.tolist(), **quality, "flags": catalog.flags}
+    names = {
+        name: np.array([getattr(part, name) for part in parts], dtype=object)[number[keep]].tolist()
+        for name in ("exposure_id", "detector")
+    }
+    table = {"object_id": catalog.object_id, **names, **quality, "flags": catalog.flags}
     return catalog, pa.table(table)
 
 

@@ -7,28 +7,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import sep
-
 from lumos.catalogs.parent import read_parent
 from lumos.coadds.learn import FEWEST_FOR_PRIOR
 from lumos.coadds.run import coadd_run
 from lumos.coadds.settings import CoaddSettings
-from lumos.errors import LumosDataError, LumosError
-from lumos.flags import good_pixels
+from lumos.errors import LumosConfigError, LumosDataError, LumosError
+from lumos.files import file_stamp
 from lumos.images.exposure import Exposure
 from lumos.images.reader import read_exposure
 from lumos.injection.run import InjectInputs, inject_run
 from lumos.injection.settings import InjectSettings
 from lumos.nets.checkpoint import read_config
-from lumos.photometry.run import measure_run
+from lumos.photometry.run import identify_exposures, measure_run
 from lumos.runs.locks import lock_folder, locked
 from lumos.runs.outputs import settle_settings
 from lumos.settings import Settings
+from lumos.sources.settings import CatalogSettings
 from lumos.surveys import Survey, find_exposures, load_survey
 from lumos.workflows.catalog import make_catalog
 from lumos.workflows.guess import guess_psfs
 from lumos.workflows.init import write_survey
+from lumos.workflows.pointings import Pointings, all_of, choose_pointings
 from lumos.workflows.psf import make_psfs
 from lumos.workflows.validate import KNOWN, validate_runs
 
@@ -37,11 +36,6 @@ __all__ = ["RunInputs", "run_everything"]
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
-
-#: With so many exposures of its band, the one that the catalogue is made from is not measured.
-_ENOUGH = 3
-#: Sources are counted above so many times the scatter of the pixels.
-_THRESHOLD = 5.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,11 @@ class RunInputs:
     psf_dir : Path or None
         Folder of PSFs; None: the survey's own or, where there are none, from stars.
     catalog : Path or None
-        Catalogue; None: made from the exposure that shows most.
+        Catalogue; None: made from the exposures that show most, one for each part of the sky.
+    config : Path or None
+        File that the settings were read from, and
+    changes : sequence of str
+        ``stage.field=value`` of what was changed: for the commands that are printed.
     """
 
     images: Sequence[Path]
@@ -67,6 +65,25 @@ class RunInputs:
     survey: str | None = None
     psf_dir: Path | None = None
     catalog: Path | None = None
+    config: Path | None = None
+    changes: Sequence[str] = ()
+
+    def words(self, stage: str) -> list[str]:
+        """Return the arguments that give a stage's command the same settings.
+
+        Parameters
+        ----------
+        stage : str
+            Name of a command.
+
+        Returns
+        -------
+        list of str
+            ``--config`` and ``--set`` with what follows them.
+        """
+        config = [] if self.config is None else ["--config", str(self.config)]
+        mine = [change for change in self.changes if change.startswith(f"{stage}.")]
+        return [*config, *(word for change in mine for word in ("--set", change))]
 
 
 @dataclass
@@ -115,43 +132,38 @@ def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: 
         read_config(settings.measure.model)  # an unknown model is refused before anything is made
     named, survey = _survey(inputs, out, told)
     files = find_exposures(inputs.images, survey)
+    identify_exposures(files, survey)  # two of one name are refused before anything is made
     out.mkdir(parents=True, exist_ok=True)
     identity = {"files": [str(path.resolve()) for path in files], "settings": settings.model_dump(mode="json")}
     identity["survey"] = survey.model_dump(mode="json")
     settle_settings(out, "run", {"run": identity}, begun=(out / "run").exists())
     psf_dir = inputs.psf_dir or _psfs(files, out, survey, inputs, told, progress)
     how = ["--survey", named, *([] if psf_dir is None else ["--psf", psf_dir])]
-    catalog, measured = inputs.catalog, files
+    catalog: Path | None = inputs.catalog
+    measured: Sequence[Path] = files
     if catalog is None:
-        chosen, measured = _choose(files, survey, psf_dir)
-        catalog = out / "catalog.parquet"
-        made = make_catalog(chosen, catalog, survey, settings.catalog, psf_dir=psf_dir, progress=progress)
-        told.add(made, "catalog", chosen, *how, "--out", catalog)
-        if chosen in measured:
-            few = f"{chosen.name} is measured though the catalogue was made from it: faint fluxes of it are biased high"
-            told.add(f"{few}, and flagged CATALOG_EXPOSURE")
-        else:
-            told.add(f"{chosen.name} is not measured: the catalogue was made from it")
+        pointings = choose_pointings(files, survey, psf_dir)
+        catalog, measured = out / "catalog.parquet", pointings.measured
+        made = _make_catalog(pointings.chosen, catalog, survey, settings.catalog, psf_dir, progress)
+        told.add(made, "catalog", *pointings.chosen, *how, *inputs.words("catalog"), "--out", catalog)
+        told.done += _what_is_left_out(pointings)
     run, measure = out / "run", settings.measure
     report = measure_run(measured, catalog, run, survey, measure, psf_dir=psf_dir, workers=workers, progress=progress)
     told.add(
         f"{run}: {report.n_rows} rows of {len(measured) - len(report.failed)} exposures",
-        *("measure", *measured, "--catalog", catalog, *how, "--model", measure.model or "none", "--out", run),
+        *("measure", *measured, "--catalog", catalog, *how, *inputs.words("measure"), "--out", run),
     )
     told.done += [f"not measured: {reason}" for reason in report.failed.values()]
     if report.n_rows == 0:
         raise LumosError("\n".join([*told.done, f"{catalog}: no object lies on any of the exposures"]))
     coadd = out / "coadd.parquet"
     text, used = _coadd(run, catalog, settings.coadd, coadd, workers)
-    told.add(text, "coadd", run, "--prior", used.prior, "--out", coadd)
+    told.add(text, "coadd", run, *inputs.words("coadd"), "--prior", used.prior, "--out", coadd)
     validate_runs([run], out / "report")
     told.add(f"{out / 'report/report.html'}: flags, repeats", "validate", run, "--out", out / "report")
     folder = out / "inject"
-    rounds = f"inject.rounds={settings.inject.rounds}"
-    told.add(
-        _inject(run, settings.inject, folder, workers, progress),
-        *("inject", "--run", run, "--out", folder, "--set", rounds),
-    )
+    text = _inject(run, settings.inject, folder, workers, progress)
+    told.add(text, "inject", "--run", run, *inputs.words("inject"), "--out", folder)
     return "\n".join([*told.done, "The same by hand:", *(f"  {command}" for command in told.commands)])
 
 
@@ -173,19 +185,19 @@ def _survey(inputs: RunInputs, out: Path, told: _Told) -> tuple[str, Survey]:
     return str(path), load_survey(path)
 
 
-def _first_ccds(files: Sequence[Path], survey: Survey, psf_dir: Path | None = None) -> Iterator[tuple[Path, Exposure]]:
+def _first_ccds(files: Sequence[Path], survey: Survey) -> Iterator[Exposure]:
     """Yield the first CCD of each file that can be read; memory holds one at a time."""
     none = True
     for path in files:
         try:
-            exposure = next(iter(read_exposure(path, survey, psf_dir=psf_dir)))
+            exposure = next(iter(read_exposure(path, survey)))
         except LumosError as error:
             logger.warning("%s", error)
             continue
         none = False
-        yield path, exposure
+        yield exposure
     if none:
-        raise LumosDataError(f"{files[0]}: not read, nor any of {len(files) - 1} others; see the warnings")
+        raise LumosDataError(f"{all_of(files)}: not read; the warnings say why")
 
 
 def _psfs(
@@ -196,7 +208,7 @@ def _psfs(
     if (folder / "psf.parquet").is_file():
         told.add(f"{folder}: finished before")
         return folder
-    if all(exposure.psf is not None for _, exposure in _first_ccds(files, survey)):
+    if all(exposure.psf is not None for exposure in _first_ccds(files, survey)):
         told.add("PSFs: the survey's own")
         return None
     try:
@@ -207,36 +219,42 @@ def _psfs(
         for question in guess_psfs(files, survey, folder):
             logger.warning("%s", question)
             text += f"\n  ? {question}"
-    told.add(text, "psf", *files, "--survey", inputs.survey or out / "survey.yaml", "--out", folder)
+    how = ["--survey", inputs.survey or out / "survey.yaml", *inputs.words("psf")]
+    told.add(text, "psf", *files, *how, "--out", folder)
     return folder
 
 
-def _choose(files: Sequence[Path], survey: Survey, psf_dir: Path | None) -> tuple[Path, list[Path]]:
-    """Return the exposure for the catalogue, and those to be measured."""
-    bands: dict[Path, str] = {}
-    counts: dict[Path, int] = {}
-    for path, exposure in _first_ccds(files, survey, psf_dir):
-        bands[path] = exposure.band
-        if exposure.psf is not None:
-            counts[path] = _n_sources(exposure)
-    if not counts:
-        raise LumosDataError(f"{files[0]}: no PSF is known, nor of {len(files) - 1} others; give --psf")
-    chosen = max(counts, key=lambda path: counts[path])
-    alike = list(bands.values()).count(bands[chosen])
-    return chosen, [path for path in files if path != chosen or alike < _ENOUGH]
-
-
-def _n_sources(exposure: Exposure) -> int:
-    """Return how many sources stand out of the sky."""
-    bad = ~good_pixels(exposure.mask)
-    image = np.ascontiguousarray(exposure.data, dtype=np.float32)
+def _make_catalog(
+    chosen: Sequence[Path],
+    path: Path,
+    survey: Survey,
+    settings: CatalogSettings,
+    psf_dir: Path | None,
+    progress: Progress | None,
+) -> str:
+    """Make the catalogue; go on with what it holds where it could not be made of all that was chosen."""
+    before = file_stamp(path) if path.exists() else None
     try:
-        background = sep.Background(image, mask=bad)
-        sep.set_extract_pixstack(max(sep.get_extract_pixstack(), image.size))
-        return len(sep.extract(image - background.back(), _THRESHOLD, err=background.globalrms, mask=bad))
-    except Exception as error:  # noqa: BLE001 (sep raises bare exceptions)
-        logger.warning("%s: sources not counted: %s", exposure.path, error)
-        return 0
+        return make_catalog(chosen, path, survey, settings, psf_dir=psf_dir, progress=progress)
+    except (LumosConfigError, LumosDataError):
+        raise
+    except LumosError as error:
+        if not path.exists() or file_stamp(path) == before:
+            raise
+        logger.warning("%s", error)
+        return f"{error}; the catalogue holds the others"
+
+
+def _what_is_left_out(pointings: Pointings) -> Iterator[str]:
+    """Say which of the catalogue's exposures are measured, and what that changes."""
+    for path in pointings.chosen:
+        if path in pointings.measured:
+            few = f"{path.name} is measured though the catalogue was made from it: faint fluxes of it are biased high"
+            yield f"{few}, and flagged CATALOG_EXPOSURE"
+        else:
+            yield f"{path.name} is not measured: the catalogue was made from it"
+    if len(pointings.bands) > 1:
+        yield f"  ? the catalogue's magnitudes are of several bands ({', '.join(pointings.bands)}), each of its own sky"
 
 
 def _coadd(run: Path, catalog: Path, settings: CoaddSettings, path: Path, workers: int) -> tuple[str, CoaddSettings]:

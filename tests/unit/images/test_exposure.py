@@ -13,6 +13,7 @@ from helpers.fits_files import header, image, write_mef, write_simple
 from lumos.errors import LumosDataError
 from lumos.flags import MaskPlane
 from lumos.images import MoffatModel, StampModel, list_detectors, read_exposure
+from lumos.images.reader import read_exposure_id
 from lumos.psfs import moffat_on_pixels
 from lumos.surveys import load_survey
 
@@ -340,3 +341,9 @@ def test_a_zeropoint_that_can_be_none_counts_as_unknown(tmp_path, caplog, zeropo
     exposure = read_one(write_simple(tmp_path / "a.fits", MAGZPT=zeropoint))
     assert np.isnan(exposure.zeropoint)
     assert f"a.fits: zero point {zeropoint:g} counts as unknown, allowed: -10 to 50" in caplog.text
+
+
+def test_a_name_of_a_file_becomes_a_safe_identifier(tmp_path):
+    for name, safe in (("my image (1).fits.gz", "my_image_1_"), ("calexp-9813-4,4.fits", "calexp-9813-4-4")):
+        write_simple(tmp_path / name)
+        assert read_exposure_id(tmp_path / name, load_survey("generic")) == safe

@@ -1,5 +1,7 @@
 """PSF models: widths, PSFEx against GalSim, files that are refused."""
 
+from dataclasses import replace
+
 import galsim
 import galsim.des
 import numpy as np
@@ -10,6 +12,7 @@ from astropy.io import fits
 
 from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.images import MoffatModel, StampModel, image_fwhm, load_psfex, load_stamp_psf, read_psf_table
+from lumos.images.psf.psfex import PsfexModel
 from lumos.images.psf.table import TableRow
 from lumos.psfs import MoffatPsf, PixelPsf
 
@@ -248,3 +251,18 @@ def test_a_file_that_is_no_psfex_model_is_refused(tmp_path):
     (tmp_path / "junk.psf").write_bytes(b"junk" * 1000)
     with pytest.raises(LumosDataError, match=r"junk\.psf"):
         load_psfex(tmp_path / "junk.psf", SHAPE)
+
+
+def test_widths_of_no_and_of_many_objects(rng):
+    image = rng.normal(0, 1e-3, (3, 15, 15))
+    image[0] += np.exp(-(np.hypot(*np.mgrid[-7:8, -7:8]) ** 2) / 8)
+    model = PsfexModel(image, 1, (50.0, 50.0), (50.0, 50.0), 1.0, (100, 100))
+    x, y = rng.uniform(-20, 120, (2, 700))
+    found = model.fwhm_at(x, y)
+    np.testing.assert_array_equal(found, [model.fwhm_at(x[[k]], y[[k]])[0] for k in range(len(x))])
+    assert np.isnan(found).any()
+    flat = replace(model, basis=image[:1], degree=0)
+    np.testing.assert_allclose(flat.fwhm_at(x, y), image_fwhm(flat.at(x, y)))
+    for empty in (model, flat):
+        assert empty.fwhm_at(x[:0], y[:0]).shape == (0,)
+    assert image_fwhm(PixelPsf(np.empty((0, 15, 15)))).shape == (0,)

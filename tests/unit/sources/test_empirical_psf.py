@@ -22,8 +22,8 @@ from lumos.profiles.sersic import render
 from lumos.profiles.shapes import Shapes
 from lumos.psfs import MoffatPsf
 from lumos.sources.choice import choose_psf
-from lumos.sources.empirical import StarPixels, fit_at_stars
 from lumos.sources.settings import PsfSettings
+from lumos.sources.star_pixels import StarPixels, fit_at_stars
 from lumos.surveys import load_survey
 from lumos.workflows.psf import make_psfs
 

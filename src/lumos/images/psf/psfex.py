@@ -18,6 +18,9 @@ from lumos.psfs import PixelPsf
 
 __all__ = ["PsfexModel", "load_psfex", "write_psfex"]
 
+#: Images of which widths are measured at once: memory does not grow with the number of objects.
+_AT_ONCE = 256
+
 
 @dataclass(frozen=True)
 class PsfexModel:
@@ -91,7 +94,12 @@ class PsfexModel:
         float array, shape (n,)
             Of the effective PSF, the pixel's response included; NaN outside the CCD.
         """
-        return image_fwhm(self.at(x, y))
+        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        if self.degree == 0:
+            middle = ((length - 1) / 2 * np.ones(1) for length in self.shape[::-1])
+            return np.where(near_ccd(x, y, self.shape), image_fwhm(self.at(*middle)), np.nan)
+        parts = [slice(start, start + _AT_ONCE) for start in range(0, len(x), _AT_ONCE)]
+        return np.concatenate([np.empty(0), *(image_fwhm(self.at(x[part], y[part])) for part in parts)])
 
 
 def load_psfex(

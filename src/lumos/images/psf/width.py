@@ -34,7 +34,7 @@ def image_fwhm(psf: PixelPsf) -> FloatArray:
     height, width = psf.images.shape[1:]
     finite: BoolArray = np.asarray(np.isfinite(psf.images).all(axis=(1, 2)), dtype=np.bool_)
     images = np.where(finite[:, None, None], psf.images, 0.0).astype(np.float64)
-    coefficients = spline_filter1d(spline_filter1d(images, axis=1), axis=2).reshape(len(images), -1)
+    coefficients = spline_filter1d(spline_filter1d(images, axis=1), axis=2).reshape(len(images), height * width)
     profile = np.asarray((_ring_means(height, width) @ coefficients.T).T)
     half = profile[:, :1] / 2.0
     below = profile < half
