@@ -55,6 +55,16 @@ def run(
     psf: PsfFolder = None,
     catalog: Annotated[Path | None, typer.Option("--catalog", help="Catalogue; else one is made.")] = None,
     model: Annotated[str, typer.Option("--model", help="Shipped model, or a model folder.")] = "generic",
+    photoz: Annotated[
+        str | None, typer.Option("--photoz", help="Find redshifts with these templates: analytic, eriksen2019, a file.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the files that --photoz names.")] = None,
+    spec_z: Annotated[
+        Path | None, typer.Option("--spec-z", help="Known redshifts, with which results are compared.")
+    ] = None,
+    other_bands: Annotated[
+        Path | None, typer.Option("--other-bands", help="Fluxes of the same galaxies in other bands, for redshifts.")
+    ] = None,
     workers: Workers = 2,
     config: Config = None,
     set_: Set = None,
@@ -62,13 +72,25 @@ def run(
     """Do everything: from a folder of FITS files to calibrated flux PDFs, coadds and the page that judges them."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
-    settings = load_settings(config, [f"measure.model={model}", "inject.rounds=2", *(set_ or [])])
+    fixed = [
+        f"measure.model={model}",
+        "inject.rounds=2",
+        *([] if other_bands is None else [f"photoz.others={other_bands}"]),
+    ]
+    settings = load_settings(config, [*fixed, *(set_ or [])])
     catalog = None if catalog is None else fetch(catalog)
     check_file(catalog, "parent catalogue")
+    check_file(spec_z, "table of known redshifts")
+    check_file(other_bands, "table of fluxes in other bands")
+    for name, given in (("--data", data), ("--spec-z", spec_z), ("--other-bands", other_bands)):
+        if given is not None and photoz is None:
+            raise LumosConfigError(f"{name}: is for redshifts, needs --photoz")
     with show_progress("run") as progress:
         from lumos.workflows.everything import RunInputs, run_everything  # noqa: PLC0415
+        from lumos.workflows.redshifts import inputs_of_run  # noqa: PLC0415
 
-        inputs = RunInputs(images, settings, survey, psf, catalog)
+        redshifts = None if photoz is None else inputs_of_run(photoz, data, spec_z, out, settings.photoz)
+        inputs = RunInputs(images, settings, survey, psf, catalog, redshifts)
         typer.echo(run_everything(inputs, out, workers=workers, progress=progress))
 
 

@@ -15,7 +15,7 @@ from lumos.catalogs.identifiers import read_identifiers
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.photoz.bcnz.likelihood import GaussianLight, Light, MixtureLight, StudentLight
-from lumos.photoz.columns import FluxColumns, read_fluxes
+from lumos.photoz.columns import FluxColumns, join_bands, read_fluxes
 from lumos.photoz.settings import PhotozSettings
 from lumos.rows import SHARED, Rowwise
 
@@ -166,7 +166,7 @@ def read_photometry(path: Path, bands: Sequence[str], settings: PhotozSettings) 
     bands : sequence of str
         Bands of the models.
     settings : PhotozSettings
-        Names of bands and of the column of fluxes; likelihood.
+        Names of bands and of the column of fluxes; likelihood; table of other bands.
 
     Returns
     -------
@@ -181,6 +181,14 @@ def read_photometry(path: Path, bands: Sequence[str], settings: PhotozSettings) 
     LumosConfigError
         If ``settings.bands`` names a band that the models or the table lack.
     """
+    found = _read_one(path, bands, settings)
+    if settings.others is None or not len(found):
+        return found
+    plain, path = {"likelihood": "gaussian", "flux": "flux", "bands": {}}, Path(settings.others)
+    return join_bands(found, _read_one(path, bands, settings.model_copy(update=plain)), bands, path)
+
+
+def _read_one(path: Path, bands: Sequence[str], settings: PhotozSettings) -> Photometry:
     table = open_table(path, "table of fluxes")
     if "object_id" not in table.names:
         raise LumosDataError(f"{path}: no column 'object_id'; the table has: {', '.join(table.names)}")
@@ -267,9 +275,8 @@ def _read_long(table: TableFile, models: Sequence[str], settings: PhotozSettings
         parts = pq.read_table(path, columns=list(_PDF))
         lists = [np.stack(parts[name].to_numpy(zero_copy_only=False)).astype(np.float64) for name in _PDF]
         mixture = spread(np.stack(lists, axis=1))
-    names = None
-    if "object_name" in table.names:
-        names = table.read("object_name").values.astype(str)[kept][first[order]]
+    named = "object_name" in table.names
+    names = table.read("object_name").values.astype(str)[kept][first[order]] if named else None
     (flux, flux_err), *_ = read_fluxes(table, [FluxColumns(settings.flux, f"{settings.flux}_err")])
     return Photometry(unique[order], spread(flux), spread(flux_err), mixture, names, tuple(chosen))
 

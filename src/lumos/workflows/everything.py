@@ -4,7 +4,7 @@ import logging
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,9 @@ from lumos.surveys import Survey, find_exposures, load_survey
 from lumos.workflows.catalog import make_catalog
 from lumos.workflows.guess import guess_psfs
 from lumos.workflows.init import write_survey
+from lumos.workflows.photoz import PhotozInputs
 from lumos.workflows.psf import make_psfs
+from lumos.workflows.redshifts import check_redshifts, redshift_step
 from lumos.workflows.validate import KNOWN, validate_runs
 
 __all__ = ["RunInputs", "run_everything"]
@@ -60,6 +62,8 @@ class RunInputs:
         Folder of PSFs; None: the survey's own or, where there are none, from stars.
     catalog : Path or None
         Catalogue; None: made from the exposure that shows most.
+    redshifts : PhotozInputs or None
+        What redshifts are found with; None: none are. Their table is the coadd.
     """
 
     images: Sequence[Path]
@@ -67,6 +71,7 @@ class RunInputs:
     survey: str | None = None
     psf_dir: Path | None = None
     catalog: Path | None = None
+    redshifts: PhotozInputs | None = None
 
 
 @dataclass
@@ -84,15 +89,15 @@ class _Told:
 
 @locked(lock_folder)
 def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: Progress | None = None) -> str:
-    """Describe the camera, fit PSFs, make a catalogue, measure, coadd, inject and judge; what is finished is kept.
+    """Describe the camera, fit PSFs, make a catalogue, measure, coadd, find redshifts and judge; what is done is kept.
 
     Parameters
     ----------
     inputs : RunInputs
         Images, and what is known of them.
     out : Path
-        Folder; gets ``survey.yaml``, ``psf``, ``catalog.parquet``, ``run``, ``coadd.parquet``, ``inject`` and
-        ``report``, each as its own command writes it.
+        Folder; gets ``survey.yaml``, ``psf``, ``catalog.parquet``, ``run``, ``coadd.parquet``, ``redshifts``,
+        ``inject`` and ``report``, each as its own command writes it.
     workers : int, optional
         Number of processes.
     progress : callable, optional
@@ -113,6 +118,8 @@ def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: 
     told, settings = _Told(), inputs.settings
     if settings.measure.model is not None:
         read_config(settings.measure.model)  # an unknown model is refused before anything is made
+    if inputs.redshifts is not None:
+        check_redshifts(inputs.redshifts, settings.photoz)
     named, survey = _survey(inputs, out, told)
     files = find_exposures(inputs.images, survey)
     out.mkdir(parents=True, exist_ok=True)
@@ -144,6 +151,9 @@ def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: 
     coadd = out / "coadd.parquet"
     text, used = _coadd(run, catalog, settings.coadd, coadd, workers)
     told.add(text, "coadd", run, "--prior", used.prior, "--out", coadd)
+    if inputs.redshifts is not None and coadd.exists():
+        wanted = replace(inputs.redshifts, table=coadd)
+        redshift_step(wanted, run, used, settings.photoz, told.add, workers=workers)
     validate_runs([run], out / "report")
     told.add(f"{out / 'report/report.html'}: flags, repeats", "validate", run, "--out", out / "report")
     folder = out / "inject"
