@@ -45,6 +45,8 @@ BROAD_DEPTH = 25.0
 SKY = ("sky.galaxies=230", "sky.catalog_limit=22.5", "sky.mag_range=[17.5,23.5]")
 #: Usable fluxes of 46 that a galaxy needs.
 FEWEST = 35
+#: First look at redshifts in steps of so many places of the grid.
+COARSE = 3
 STAGES = ("measure", "coadd", "photoz")
 #: Fluxes that redshifts are made of: coadd, column and likelihood.
 FLUXES = {
@@ -162,7 +164,7 @@ def redshifts(chain: Chain, networks: list[Path], field: Field, mock: MockCatalo
         kept = chain.out / f"rows_{name.replace(',', '').replace(' ', '_')}.npz"
         if not kept.exists():
             start = process_time()
-            settings = PhotozSettings(likelihood=FLUXES[name][2])
+            settings = PhotozSettings(likelihood=FLUXES[name][2], coarse=COARSE)
             rows = redshift_rows(seen, grid, settings)
             print(f"{name}: {process_time() - start:.0f} s", flush=True)
             np.savez(kept, **{key: rows[key].astype(str) if key == "best_run" else rows[key] for key in rows})
@@ -238,7 +240,7 @@ def main() -> None:
     parser.add_argument("--exposures", type=int, default=3, help="of each band")
     parser.add_argument("--full", action="store_true", help="a field of 4096 x 2048 pixels")
     parser.add_argument("--networks", type=Path, nargs="*", default=[], help="of Deepz, on the same redshifts")
-    parser.add_argument("--step", type=float, default=0.001, help="of the redshifts")
+    parser.add_argument("--step", type=float, default=0.002, help="of the redshifts")
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1])
     options = parser.parse_args()
     shape = [4096, 2048] if options.full else [options.side, options.side]
