@@ -37,7 +37,8 @@ from lumos.simulate.field import Field, draw_field
 from lumos.simulate.plan import plan_exposures
 from lumos.simulate.settings import load_simulation
 from lumos.spectra.templates import list_templates, read_template
-from lumos.validate.redshifts import redshift_metrics
+from lumos.statistics import sigma68
+from lumos.validate.redshifts import OUTLIER, redshift_metrics
 
 #: Depth of broad bands, AB magnitude at 5 sigma.
 BROAD_DEPTH = 25.0
@@ -50,10 +51,10 @@ COARSE = 3
 STAGES = ("measure", "coadd", "photoz")
 #: Fluxes that redshifts are made of: coadd, column and likelihood.
 FLUXES = {
-    "aperture, neighbours left": ("apart", "aperture_flux", "gaussian"),
-    "optimal, neighbours left": ("apart", "optimal_flux", "gaussian"),
     "aperture": ("likelihood", "aperture_flux", "gaussian"),
+    "aperture, neighbours left": ("apart", "aperture_flux", "gaussian"),
     "optimal weights": ("likelihood", "optimal_flux", "gaussian"),
+    "optimal, neighbours left": ("apart", "optimal_flux", "gaussian"),
     "joint fit": ("likelihood", "scene_flux", "gaussian"),
     "Lumos": ("likelihood", "flux", "gaussian"),
     "Lumos, PDFs": ("likelihood", "flux", "pdf"),
@@ -205,19 +206,28 @@ def groups(field: Field, objects: AnyArray, whole: BoolArray) -> dict[str, BoolA
     }
 
 
+def changes(one: FloatArray, first: FloatArray) -> tuple[float, float, float]:
+    """Return the change of sigma68, its error from galaxies drawn again, and the change of the outliers."""
+    draws = np.random.default_rng(3).integers(0, len(one), (400, len(one)))
+    again = [sigma68(one[rows]) / sigma68(first[rows]) for rows in draws]
+    outliers = [float((np.abs(dx) > OUTLIER).mean()) for dx in (one, first)]
+    return sigma68(one) / sigma68(first) - 1, float(np.std(again)), outliers[0] / max(outliers[1], 1e-9) - 1
+
+
 def show(found: list[Found], field: Field, common: BoolArray, redshift: FloatArray) -> None:
     """Print figures, group by group."""
-    head = f"{'sigma68':>10}{'change':>9}{'outliers':>10}{'bias':>10}{'PIT-KS':>8}{'CRPS':>9}"
+    head = f"{'sigma68':>9}{'change':>13}{'outliers':>10}{'change':>8}{'bias':>9}{'PIT-KS':>8}{'CRPS':>8}"
     for group, rows in groups(field, found[0].rows["object_id"], common).items():
         print(f"{group}, {rows.sum()} galaxies\n{'':<11}{'':<27}{head}")
-        first: dict[str, float] = {}
+        first: dict[str, FloatArray] = {}
         for one in found:
-            pdf = RedshiftPdf(one.redshifts, one.rows["pz"][rows])
-            some = redshift_metrics(one.rows["zb"][rows], pdf, redshift[rows])
-            change = some.sigma68 / first.setdefault(one.method, some.sigma68) - 1
+            pdf, known = RedshiftPdf(one.redshifts, one.rows["pz"][rows]), redshift[rows]
+            some = redshift_metrics(one.rows["zb"][rows], pdf, known)
+            dx = (one.rows["zb"][rows] - known) / (1 + known)
+            change, error, outliers = changes(dx, first.setdefault(one.method, dx))
             print(
-                f"{one.method:<11}{one.fluxes:<27}{some.sigma68:>10.4f}{change:>+9.0%}{some.outliers:>10.1%}"
-                f"{some.bias:>+10.4f}{some.pit_ks:>8.3f}{some.crps:>9.4f}"
+                f"{one.method:<11}{one.fluxes:<27}{some.sigma68:>9.4f}{change:>+7.0%} ±{error:>4.0%}"
+                f"{some.outliers:>10.1%}{outliers:>+8.0%}{some.bias:>+9.4f}{some.pit_ks:>8.3f}{some.crps:>8.4f}"
             )
 
 
