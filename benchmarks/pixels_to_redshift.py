@@ -20,6 +20,7 @@ from time import process_time
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lumos.catalogs.tables import write_table
 from lumos.conventions import AnyArray, BoolArray, FloatArray
@@ -241,6 +242,27 @@ def compared(chain: Chain, networks: list[Path], field: Field, mock: MockCatalog
     show(found, field, common, mock.redshift[np.searchsorted(field.object_id, found[0].rows["object_id"])])
 
 
+def accuracy(chain: Chain, field: Field, mock: MockCatalog) -> None:
+    """Print how true the coadded fluxes are, all narrow bands together."""
+    print(f"{'':<27}{'i':>12}{'n':>7}{'error':>8}{'scatter':>9}{'pull':>7}{'> 5':>8}")
+    for name, (coadd, column, likelihood) in FLUXES.items():
+        path = chain.out / f"{coadd}.parquet"
+        if likelihood != "gaussian" or not path.exists():
+            continue
+        table = pq.read_table(path, columns=["object_id", "band", column, f"{column}_err"])
+        row = np.searchsorted(field.object_id, table["object_id"].to_numpy())
+        band = np.array([mock.bands.index(one) for one in table["band"].to_pylist()])
+        true, flux, error = mock.flux[row, band], *(table[one].to_numpy() for one in (column, f"{column}_err"))
+        mag, pull = field.galaxies.ref_mag[row], (flux - true) / error
+        for low, high in ((17.5, 20.5), (20.5, 21.5), (21.5, 22.5)):
+            rows = np.isfinite(pull) & (mag >= low) & (mag < high)
+            typical, scatter = np.median(error[rows] / true[rows]), sigma68(flux[rows] / true[rows])
+            print(
+                f"{name:<27}{low:>7}-{high}{rows.sum():>6}{typical:>8.3f}{scatter:>9.3f}{sigma68(pull[rows]):>7.2f}"
+                f"{(np.abs(pull[rows]) > 5).mean():>8.2%}"
+            )
+
+
 def main() -> None:
     """Do all stages, or those until one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -262,6 +284,7 @@ def main() -> None:
     if options.until != "measure":
         coadded(chain)
     if options.until == "photoz":
+        accuracy(chain, field, mock)
         compared(chain, options.networks, field, mock, grid)
 
 
