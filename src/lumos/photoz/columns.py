@@ -1,9 +1,7 @@
 """Columns of fluxes or magnitudes, as tables have them, in one unit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,10 +10,7 @@ from lumos.catalogs.formats import TableFile
 from lumos.conventions import AB_ZEROPOINT_NJY, FloatArray
 from lumos.errors import LumosDataError
 
-if TYPE_CHECKING:
-    from lumos.photoz.fluxes import Photometry
-
-__all__ = ["FluxColumns", "join_bands", "read_fluxes", "read_numbers"]
+__all__ = ["FluxColumns", "read_fluxes", "read_numbers"]
 
 #: No AB magnitude is fainter: larger ones, as 99, say that nothing was seen.
 _FAINTEST = 40.0
@@ -143,54 +138,3 @@ def _of_magnitudes(table: TableFile, one: FluxColumns) -> tuple[FloatArray, Floa
     value, error = read_numbers(table, one.value), read_numbers(table, one.error)
     flux = 10 ** (-0.4 * (np.where(np.abs(value) < _FAINTEST, value, np.nan) - AB_ZEROPOINT_NJY))
     return flux, flux * error * np.log(10) / 2.5
-
-
-def join_bands(first: "Photometry", others: "Photometry", models: Sequence[str], source: Path) -> "Photometry":
-    """Add the fluxes of another table, in other bands, to those of galaxies.
-
-    Parameters
-    ----------
-    first : Photometry
-        The galaxies.
-    others : Photometry
-        Fluxes in other bands, of any galaxies; those that are not in ``first`` are left out.
-    models : sequence of str
-        Bands of the models, whose order is kept.
-    source : Path
-        Where ``others`` come from, for messages.
-
-    Returns
-    -------
-    Photometry
-        Of the galaxies of ``first``; NaN where ``others`` have none. Where ``first`` has flux PDFs, those of the others
-        are Gaussians.
-
-    Raises
-    ------
-    LumosDataError
-        If a band is in both, or ``others`` have none of the galaxies.
-    """
-    both = [band for band in others.bands if band in first.bands]
-    if both:
-        raise LumosDataError(f"{source}: band {both[0]!r} is in the other table, too; allowed: each band in one")
-    order = np.argsort(others.object_id, kind="stable")
-    place = order[np.searchsorted(others.object_id, first.object_id, sorter=order).clip(max=len(order) - 1)]
-    found = others.object_id[place] == first.object_id
-    if not found.any():
-        raise LumosDataError(f"{source}: has fluxes of none of the {len(first)} galaxies")
-    flux, flux_err = (np.where(found[:, None], one[place], np.nan) for one in (others.flux, others.flux_err))
-    bands = (*first.bands, *others.bands)
-    chosen = [bands.index(band) for band in models if band in bands]
-    mixture = first.mixture
-    if mixture is not None:
-        # One Gaussian; the other components have no weight.
-        more = np.stack([np.ones_like(flux), flux, flux_err], axis=2)[..., None].repeat(mixture.shape[3], axis=3)
-        more[:, :, 0, 1:] = 0
-        mixture = np.concatenate([mixture, more], axis=1)[:, chosen]
-    return replace(
-        first,
-        flux=np.concatenate([first.flux, flux], axis=1)[:, chosen],
-        flux_err=np.concatenate([first.flux_err, flux_err], axis=1)[:, chosen],
-        mixture=mixture,
-        bands=tuple(bands[number] for number in chosen),
-    )
