@@ -11,6 +11,7 @@ their fluxes are the true ones with noise, 5 sigma at 25 mag, as a deep survey w
 """
 
 import argparse
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ class Chain:
 
     def lumos(self, *words: object) -> None:
         """Run a command, and say so."""
-        print("lumos", *words, flush=True)
+        print(shlex.join(["lumos", *map(str, words)]), flush=True)
         subprocess.run([sys.executable, "-m", "lumos", *map(str, words)], check=True)  # noqa: S603
 
 
