@@ -48,6 +48,8 @@ BROAD_DEPTH = 25.0
 SKY = ("sky.galaxies=230", "sky.catalog_limit=22.5", "sky.mag_range=[17.5,23.5]")
 #: Usable fluxes of 46 that a galaxy needs.
 FEWEST = 35
+#: Galaxies of a group whose figures are printed.
+SMALLEST = 20
 #: First look at redshifts in steps of so many places of the grid.
 COARSE = 3
 STAGES = ("measure", "coadd", "photoz")
@@ -220,6 +222,8 @@ def show(found: list[Found], field: Field, common: BoolArray, redshift: FloatArr
     """Print figures, group by group."""
     head = f"{'sigma68':>9}{'change':>13}{'outliers':>10}{'change':>8}{'bias':>9}{'PIT-KS':>8}{'CRPS':>8}"
     for group, rows in groups(field, found[0].rows["object_id"], common).items():
+        if rows.sum() < SMALLEST:
+            continue
         print(f"{group}, {rows.sum()} galaxies\n{'':<11}{'':<27}{head}")
         first: dict[str, FloatArray] = {}
         for one in found:
