@@ -8,7 +8,8 @@ Times are of the processor, on one core.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,11 +19,11 @@ import numpy as np
 
 from lumos.conventions import AnyArray, FloatArray
 from lumos.photoz.deepz.inputs import Exposures
-from lumos.photoz.deepz.model import load_deepz
+from lumos.photoz.deepz.model import DeepzModel, load_deepz, save_deepz
 from lumos.photoz.deepz.pretrain import pretrain
 from lumos.photoz.deepz.rows import DeepzRows
 from lumos.photoz.deepz.settings import DeepzSettings, DeepzSizes, PretrainSettings
-from lumos.photoz.deepz.train import Fold, make_sample, train_fold
+from lumos.photoz.deepz.train import Fold, make_sample, train_fold, train_network
 from lumos.photoz.estimates import RedshiftPdf
 from lumos.photoz.fluxes import Photometry
 from lumos.photoz.mock import MockCatalog, TemplateSpectra, draw_mock
@@ -43,9 +44,9 @@ METHODS = ("bcnz", "published", "compact")
 DEPTHS = (22.4, 25.0)
 
 
-def make_mock(data: Path, n: int, *, own: bool = False) -> MockCatalog:
-    """Return galaxies with real spectra, or with spectra mixed of the models' own templates."""
-    rng = np.random.default_rng(5)
+def make_mock(data: Path, n: int, *, own: bool = False, seed: int = 5, mixed: bool = False) -> MockCatalog:
+    """Return galaxies with real spectra, as they are or mixed, or with spectra mixed of the models' own templates."""
+    rng = np.random.default_rng(seed)
     archive = data / "brown2014" / "brown2014_900_12000A.npz"
     real = {name: read_template(archive, "Angstrom", "air", name=name) for name in list_templates(archive)}
     galaxies = load_population().draw(2 * n, rng, (18.0, 22.5))
@@ -55,7 +56,7 @@ def make_mock(data: Path, n: int, *, own: bool = False) -> MockCatalog:
     if own:
         templates = {name: one for name, one in models.spectra(data).items() if not name.startswith("BC03")}
         return draw_mock(galaxies, curves, rng, TemplateSpectra(templates, law=models.laws["SB_calzetti"].read(data)))
-    return draw_mock(galaxies, curves, rng, TemplateSpectra(real, mixed=False, lines=False))
+    return draw_mock(galaxies, curves, rng, TemplateSpectra(real, mixed=mixed, lines=False))
 
 
 def measure(name: str, photometry: Photometry, grid: ModelGrid, settings: PhotozSettings, z: FloatArray) -> float:
@@ -116,6 +117,10 @@ def main() -> None:
     parser.add_argument("--own", action="store_true", help="spectra mixed of the templates of the models")
     parser.add_argument("--n", type=int, default=1000, help="galaxies")
     parser.add_argument("--of", nargs="*", default=METHODS, choices=METHODS, help="what the case deepz compares")
+    parser.add_argument("--train", type=int, help="galaxies with known redshifts beside those that are tested")
+    parser.add_argument("--ensemble", type=int, default=2, help="networks that are trained on these")
+    parser.add_argument("--start", type=Path, help="pretrained network, for one of the kinds; else it is pretrained")
+    parser.add_argument("--keep", type=Path, help="folder for the networks that were trained on others")
     options = parser.parse_args()
     mock, grid = (
         make_mock(options.data, options.n, own=options.own),
@@ -139,37 +144,73 @@ def main() -> None:
     if "zeropoints" in options.cases:
         zero_points(mock, grid, settings)
     if "deepz" in options.cases:
-        networks(mock, grid, settings, options.of)
+        networks(mock, grid, settings, options)
     if "speed" in options.cases:
         seconds = measure("speed", observed(mock, grid, "perfect"), grid, settings, mock.redshift)
         print(f"  {1 / seconds:.1f} galaxies per second and core; 10 000 on two: {seconds * 5000 / 60:.1f} minutes")
 
 
-def networks(mock: MockCatalog, grid: ModelGrid, settings: PhotozSettings, methods: Sequence[str]) -> None:
-    """Deepz beside fits of templates, on galaxies that all have known redshifts and five exposures per narrow band."""
-    errors = depth_errors(mock.flux, np.where(grid.narrow, *DEPTHS))
-    seen = observe(mock.flux, errors, grid.narrow, np.random.default_rng(11), APPENDIX_D["both"])
-    photometry = Photometry(np.arange(len(mock)), seen.flux, seen.flux_err, bands=grid.bands)
-    exposures = Exposures(seen.exposure_flux, seen.exposure_flux_err, grid.bands)
-    if "bcnz" in methods:
-        by_magnitude("bcnz", lambda: redshift_rows(photometry, grid, settings), mock, grid)
+@dataclass(frozen=True)
+class Seen:
+    """Galaxies with all faults of appendix D, their exposures and their redshifts."""
+
+    photometry: Photometry
+    exposures: Exposures
+    redshift: FloatArray
+
+    @classmethod
+    def of(cls, mock: MockCatalog, grid: ModelGrid, seed: int) -> "Seen":
+        """Draw noise."""
+        errors = depth_errors(mock.flux, np.where(grid.narrow, *DEPTHS))
+        seen = observe(mock.flux, errors, grid.narrow, np.random.default_rng(seed), APPENDIX_D["both"])
+        exposures = Exposures(seen.exposure_flux, seen.exposure_flux_err, grid.bands)
+        return cls(
+            Photometry(np.arange(len(mock)), seen.flux, seen.flux_err, bands=grid.bands), exposures, mock.redshift
+        )
+
+
+def networks(mock: MockCatalog, grid: ModelGrid, settings: PhotozSettings, options: argparse.Namespace) -> None:
+    """Deepz beside fits of templates, on galaxies that have five exposures per narrow band."""
+    tested = Seen.of(mock, grid, 11)
+    if "bcnz" in options.of:
+        by_magnitude("bcnz", lambda: redshift_rows(tested.photometry, grid, settings), mock, grid)
     lines = load_models("eriksen2019").lines
-    for kind in [name for name in METHODS[1:] if name in methods]:
+    for kind in [name for name in METHODS[1:] if name in options.of]:
         sizes = DeepzSizes() if kind == "published" else DeepzSizes(kind="compact", hidden=256, depth=3)
         deepz = DeepzSettings(pretrain=PretrainSettings(network=sizes))
         # The compact network forgets what it has learned from templates at the published rates.
-        gentle = {"rates": (2e-4, 2e-5), "epochs": (40, 20), "batch_size": 100}
+        gentle = {"rates": (5e-4, 5e-5), "epochs": (40, 20), "batch_size": 100}
         deepz = deepz if kind == "published" else deepz.model_copy(update=gentle)
         some = settings.model_copy(update={"deepz": deepz})
-        start = pretrain(grid, lines, deepz, kind)
-        by_magnitude(f"{kind}, pretrained", partial(DeepzRows((start,), some), photometry), mock, grid)
-        sample = make_sample(photometry, mock.redshift, exposures, start, some)
-        with TemporaryDirectory() as folder:
-            folds = [Fold(0, number, Path(folder) / str(number)) for number in range(deepz.folds)]
-            for fold in folds:
-                train_fold((sample, start, deepz), fold)
-            models = tuple(load_deepz(fold.folder)[0] for fold in folds)
-        by_magnitude(f"{kind}, trained", partial(DeepzRows(models, some), photometry), mock, grid)
+        start = pretrain(grid, lines, deepz, kind) if options.start is None else load_deepz(options.start)[0]
+        by_magnitude(f"{kind}, pretrained", partial(DeepzRows((start,), some), tested.photometry), mock, grid)
+        models = in_folds(tested, start, some) if options.train is None else from_others(start, some, grid, options)
+        by_magnitude(f"{kind}, trained", partial(DeepzRows(models, some), tested.photometry), mock, grid)
+
+
+def in_folds(tested: Seen, start: DeepzModel, settings: PhotozSettings) -> tuple[DeepzModel, ...]:
+    """Train on the tested galaxies, each network on four fifths."""
+    sample = make_sample(tested.photometry, tested.redshift, tested.exposures, start, settings)
+    with TemporaryDirectory() as folder:
+        folds = [Fold(0, number, Path(folder) / str(number)) for number in range(settings.deepz.folds)]
+        for fold in folds:
+            train_fold((sample, start, settings.deepz), fold)
+        return tuple(load_deepz(fold.folder)[0] for fold in folds)
+
+
+def from_others(
+    start: DeepzModel, settings: PhotozSettings, grid: ModelGrid, options: argparse.Namespace
+) -> tuple[DeepzModel, ...]:
+    """Train networks on other galaxies; keep them if a folder is given."""
+    others = Seen.of(make_mock(options.data, options.train, own=options.own, seed=17, mixed=True), grid, 19)
+    sample = make_sample(others.photometry, others.redshift, others.exposures, start, settings)
+    models = []
+    for seed in range(options.ensemble):
+        model = train_network(start, sample, settings.deepz, seed + 1)
+        # The tested galaxies have the same numbers, and are others.
+        model = DeepzModel(model.config, model.network, -1 - model.trained_on[::-1])
+        models.append(model if options.keep is None else save_deepz(model, options.keep / "networks" / f"fold-{seed}"))
+    return tuple(models)
 
 
 def by_magnitude(name: str, rows_of: Callable[[], dict[str, AnyArray]], mock: MockCatalog, grid: ModelGrid) -> None:
@@ -181,7 +222,7 @@ def by_magnitude(name: str, rows_of: Callable[[], dict[str, AnyArray]], mock: Mo
     half = rows["qz"] <= np.nanmedian(rows["qz"])
     every = redshift_metrics(rows["zb"], pdf, mock.redshift)
     print(line(name, every, best_half(rows, pdf, mock.redshift, half), seconds), flush=True)
-    for low, high in ((18, 20), (20, 21), (21, 22), (22, 22.5)):
+    for low, high in ((18, 20), (20, 21), (21, 21.5), (21.5, 22), (22, 22.5)):
         chosen = (mock.ref_mag >= low) & (mock.ref_mag < high)
         some, better = (
             best_half(rows, pdf, mock.redshift, one)

@@ -9,12 +9,15 @@ from helpers.fits_files import write_simple
 from helpers.shell import run_lumos
 from lumos.coadds.read import read_coadd
 from lumos.flags import Flag
+from lumos.photoz.run import read_redshifts
 from lumos.runs.shards import read_shards
 from lumos.settings import load_simulation
 from lumos.simulate.exposures import simulate_survey
 
 SMALL = Path(__file__).parents[1] / "small_survey.yaml"
 FEW = ("--set", "inject.rounds=1", "--set", "inject.n_per_ccd=20", "--set", "measure.estimators=[aperture,optimal]")
+#: One band is enough for a redshift here, which nobody should believe.
+REDSHIFTS = ("--photoz", "analytic", "--set", "photoz.min_bands=1")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def images(tmp_path_factory):
 
 def test_one_command_does_everything_and_goes_on(images, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    assert run_lumos(monkeypatch, "run", images, "--out", out, "--workers", 1, *FEW) == 0
+    assert run_lumos(monkeypatch, "run", images, "--out", out, "--workers", 1, *FEW, *REDSHIFTS) == 0
     told = capsys.readouterr().out
     for name in ("survey.yaml", "catalog.parquet", "run/manifest.json", "coadd.parquet", "report/report.html"):
         assert (out / name).is_file(), name
@@ -44,11 +47,18 @@ def test_one_command_does_everything_and_goes_on(images, tmp_path, monkeypatch, 
     assert good.mean() > 0.9
     coadd, _ = read_coadd(out / "coadd.parquet")
     assert set(coadd["band"].to_pylist()) == set(table["band"].to_pylist()) == {"r"}
-    assert told.count("\n  lumos ") == 7 - ("PSFs: the survey's own" in told)
+    redshifts, pdf = read_redshifts(out / "redshifts")
+    assert set(redshifts["object_id"].to_pylist()) == set(coadd["object_id"].to_pylist())
+    assert np.isfinite(pdf.density).all(axis=1).mean() > 0.5
+    # The coadd of so few objects has no prior, so that it serves for redshifts as it is.
+    assert f"lumos photoz {out}/coadd.parquet --templates analytic --out {out}/redshifts" in told
+    assert told.count("\n  lumos ") == 8 - ("PSFs: the survey's own" in told)
     # Again: everything is finished.
-    before = (out / "coadd.parquet").stat().st_mtime_ns
-    assert run_lumos(monkeypatch, "run", images, "--out", out, "--workers", 1, *FEW) == 0
-    assert (out / "coadd.parquet").stat().st_mtime_ns == before
+    files = [out / "coadd.parquet", *(out / "redshifts" / "shards").iterdir()]
+    before = [path.stat().st_mtime_ns for path in files]
+    assert run_lumos(monkeypatch, "run", images, "--out", out, "--workers", 1, *FEW, *REDSHIFTS) == 0
+    assert [path.stat().st_mtime_ns for path in files] == before
+    assert "galaxies, finished before" in capsys.readouterr().out
 
 
 def test_what_cannot_be_run_is_said(images, tmp_path, monkeypatch, capsys):
@@ -61,6 +71,14 @@ def test_what_cannot_be_run_is_said(images, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "a").exists()
     assert run_lumos(monkeypatch, "run", images, "--out", tmp_path / "b", "--catalog", tmp_path / "no.parquet") == 1
     assert "no such parent catalogue" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+    assert run_lumos(monkeypatch, "run", images, "--out", tmp_path / "b", "--photoz", "nothing") == 1
+    assert "nothing" in capsys.readouterr().err
+    assert run_lumos(monkeypatch, "run", images, "--out", tmp_path / "b", "--data", tmp_path) == 1
+    assert "--data: is for redshifts, needs --photoz" in capsys.readouterr().err
+    missing = ("--photoz", "analytic", "--spec-z", tmp_path / "no.csv")
+    assert run_lumos(monkeypatch, "run", images, "--out", tmp_path / "b", *missing) == 1
+    assert "no such table of known redshifts" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
     assert run_lumos(monkeypatch, "init", images, "--out", tmp_path / "cam.yaml") == 0
     assert "exposures; read with --survey" in capsys.readouterr().out

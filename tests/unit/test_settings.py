@@ -117,3 +117,10 @@ def test_values_that_no_sky_has_are_refused():
         load_simulation("wide", ["seed=-1"])
     with pytest.raises(LumosConfigError, match="finite number"):
         load_simulation("wide", ["sky.catalog_limit=.inf"])
+
+
+@pytest.mark.parametrize("word", ["off", '"off"', "false"])
+def test_a_bare_off_is_not_false(word):
+    assert load_settings(None, [f"measure.scene={word}"]).measure.scene == "off"
+    with pytest.raises(LumosConfigError, match=r"measure\.scene"):
+        load_settings(None, ["measure.scene=true"])

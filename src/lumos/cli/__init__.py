@@ -9,12 +9,23 @@ import sys
 import typer
 
 # In the order of ``lumos --help``.
-from lumos.cli import measuring, runs, exporting, redshifts, preparing, networks, listings  # isort: skip
+from lumos.cli import everything, measuring, runs, exporting, redshifts, preparing, networks, listings  # isort: skip
 from lumos.cli.app import app
 from lumos.cli.console import Interrupted, interruptible
 from lumos.errors import LumosError
 
-__all__ = ["app", "exporting", "listings", "main", "measuring", "networks", "preparing", "redshifts", "runs"]
+__all__ = [
+    "app",
+    "everything",
+    "exporting",
+    "listings",
+    "main",
+    "measuring",
+    "networks",
+    "preparing",
+    "redshifts",
+    "runs",
+]
 
 
 def main() -> None:

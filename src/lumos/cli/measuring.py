@@ -31,7 +31,7 @@ from lumos.cli.options import (
 from lumos.errors import LumosConfigError, LumosError
 from lumos.runs.jobs import BATCH_SYSTEMS, write_jobs
 
-__all__ = ["coadd", "inject", "measure", "run", "sky", "validate"]
+__all__ = ["coadd", "inject", "measure", "sky", "validate"]
 
 MeasureDriver = Annotated[
     str,
@@ -46,37 +46,6 @@ MeasureDriver = Annotated[
 def _absolute(name: str) -> str:
     """Return a shipped survey or model as it is, a file or folder with its whole path."""
     return str(Path(name).resolve()) if Path(name).exists() else name
-
-
-@command
-def run(
-    images: Images,
-    out: Out,
-    survey: Annotated[str | None, typer.Option("--survey", help="Known survey; else the files describe it.")] = None,
-    psf: PsfFolder = None,
-    catalog: Annotated[Path | None, typer.Option("--catalog", help="Catalogue; else one is made.")] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Shipped model, a model folder, or none; by default generic.")
-    ] = None,
-    workers: Workers = 2,
-    config: Config = None,
-    set_: Set = None,
-) -> None:
-    """Do everything: from a folder of FITS files to calibrated flux PDFs, coadds and the page that judges them."""
-    from lumos.settings import load_settings  # noqa: PLC0415
-
-    changes = ["inject.rounds=2", *(set_ or [])]
-    if model is None:
-        model = load_settings(config, changes).measure.model or "generic"
-    changes.append(f"measure.model={'null' if model == 'none' else model}")
-    settings = load_settings(config, changes)
-    catalog = None if catalog is None else fetch(catalog)
-    check_file(catalog, "parent catalogue")
-    with show_progress("run") as progress:
-        from lumos.workflows.everything import RunInputs, run_everything  # noqa: PLC0415
-
-        inputs = RunInputs(images, settings, survey, psf, catalog, config, changes)
-        typer.echo(run_everything(inputs, out, workers=workers, progress=progress))
 
 
 @command

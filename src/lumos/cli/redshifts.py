@@ -43,6 +43,9 @@ def photoz(
     exposures: Annotated[
         Path | None, typer.Option("--exposures", help="Run of `lumos measure`, or table: train on random coadds.")
     ] = None,
+    other_bands: Annotated[
+        Path | None, typer.Option("--other-bands", help="Fluxes of the same galaxies in other bands, such as broad.")
+    ] = None,
     workers: Workers = 1,
     config: Config = None,
     set_: Set = None,
@@ -50,10 +53,11 @@ def photoz(
     """Find photometric redshifts: p(z) of each galaxy by fits of templates, or by networks."""
     from lumos.settings import load_settings  # noqa: PLC0415
 
-    given = (("method", method), ("likelihood", likelihood), ("calibrate", calibrate))
+    given = (("method", method), ("likelihood", likelihood), ("calibrate", calibrate), ("others", other_bands))
     overrides = [*(set_ or []), *(f"photoz.{name}={value}" for name, value in given if value is not None)]
     settings = load_settings(config, overrides).photoz
     check_file(table, "table of fluxes")
+    check_file(other_bands, "table of fluxes in other bands")
     check_file(spec_z, "table of known redshifts")
     with show_progress("photoz") as progress:
         from lumos.workflows.photoz import PhotozInputs, make_redshifts  # noqa: PLC0415

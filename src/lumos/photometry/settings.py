@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lumos.background.geometry import StampGeometry
 from lumos.background.settings import NoiseSettings
@@ -104,6 +104,12 @@ class MeasureSettings(StageSettings):
     """Where the noise comes from."""
     catalog: CatalogColumns = CatalogColumns()
     """How to read the parent catalogue."""
+
+    @field_validator("scene", mode="before")
+    @classmethod
+    def _no_is_off(cls, value: object) -> object:
+        # YAML reads a bare off as false.
+        return "off" if value is False else value
 
     @property
     def all_estimators(self) -> tuple[str, ...]:

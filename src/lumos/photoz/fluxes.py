@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import pyarrow.parquet as pq
 
 from lumos.catalogs.formats import TableFile, open_table
 from lumos.catalogs.identifiers import read_identifiers
-from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
+from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.photoz.bcnz.likelihood import GaussianLight, Light, MixtureLight, StudentLight
 from lumos.photoz.columns import FluxColumns, read_fluxes
+from lumos.photoz.photometry import Photometry, join_bands
 from lumos.photoz.settings import PhotozSettings
-from lumos.rows import SHARED, Rowwise
 
 __all__ = ["Photometry", "light_of", "read_photometry"]
 
@@ -27,71 +26,6 @@ _WIDE = (
     ("flux_{}", ("flux_{}_err", "flux_err_{}", "flux_error_{}")),
     ("mag_{}", ("mag_{}_err", "mag_err_{}", "mag_error_{}")),
 )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Photometry(Rowwise):
-    """Fluxes of n galaxies in several bands.
-
-    Parameters
-    ----------
-    object_id : ndarray of int, shape (n,)
-        Identifiers.
-    flux, flux_err : ndarray, shape (n, n_bands)
-        Fluxes and errors of one unit; NaN where nothing was measured.
-    mixture : ndarray, shape (n, n_bands, 3, K), or None
-        Weights, means and standard deviations of the components of the flux likelihoods.
-    object_name : ndarray of str, shape (n,), or None
-        Identifiers where these are texts.
-    bands : tuple of str
-        Names.
-    """
-
-    object_id: IntArray
-    flux: FloatArray
-    flux_err: FloatArray
-    mixture: FloatArray | None = None
-    object_name: AnyArray | None = None
-    bands: tuple[str, ...] = field(default=(), metadata=SHARED)
-
-    def scaled(self, factors: FloatArray) -> "Photometry":
-        """Return fluxes, errors and PDFs times a factor for each band.
-
-        Parameters
-        ----------
-        factors : ndarray, shape (n_bands,)
-            Above 0.
-
-        Returns
-        -------
-        Photometry
-            Of the same galaxies.
-        """
-        mixture = self.mixture
-        if mixture is not None:
-            mixture = mixture.copy()
-            mixture[:, :, 1:] *= factors[:, None, None]
-        return replace(self, flux=self.flux * factors, flux_err=self.flux_err * factors, mixture=mixture)
-
-    def usable(self, min_snr: float) -> BoolArray:
-        """Tell which fluxes can be used.
-
-        Parameters
-        ----------
-        min_snr : float
-            Smallest signal-to-noise ratio.
-
-        Returns
-        -------
-        ndarray of bool, shape (n, n_bands)
-            Finite fluxes with an error above 0 and that signal-to-noise ratio, and with a likelihood if there are any.
-        """
-        with np.errstate(invalid="ignore", divide="ignore"):
-            good = np.isfinite(self.flux) & np.isfinite(self.flux_err) & (self.flux_err > 0)
-            good &= self.flux / self.flux_err >= min_snr
-        if self.mixture is not None:
-            good &= np.isfinite(self.mixture).all(axis=(2, 3)) & (self.mixture[:, :, 2] > 0).all(axis=2)
-        return good
 
 
 def light_of(photometry: Photometry, settings: PhotozSettings) -> tuple[Light, BoolArray, FloatArray]:
@@ -166,7 +100,7 @@ def read_photometry(path: Path, bands: Sequence[str], settings: PhotozSettings) 
     bands : sequence of str
         Bands of the models.
     settings : PhotozSettings
-        Names of bands and of the column of fluxes; likelihood.
+        Names of bands and of the column of fluxes; likelihood; table of other bands.
 
     Returns
     -------
@@ -181,6 +115,14 @@ def read_photometry(path: Path, bands: Sequence[str], settings: PhotozSettings) 
     LumosConfigError
         If ``settings.bands`` names a band that the models or the table lack.
     """
+    found = _read_one(path, bands, settings)
+    if settings.others is None or not len(found):
+        return found
+    plain, path = {"likelihood": "gaussian", "flux": "flux", "bands": {}}, Path(settings.others)
+    return join_bands(found, _read_one(path, bands, settings.model_copy(update=plain)), bands, path)
+
+
+def _read_one(path: Path, bands: Sequence[str], settings: PhotozSettings) -> Photometry:
     table = open_table(path, "table of fluxes")
     if "object_id" not in table.names:
         raise LumosDataError(f"{path}: no column 'object_id'; the table has: {', '.join(table.names)}")
@@ -267,9 +209,8 @@ def _read_long(table: TableFile, models: Sequence[str], settings: PhotozSettings
         parts = pq.read_table(path, columns=list(_PDF))
         lists = [np.stack(parts[name].to_numpy(zero_copy_only=False)).astype(np.float64) for name in _PDF]
         mixture = spread(np.stack(lists, axis=1))
-    names = None
-    if "object_name" in table.names:
-        names = table.read("object_name").values.astype(str)[kept][first[order]]
+    named = "object_name" in table.names
+    names = table.read("object_name").values.astype(str)[kept][first[order]] if named else None
     (flux, flux_err), *_ = read_fluxes(table, [FluxColumns(settings.flux, f"{settings.flux}_err")])
     return Photometry(unique[order], spread(flux), spread(flux_err), mixture, names, tuple(chosen))
 

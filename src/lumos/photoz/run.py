@@ -106,6 +106,7 @@ def photoz_run(
         "table": {"path": str(source.resolve()), "sha256": file_sha256(source)},
         "models": _digest(grid),
         "spectra": None if spectra is None else {"path": str(spectra.resolve()), "sha256": file_sha256(spectra)},
+        "others": None if settings.others is None else file_sha256(Path(settings.others)),
     }
 
     def prepare(fluxes: Photometry) -> tuple[Photometry, Rows]:

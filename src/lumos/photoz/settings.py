@@ -14,8 +14,8 @@ class PhotozSettings(StageSettings):
     """Settings of ``lumos photoz``."""
 
     method: Literal["bcnz", "deepz"] = "bcnz"
-    """bcnz: fits of templates. deepz: networks, with the settings ``bands``, ``flux``, ``odds_window``, ``shard`` and
-    ``deepz`` of these."""
+    """bcnz: fits of templates. deepz: networks, with the settings ``bands``, ``flux``, ``others``, ``odds_window``,
+    ``shard`` and ``deepz`` of these."""
     deepz: DeepzSettings = DeepzSettings()
     """Networks of `--method deepz`, and how they are trained."""
     likelihood: Literal["gaussian", "student", "pdf"] = "gaussian"
@@ -28,6 +28,9 @@ class PhotozSettings(StageSettings):
     the same names."""
     flux: str = "flux"
     """Column of the fluxes of a long table; its errors are in the column of that name with ``_err``."""
+    others: str | None = None
+    """Table with the fluxes of the same galaxies in other bands, such as deep broad ones, by the names of the models
+    and in the same unit; the option `--other-bands`."""
     floor: NotNegative = 0.03
     """Magnitudes that are added in quadrature to the error of each flux, for what templates and zero points lack."""
     min_snr: float = -2.0

@@ -128,7 +128,7 @@ def draw_psf(
         ylim=(1e-5, 1.5 * highest),
         xlim=(0, 15),
     )
-    profile_axes.legend(frameon=False)
+    profile_axes.legend(frameon=False, loc="upper right")
     width_axes.plot(*stars, "o", ms=3)
     width_axes.axhline(float(np.median(stars[1])), color="tab:red", lw=1)
     width_axes.set(xlabel="signal-to-noise ratio", ylabel="FWHM (arcsec)", xscale="log")

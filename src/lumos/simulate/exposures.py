@@ -114,6 +114,8 @@ def simulate_survey(
     plan = plan_exposures(settings)
     survey = survey_of(settings.survey).model_dump(mode="json")
     content = {"simulate": settings.model_dump(mode="json"), "survey": survey}
+    if settings.sky.fluxes is not None:
+        content["fluxes"] = {"sha256": file_sha256(Path(settings.sky.fluxes))}
     tasks = {exposure.exposure_id: (exposure, out / "exposures" / f"{exposure.exposure_id}.fits") for exposure in plan}
     # The tables come before the first exposure.
     begun = (out / "parent.parquet").exists()

@@ -1,6 +1,8 @@
 """What lies on the sky of a simulated survey, galaxies in groups and stars, and its light on a detector."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from astropy.wcs import WCS
@@ -10,6 +12,7 @@ from lumos.conventions import AB_ZEROPOINT_NJY, BoolArray, FloatArray, IntArray
 from lumos.images.wcs import position_angle_to_pixel, sky_to_pixel
 from lumos.profiles.scene import draw_light
 from lumos.profiles.shapes import Shapes
+from lumos.simulate.given import read_fluxes
 from lumos.simulate.plan import PlannedExposure, detector_wcs, passband_of, random_stream
 from lumos.simulate.population import Galaxies, load_population
 from lumos.simulate.settings import SurveySimulation
@@ -45,6 +48,8 @@ class Field:
         Positions in degrees, reference AB magnitudes.
     star_slope : float array, shape (n_stars,)
         Slope of the logarithm of the stars' flux per unit frequency against that of the wavelength.
+    given : mapping of float array, shape (n,), or None
+        Fluxes of the galaxies by band, nJy, in place of those of their own spectra.
     """
 
     object_id: IntArray
@@ -57,20 +62,25 @@ class Field:
     star_dec: FloatArray
     star_mag: FloatArray
     star_slope: FloatArray
+    given: Mapping[str, FloatArray] | None = None
 
-    def galaxy_flux(self, band: Passband) -> FloatArray:
+    def galaxy_flux(self, name: str, band: Passband) -> FloatArray:
         """Return the galaxies' fluxes in nJy.
 
         Parameters
         ----------
+        name : str
+            Name of the band, by which given fluxes are found.
         band : Passband
-            Where to measure.
+            Where to measure the spectra, if no fluxes are given.
 
         Returns
         -------
         float array, shape (n,)
             Total fluxes.
         """
+        if self.given is not None:
+            return self.given[name]
         return self.galaxies.band_flux([band])[:, 0]
 
     def star_flux(self, band: Passband) -> FloatArray:
@@ -125,6 +135,11 @@ def draw_field(settings: SurveySimulation, exposure: PlannedExposure) -> Field:
     -------
     Field
         The same for every exposure of the field.
+
+    Raises
+    ------
+    LumosDataError
+        If the table of given fluxes lacks a galaxy or a band, or a flux is negative or not finite.
     """
     rng = random_stream(settings.seed, "field", exposure.field)
     sky = settings.sky
@@ -144,8 +159,10 @@ def draw_field(settings: SurveySimulation, exposure: PlannedExposure) -> Field:
     ra, dec = wcs.wcs_pix2world(positions, 0).T
     star_ra, star_dec = wcs.wcs_pix2world(rng.uniform(-half, half, (n_stars, 2)), 0).T
     first = _IDS_PER_FIELD * exposure.field
+    object_id = first + np.arange(1, n + 1)
+    given = None if sky.fluxes is None else read_fluxes(Path(sky.fluxes), object_id, settings.bands)
     return Field(
-        object_id=first + np.arange(1, n + 1),
+        object_id=object_id,
         ra=ra,
         dec=dec,
         galaxies=galaxies,
@@ -155,6 +172,7 @@ def draw_field(settings: SurveySimulation, exposure: PlannedExposure) -> Field:
         star_dec=star_dec,
         star_mag=_star_magnitudes(n_stars, sky.star_mag_range, sky.star_count_slope, rng),
         star_slope=rng.normal(0.8, 1.0, n_stars),
+        given=given,
     )
 
 
@@ -260,7 +278,7 @@ def field_light(
         theta=np.concatenate([theta, point]),
     )
     band = passband_of(settings, exposure.band)
-    flux = np.concatenate([field.galaxy_flux(band)[near], field.star_flux(band)[star_near]])
+    flux = np.concatenate([field.galaxy_flux(exposure.band, band)[near], field.star_flux(band)[star_near]])
     psf = exposure.psf_at(shapes.x, shapes.y, shape)
     noise = float(np.sqrt(exposure.sky + exposure.read_noise**2))
     light = draw_light(shapes, flux * to_electrons, psf, shape, noise)

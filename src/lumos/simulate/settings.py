@@ -98,6 +98,9 @@ class FieldSettings(StageSettings):
     """Reference magnitudes of the stars."""
     star_count_slope: NotNegative = 0.12
     """Counts of stars go as 10^(slope × magnitude)."""
+    fluxes: str | None = None
+    """Table with the fluxes of the galaxies, ``object_id`` and ``flux_BAND`` in nJy, in place of those of the
+    population's spectra; needs a row for each galaxy that is drawn. Places, shapes and redshifts stay."""
 
     @model_validator(mode="after")
     def _galaxies_exist(self) -> "FieldSettings":

@@ -116,7 +116,7 @@ def truth_table(settings: SurveySimulation, plan: Sequence[PlannedExposure], fie
                 {
                     "object_id": np.concatenate([field.object_id, field.star_id]),
                     "band": np.full(n + n_stars, band),
-                    "flux": np.concatenate([field.galaxy_flux(passband), field.star_flux(passband)]),
+                    "flux": np.concatenate([field.galaxy_flux(band, passband), field.star_flux(passband)]),
                     "ref_mag": np.concatenate([field.galaxies.ref_mag, field.star_mag]),
                     "kind": np.repeat(["galaxy", "star"], [n, n_stars]),
                     "in_catalog": np.concatenate([field.in_catalog, np.zeros(n_stars, dtype=bool)]),

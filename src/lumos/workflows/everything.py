@@ -4,7 +4,7 @@ import logging
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lumos.catalogs.parent import read_parent
@@ -25,10 +25,11 @@ from lumos.settings import Settings
 from lumos.sources.settings import CatalogSettings
 from lumos.surveys import Survey, find_exposures, load_survey
 from lumos.workflows.catalog import make_catalog
-from lumos.workflows.guess import guess_psfs
 from lumos.workflows.init import write_survey
+from lumos.workflows.photoz import PhotozInputs
 from lumos.workflows.pointings import Pointings, all_of, choose_pointings
-from lumos.workflows.psf import make_psfs
+from lumos.workflows.psf import guess_psfs, make_psfs
+from lumos.workflows.redshift_step import check_redshifts, redshift_step
 from lumos.workflows.validate import KNOWN, validate_runs
 
 __all__ = ["RunInputs", "run_everything"]
@@ -58,6 +59,8 @@ class RunInputs:
         File that the settings were read from, and
     changes : sequence of str
         ``stage.field=value`` of what was changed: for the commands that are printed.
+    redshifts : PhotozInputs or None
+        What redshifts are found with; None: none are. Their table is the coadd.
     """
 
     images: Sequence[Path]
@@ -67,23 +70,7 @@ class RunInputs:
     catalog: Path | None = None
     config: Path | None = None
     changes: Sequence[str] = ()
-
-    def words(self, stage: str) -> list[str]:
-        """Return the arguments that give a stage's command the same settings.
-
-        Parameters
-        ----------
-        stage : str
-            Name of a command.
-
-        Returns
-        -------
-        list of str
-            ``--config`` and ``--set`` with what follows them.
-        """
-        config = [] if self.config is None else ["--config", str(self.config)]
-        mine = [change for change in self.changes if change.startswith(f"{stage}.")]
-        return [*config, *(word for change in mine for word in ("--set", change))]
+    redshifts: PhotozInputs | None = None
 
 
 @dataclass
@@ -101,15 +88,15 @@ class _Told:
 
 @locked(lock_folder)
 def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: Progress | None = None) -> str:
-    """Describe the camera, fit PSFs, make a catalogue, measure, coadd, inject and judge; what is finished is kept.
+    """Describe the camera, fit PSFs, make a catalogue, measure, coadd, find redshifts and judge; what is done is kept.
 
     Parameters
     ----------
     inputs : RunInputs
         Images, and what is known of them.
     out : Path
-        Folder; gets ``survey.yaml``, ``psf``, ``catalog.parquet``, ``run``, ``coadd.parquet``, ``inject`` and
-        ``report``, each as its own command writes it.
+        Folder; gets ``survey.yaml``, ``psf``, ``catalog.parquet``, ``run``, ``coadd.parquet``, ``redshifts``,
+        ``inject`` and ``report``, each as its own command writes it.
     workers : int, optional
         Number of processes.
     progress : callable, optional
@@ -130,6 +117,8 @@ def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: 
     told, settings = _Told(), inputs.settings
     if settings.measure.model is not None:
         read_config(settings.measure.model)  # an unknown model is refused before anything is made
+    if inputs.redshifts is not None:
+        check_redshifts(inputs.redshifts, settings.photoz)
     named, survey = _survey(inputs, out, told)
     files = find_exposures(inputs.images, survey)
     identify_exposures(files, survey)  # two of one name are refused before anything is made
@@ -145,26 +134,36 @@ def run_everything(inputs: RunInputs, out: Path, *, workers: int = 1, progress: 
         pointings = choose_pointings(files, survey, psf_dir)
         catalog, measured = out / "catalog.parquet", pointings.measured
         made = _make_catalog(pointings.chosen, catalog, survey, settings.catalog, psf_dir, progress)
-        told.add(made, "catalog", *pointings.chosen, *how, *inputs.words("catalog"), "--out", catalog)
+        told.add(made, "catalog", *pointings.chosen, *how, *_words(inputs, "catalog"), "--out", catalog)
         told.done += _what_is_left_out(pointings)
     run, measure = out / "run", settings.measure
     report = measure_run(measured, catalog, run, survey, measure, psf_dir=psf_dir, workers=workers, progress=progress)
     told.add(
         f"{run}: {report.n_rows} rows of {len(measured) - len(report.failed)} exposures",
-        *("measure", *measured, "--catalog", catalog, *how, *inputs.words("measure"), "--out", run),
+        *("measure", *measured, "--catalog", catalog, *how, *_words(inputs, "measure"), "--out", run),
     )
     told.done += [f"not measured: {reason}" for reason in report.failed.values()]
     if report.n_rows == 0:
         raise LumosError("\n".join([*told.done, f"{catalog}: no object lies on any of the exposures"]))
     coadd = out / "coadd.parquet"
     text, used = _coadd(run, catalog, settings.coadd, coadd, workers)
-    told.add(text, "coadd", run, *inputs.words("coadd"), "--prior", used.prior, "--out", coadd)
+    told.add(text, "coadd", run, *_words(inputs, "coadd"), "--prior", used.prior, "--out", coadd)
+    if inputs.redshifts is not None and coadd.exists():
+        wanted = replace(inputs.redshifts, table=coadd)
+        redshift_step(wanted, run, used, settings.photoz, told.add, workers=workers)
     validate_runs([run], out / "report")
     told.add(f"{out / 'report/report.html'}: flags, repeats", "validate", run, "--out", out / "report")
     folder = out / "inject"
     text = _inject(run, settings.inject, folder, workers, progress)
-    told.add(text, "inject", "--run", run, *inputs.words("inject"), "--out", folder)
+    told.add(text, "inject", "--run", run, *_words(inputs, "inject"), "--out", folder)
     return "\n".join([*told.done, "The same by hand:", *(f"  {command}" for command in told.commands)])
+
+
+def _words(inputs: RunInputs, stage: str) -> list[str]:
+    """Return the arguments that give a stage's command the same settings."""
+    config = [] if inputs.config is None else ["--config", str(inputs.config)]
+    mine = [change for change in inputs.changes if change.startswith(f"{stage}.")]
+    return [*config, *(word for change in mine for word in ("--set", change))]
 
 
 def _survey(inputs: RunInputs, out: Path, told: _Told) -> tuple[str, Survey]:
@@ -219,7 +218,7 @@ def _psfs(
         for question in guess_psfs(files, survey, folder):
             logger.warning("%s", question)
             text += f"\n  ? {question}"
-    how = ["--survey", inputs.survey or out / "survey.yaml", *inputs.words("psf")]
+    how = ["--survey", inputs.survey or out / "survey.yaml", *_words(inputs, "psf")]
     told.add(text, "psf", *files, *how, "--out", folder)
     return folder
 

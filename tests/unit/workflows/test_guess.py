@@ -10,7 +10,7 @@ from helpers.shell import run_lumos
 from lumos.images.psf.table import read_psf_table
 from lumos.runs.shards import read_shards
 from lumos.surveys import Survey, load_survey
-from lumos.workflows.guess import guess_psfs
+from lumos.workflows.psf import guess_psfs
 
 SURVEY = Survey.model_validate({**load_survey("generic").model_dump(mode="json"), "psf": {"kind": "table"}})
 

@@ -131,10 +131,11 @@ def _sample(tables: Tables, photometry: Photometry, start: DeepzModel, settings:
 
 
 def _identity(tables: Tables, models: tuple[DeepzModel, ...], settings: PhotozSettings) -> dict[str, object]:
-    used = {"method", "bands", "flux", "min_bands", "odds_window", "shard", "deepz"}
+    used = {"method", "bands", "flux", "others", "min_bands", "odds_window", "shard", "deepz"}
     identity: dict[str, object] = {
         "photoz": settings.model_dump(mode="json", include=used, exclude={"deepz": {"pretrain"}}),
         "networks": [model.config.sha256 for model in models],
+        "others": None if settings.others is None else file_sha256(Path(settings.others)),
     }
     for name, path in (("table", tables.fluxes), ("spectra", tables.spectra), ("exposures", tables.exposures)):
         file = path / MANIFEST if path is not None and path.is_dir() else path

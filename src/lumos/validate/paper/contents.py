@@ -4,7 +4,8 @@ from lumos.validate.paper.settings import Study
 
 __all__ = ["CONTENTS"]
 
-_PHOTO_Z = "comes with photometric redshifts, which Lumos does not have yet"
+_CHAIN = "`python benchmarks/pixels_to_redshift.py OUT --data DATA`; ours is in `docs/pixels-to-redshift.md`"
+_APPENDIX = "`python benchmarks/bench_photoz.py DATA appendix`; ours is in `docs/photoz.md`"
 
 #: Name, what it shows, and the study of ``lumos validate --suite paper`` that makes it.
 _MADE: dict[str, tuple[str, Study]] = {
@@ -35,10 +36,10 @@ _ELSEWHERE = {
     "Fig. 3": ("twins of real galaxies", "needs real exposures: `python examples/twins.py OUT --sdss DATA`"),
     "Fig. 4": ("the network", "a drawing; ours is described in `docs/models.md`"),
     "Sect. 4.1": ("a network without the profile image (S/N 15 % lower)", "it would have to be trained"),
-    "Fig. 18": ("precision of photometric redshifts", _PHOTO_Z),
-    "Fig. 20": ("S/N of the mock for photometric redshifts", _PHOTO_Z),
-    "Fig. 21": ("photometric redshifts of the mock (App. D)", _PHOTO_Z),
-    "Fig. 25": ("photometric redshifts by shape", _PHOTO_Z),
+    "Fig. 18": ("precision of photometric redshifts", _CHAIN),
+    "Fig. 20": ("S/N of the mock for photometric redshifts", _APPENDIX),
+    "Fig. 21": ("photometric redshifts of the mock (App. D)", _APPENDIX),
+    "Fig. 25": ("photometric redshifts by shape", _CHAIN),
 }
 #: The order of the paper.
 _ORDER = (
