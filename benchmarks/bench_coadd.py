@@ -280,7 +280,8 @@ def synthetic_exposures(folder: Path, n_rows: int, n_per_exposure: int = 5000) -
             truth = 10 ** (0.4 * (31.4 - mags[objects])) * np.exp(0.2 * rng.standard_normal(n_per_exposure))
             for number in range(5):
                 name = f"p{pointing}_b{band}_{number}"
-                columns = synthetic_rows(rng, truth, name, f"b{band}")
+                columns = {key: np.full(n_per_exposure, np.nan) for key in schema.names}
+                columns |= synthetic_rows(rng, truth, name, f"b{band}")
                 columns |= {"object_id": objects, "ra": ra[objects], "dec": dec[objects]}
                 path = folder / "shards" / f"{name}.parquet"
                 write_table([to_arrow(columns, schema)], path)

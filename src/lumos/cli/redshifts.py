@@ -7,7 +7,7 @@ import typer
 
 from lumos.cli.app import command
 from lumos.cli.console import show_progress
-from lumos.cli.options import Config, Out, Set, Workers, check_file
+from lumos.cli.options import Config, DriverName, Out, Set, Workers, check_file, open_driver
 
 __all__ = ["photoz", "photoz_pretrain"]
 
@@ -43,6 +43,7 @@ def photoz(
         Path | None, typer.Option("--exposures", help="Run of `lumos measure`, or table: train on random coadds.")
     ] = None,
     workers: Workers = 1,
+    driver: DriverName = "local",
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -54,11 +55,11 @@ def photoz(
     settings = load_settings(config, overrides).photoz
     check_file(table, "table of fluxes")
     check_file(spec_z, "table of known redshifts")
-    with show_progress("photoz") as progress:
+    with open_driver(driver, workers) as where, show_progress("photoz") as progress:
         from lumos.workflows.photoz import PhotozInputs, make_redshifts  # noqa: PLC0415
 
         inputs = PhotozInputs(table, templates, data, curves, spec_z, model, exposures)
-        typer.echo(make_redshifts(inputs, out, settings, workers=workers, progress=progress))
+        typer.echo(make_redshifts(inputs, out, settings, workers=where, progress=progress))
 
 
 @command

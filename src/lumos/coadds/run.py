@@ -148,10 +148,10 @@ def coadd_run(
         # The table of zero points was lost.
         _write_zeropoints(companion, calibration, out)
         return finished
-    context = replace(context, share=find_share(shards, reader, context))
+    context = replace(context, share=find_share(shards, reader, context, driver))
     if sky is not None:
         context = replace(context, sky=find_sky(shard_paths(sky), reader, context))
-    context = replace(context, prior=make_prior(shards, reader, context))
+    context = replace(context, prior=make_prior(shards, reader, context, driver))
     out.parent.mkdir(parents=True, exist_ok=True)
     if context.prior is not None:
         write_json(out.with_suffix(".prior.json"), context.prior.to_dict())

@@ -112,8 +112,15 @@ def test_order_splitting_and_merging_change_nothing(rng, tmp_path, truth):
 
 
 def test_workers_change_nothing(rng, tmp_path, truth):
-    made = gaussian_exposures(rng, truth, [100.0, 200.0])
-    some = settings(rows_at_once=100)
+    made = [
+        exposure(
+            f"{band}{error}", OBJECTS, truth + error * rng.standard_normal(N), error, band=band, zeropoint_err=1e-6
+        )
+        for band in "iz"
+        for error in (100.0, 200.0)
+    ]
+    # Repeats and the prior are learned band by band, by the workers too.
+    some = settings(rows_at_once=200, prior="catalog", repeat_errors=True)
     one = coadd(tmp_path, made, settings=some)
     told = []
     two = coadd(tmp_path, made, "two", settings=some, workers=2, progress=lambda *step: told.append(step))
