@@ -19,10 +19,11 @@ def main() -> None:
     parser.add_argument("--per-exposure", type=float, default=4000, help="rows of one exposure")
     parser.add_argument("--per-coadd", type=float, default=10, help="exposures of one object and band")
     parser.add_argument("--measure-us", type=float, default=2465, help="microseconds per row and core, lumos measure")
-    parser.add_argument("--coadd-us", type=float, default=180, help="microseconds per row and core, lumos coadd")
+    parser.add_argument("--coadd-us", type=float, default=100, help="microseconds per row and core, lumos coadd")
+    parser.add_argument("--region", type=float, default=1e8, help="rows of one coadd")
     parser.add_argument("--start-s", type=float, default=10, help="seconds until a job measures its first exposure")
-    parser.add_argument("--shard-bytes", type=float, default=250, help="bytes per row of a shard")
-    parser.add_argument("--coadd-bytes", type=float, default=160, help="bytes per row of a coadd")
+    parser.add_argument("--shard-bytes", type=float, default=105, help="bytes per row of a shard")
+    parser.add_argument("--coadd-bytes", type=float, default=83, help="bytes per row of a coadd")
     parser.add_argument("--hours", type=float, default=24, help="by when measuring shall be done")
     parser.add_argument("--memory", type=float, default=1.0, help="GB of one job")
     options = parser.parse_args()
@@ -38,6 +39,7 @@ def main() -> None:
         "measure, core hours": f"{core_hours:,.0f}",
         f"jobs of one core, done in {options.hours:g} hours": f"{jobs:,}, {options.memory * jobs:,.0f} GB of memory",
         "coadd, core hours": f"{options.rows * options.coadd_us / 3.6e9:,.0f}",
+        f"regions of {options.region:.0e} rows, a coadd each": f"{math.ceil(options.rows / options.region):,}",
         "shards": f"{options.rows * options.shard_bytes / 1e12:.2f} TB, {exposures:,} files",
         "coadds": f"{coadds * options.coadd_bytes / 1e12:.2f} TB",
         "exposures per job": f"{exposures / jobs:,.0f}: files in part-N/shards, allowed: {MOST_FILES:,}",

@@ -8,6 +8,7 @@ from shutil import rmtree
 
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.files import read_json, write_json
+from lumos.runs.outputs import describe_changes
 
 __all__ = ["table_parts"]
 
@@ -34,7 +35,8 @@ def table_parts(out: Path, identity: Mapping[str, object]) -> Iterator[Path]:
     Raises
     ------
     LumosConfigError
-        If the folder is there and was not made by this function.
+        If the folder is there and was not made by this function, or holds parts of another table; what differs is
+        named.
     """
     folder, wanted = out.with_suffix(".parts"), json.loads(json.dumps(identity, default=str))
     if folder.exists():
@@ -45,6 +47,12 @@ def table_parts(out: Path, identity: Mapping[str, object]) -> Iterator[Path]:
                 raise LumosConfigError(f"{folder}: not written by lumos; remove it or give a new --out") from error
             before = {}
         if before != wanted:
+            if any(folder.glob("*.parquet")):
+                changes = describe_changes(before, wanted)
+                raise LumosConfigError(
+                    f"{folder}: pieces of {out.name} from an earlier command ({changes}); give that command again, or "
+                    "remove the folder to begin anew"
+                )
             rmtree(folder)
     folder.mkdir(exist_ok=True)
     write_json(folder / _IDENTITY, wanted)
