@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -69,6 +70,27 @@ class Mixture(Rowwise, FluxPdf):
             array[~good] = np.nan
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+
+    def take(self, rows: Any) -> Self:  # noqa: ANN401 (as of Rowwise, without its import of torch)
+        """Return the PDFs of some rows, which are not checked again.
+
+        Parameters
+        ----------
+        rows : slice, or list, array or tensor of int or bool, shape (m,)
+            Numbers of the rows, or whether each is taken.
+
+        Returns
+        -------
+        Mixture
+            Of the same class.
+        """
+        which = rows if isinstance(rows, slice | np.ndarray) else np.array(rows, dtype=None if len(rows) else np.int64)
+        taken = object.__new__(type(self))  # checked before
+        for name in ("weights", "means", "stds"):
+            array = getattr(self, name)[which]
+            array.flags.writeable = False
+            object.__setattr__(taken, name, array)
+        return taken
 
     @property
     @abstractmethod

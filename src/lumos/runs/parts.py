@@ -7,7 +7,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from lumos.errors import LumosConfigError, LumosDataError
-from lumos.files import read_json, write_json
+from lumos.files import UNFINISHED, read_json, write_json
 from lumos.runs.outputs import describe_changes
 
 __all__ = ["table_parts"]
@@ -43,7 +43,8 @@ def table_parts(out: Path, identity: Mapping[str, object]) -> Iterator[Path]:
         try:
             before = read_json(folder / _IDENTITY)
         except LumosDataError as error:
-            if any(folder.iterdir()):
+            # A command that is killed before its first part leaves what it was writing.
+            if any(not path.name.startswith(UNFINISHED) for path in folder.iterdir()):
                 raise LumosConfigError(f"{folder}: not written by lumos; remove it or give a new --out") from error
             before = {}
         if before != wanted:

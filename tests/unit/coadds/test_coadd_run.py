@@ -492,6 +492,13 @@ def test_an_interrupted_coadd_continues_where_it_was(rng, tmp_path, truth):
     assert all(one == made for one in seen)
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert not parts.exists()
+    # Killed while it wrote down what the parts are made from.
+    out.unlink()
+    parts.mkdir()
+    (parts / ".lumos-0a1b2c3d-0123456789abcdef.part").touch()
+    coadd_run([run], out, some)
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not parts.exists()
     # Parts of other settings are not thrown away; a folder of somebody else is not touched.
     out.unlink()
     interrupt(some)
