@@ -56,7 +56,11 @@ TRAINING = {
     "name": "small",
     "text": "Small",
     "network": {"channels": [4, 6, 8], "blocks": [0, 0, 0], "hidden": 16},
-    "pool": {"simulate": "paucam-field", "n_per_exposure": 30},
+    "pool": {
+        "simulate": "paucam-field",
+        "overrides": ["bands=[NB585]", "exposures_per_band=2", "camera.detectors=1", "camera.shape=[400,400]"],
+        "n_per_exposure": 30,
+    },
     "stamps": {"flux_from": "proposal", "batch_size": 64},
     "n_stamps": 256,
     "n_validation": 64,

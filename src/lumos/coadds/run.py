@@ -30,9 +30,9 @@ from lumos.files import check_parquet_name, file_sha256, write_json
 from lumos.flags import Flag
 from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.runs.driver import Driver, Work, driver_of
-from lumos.runs.locks import lock_file, locked
+from lumos.runs.locks import clear_unfinished, lock_file, locked
 from lumos.runs.outputs import describe_changes, finished_table
-from lumos.runs.parts import table_parts
+from lumos.runs.parts import remove_parts, table_parts
 from lumos.runs.shards import check_shards, read_shard, shard_paths
 
 __all__ = ["CoaddReport", "coadd_run"]
@@ -212,7 +212,12 @@ def _identity(
 
 
 def _finished(out: Path, zeropoints: Path, identity: Mapping[str, Any]) -> CoaddReport | None:
-    """Return the report of a coadd that is there already, if it is the one that is asked for and not damaged."""
+    """Return the report of a coadd that is there already, if it is the one that is asked for and not damaged.
+
+    What a killed command left beside it is removed.
+    """
+    for path in (zeropoints, out.with_suffix(".prior.json")):
+        clear_unfinished(path)
     # Runs may have moved.
     before = finished_table(out, "coadd", {key: value for key, value in identity.items() if key != "runs"})
     if before is None:
@@ -226,6 +231,7 @@ def _finished(out: Path, zeropoints: Path, identity: Mapping[str, Any]) -> Coadd
             raise LumosDataError(f"{out}: changed since it was written; remove it, then it is made again")
     else:
         check_pages(out)
+    remove_parts(out)
     return CoaddReport(before[0], was_finished=True)
 
 

@@ -10,7 +10,7 @@ from lumos.errors import LumosConfigError, LumosDataError
 from lumos.files import UNFINISHED, read_json, write_json
 from lumos.runs.outputs import describe_changes
 
-__all__ = ["table_parts"]
+__all__ = ["remove_parts", "table_parts"]
 
 _IDENTITY = "identity.json"
 
@@ -59,3 +59,21 @@ def table_parts(out: Path, identity: Mapping[str, object]) -> Iterator[Path]:
     write_json(folder / _IDENTITY, wanted)
     yield folder
     rmtree(folder)
+
+
+def remove_parts(out: Path) -> None:
+    """Remove parts that a command left which was killed after it had written the whole table.
+
+    Parameters
+    ----------
+    out : Path
+        The table, finished. A folder that holds other files than parts is left alone.
+    """
+    folder = out.with_suffix(".parts")
+    if folder.is_dir() and all(_is_own(path) for path in folder.iterdir()):
+        rmtree(folder)
+
+
+def _is_own(path: Path) -> bool:
+    is_part = path.suffix == ".parquet" and path.stem.isdigit()
+    return is_part or path.name == _IDENTITY or path.name.startswith(UNFINISHED)

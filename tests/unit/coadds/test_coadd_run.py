@@ -20,7 +20,7 @@ from lumos.coadds.run import coadd_run
 from lumos.coadds.settings import CoaddSettings
 from lumos.coadds.sky import SkyLevels
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
-from lumos.files import file_sha256, read_json, write_json
+from lumos.files import file_sha256, name_code, read_json, write_json
 from lumos.flags import Flag
 from lumos.pdf import FluxPrior, GaussianMixture, GridPdf, posterior, to_mixture
 from lumos.runs.shards import read_shard
@@ -492,6 +492,14 @@ def test_an_interrupted_coadd_continues_where_it_was(rng, tmp_path, truth):
     assert all(one == made for one in seen)
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert not parts.exists()
+    # Killed after the table was written, while it removed the parts or wrote the zero points.
+    parts.mkdir()
+    (parts / "3.parquet").touch()
+    left = out.with_name(f".lumos-{name_code(tmp_path / 'c.zeropoints.parquet')}-0123456789abcdef.part")
+    left.touch()
+    assert coadd_run([run], out, some).was_finished
+    assert not parts.exists()
+    assert not left.exists()
     # Killed while it wrote down what the parts are made from.
     out.unlink()
     parts.mkdir()
