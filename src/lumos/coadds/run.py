@@ -212,10 +212,7 @@ def _identity(
 
 
 def _finished(out: Path, zeropoints: Path, identity: Mapping[str, Any]) -> CoaddReport | None:
-    """Return the report of a coadd that is there already, if it is the one that is asked for and not damaged.
-
-    What a killed command left beside it is removed.
-    """
+    """Return the report of the coadd that is asked for if it is there and whole; remove what a kill left beside it."""
     for path in (zeropoints, out.with_suffix(".prior.json")):
         clear_unfinished(path)
     # Runs may have moved.
