@@ -2,7 +2,8 @@
 
 Simulates a survey of ten exposures in each of four bands, measures it with a network, coadds 2, 5 and 10 exposures in
 several ways, and compares them with the truth: PIT, pulls, bias, scatter. Draws ``coadds.png`` in the folder. With
-``--rows`` it also writes synthetic runs of that many rows and a tenth of it, and tells time and memory of their coadds.
+``--rows`` it also writes synthetic runs of that many rows and a tenth of it, and tells time and memory of their coadds;
+with ``--only-cost`` it does nothing else.
 
 Run: ``python benchmarks/bench_coadd.py --folder /somewhere --side 4096 --rows 10000000``
 """
@@ -280,7 +281,8 @@ def synthetic_exposures(folder: Path, n_rows: int, n_per_exposure: int = 5000) -
             truth = 10 ** (0.4 * (31.4 - mags[objects])) * np.exp(0.2 * rng.standard_normal(n_per_exposure))
             for number in range(5):
                 name = f"p{pointing}_b{band}_{number}"
-                columns = synthetic_rows(rng, truth, name, f"b{band}")
+                columns = {key: np.full(n_per_exposure, np.nan) for key in schema.names}
+                columns |= synthetic_rows(rng, truth, name, f"b{band}")
                 columns |= {"object_id": objects, "ra": ra[objects], "dec": dec[objects]}
                 path = folder / "shards" / f"{name}.parquet"
                 write_table([to_arrow(columns, schema)], path)
@@ -364,7 +366,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7, help="of the simulated survey")
     parser.add_argument("--rows", type=int, default=0, help="rows of the run that is timed; 0: none")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only-cost", action="store_true")
     options = parser.parse_args()
+    if not options.only_cost:
+        judge(options)
+    for n_rows in (options.rows // 10, options.rows):
+        if n_rows:
+            print_cost(options.folder, n_rows, options.workers)
+
+
+def judge(options: argparse.Namespace) -> None:
+    """Print how true coadds are."""
     print(f"{platform.machine()}, Python {platform.python_version()}, model {options.model}")
     runs = build(options.folder, options.model, options.side, options.seed)
     kept = compare(runs, options.folder)
@@ -372,9 +384,6 @@ def main() -> None:
     learned_priors(runs, options.folder)
     draw_coadds(options.folder / "coadds.png", panels(runs, options.folder), titles)
     print()
-    for n_rows in (options.rows // 10, options.rows):
-        if n_rows:
-            print_cost(options.folder, n_rows, options.workers)
 
 
 if __name__ == "__main__":

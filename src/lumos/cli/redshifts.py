@@ -7,7 +7,7 @@ import typer
 
 from lumos.cli.app import command
 from lumos.cli.console import show_progress
-from lumos.cli.options import Config, Out, Set, Workers, check_file
+from lumos.cli.options import Config, DriverName, Out, Set, Workers, check_file, open_driver
 
 __all__ = ["photoz", "photoz_pretrain"]
 
@@ -47,6 +47,7 @@ def photoz(
         Path | None, typer.Option("--other-bands", help="Fluxes of the same galaxies in other bands, such as broad.")
     ] = None,
     workers: Workers = 1,
+    driver: DriverName = "local",
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -59,11 +60,11 @@ def photoz(
     check_file(table, "table of fluxes")
     check_file(other_bands, "table of fluxes in other bands")
     check_file(spec_z, "table of known redshifts")
-    with show_progress("photoz") as progress:
+    with open_driver(driver, workers) as where, show_progress("photoz") as progress:
         from lumos.workflows.photoz import PhotozInputs, make_redshifts  # noqa: PLC0415
 
         inputs = PhotozInputs(table, templates, data, curves, spec_z, model, exposures)
-        typer.echo(make_redshifts(inputs, out, settings, workers=workers, progress=progress))
+        typer.echo(make_redshifts(inputs, out, settings, workers=where, progress=progress))
 
 
 @command

@@ -1,9 +1,12 @@
 """What a coadd learns from its run before it begins: shared errors, levels of the empty sky, the prior."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,16 +16,23 @@ from lumos.coadds.read import ShardReader, join_rows, object_hash, sample_object
 from lumos.coadds.repeat_errors import NO_REPEATS, IndependentShare, fit_independent_share
 from lumos.coadds.rows import CoaddContext, Rows, coadd_likelihoods, coadd_pairs, grouped, prepare
 from lumos.coadds.sky import SkyLevels, sky_levels
-from lumos.conventions import BoolArray, FloatArray
-from lumos.errors import LumosDataError
+from lumos.conventions import BoolArray, FloatArray, IntArray
+from lumos.errors import LumosDataError, LumosError, WorkerDiedError
 from lumos.files import read_json
 from lumos.flags import Flag
 from lumos.pdf import FluxPrior, GaussianMixture, inverse_variance
+from lumos.pdf.prior_fit import BandFit, BandSample, fit_band
+from lumos.runs.driver import Driver, Work
 from lumos.statistics import SUMMARY_LEVELS
 
 __all__ = ["FEWEST_FOR_PRIOR", "find_share", "find_sky", "make_prior"]
 
 logger = logging.getLogger(__name__)
+
+Shared = TypeVar("Shared")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+_Shared = tuple[ShardReader, CoaddContext]
 
 #: With this many galaxies that have no neighbour, a prior is learned from them alone.
 _FEWEST_ALONE = 1000
@@ -34,7 +44,7 @@ _FAINT = 5.0
 _FEWEST_EXCESSES = 30
 
 
-def find_share(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -> IndependentShare:
+def find_share(shards: Sequence[Path], reader: ShardReader, context: CoaddContext, driver: Driver) -> IndependentShare:
     """Find out from a sample of the objects how much of the PDFs' variances differs between exposures.
 
     It warns where the catalogue was made from one of the exposures, whose faint fluxes are too high, and says by how
@@ -48,23 +58,78 @@ def find_share(shards: Sequence[Path], reader: ShardReader, context: CoaddContex
         Reads their rows.
     context : CoaddContext
         Calibration and settings.
+    driver : Driver
+        Works on the bands.
 
     Returns
     -------
     IndependentShare
         All of the variance where the settings do not ask for repeats.
     """
-    parts, excesses, exposures = [], [], set()
-    for rows in _sample(shards, reader, context.settings.repeat_galaxies):
-        parts.append(coadd_pairs(rows, context))
-        marked = (rows.flags & int(Flag.CATALOG_EXPOSURE)) > 0
-        exposures |= {context.calibration.exposure_id[unit] for unit in np.unique(rows.unit[marked])}
-        excesses.append(_catalog_excess(rows, context))
+    samples = _samples(shards, context.settings.repeat_galaxies, sorted(set(context.calibration.band)))
+    found = list(_apply(driver, _repeats_of, samples, (reader, context)))
+    parts, excesses = [one[0] for one in found], [one[2] for one in found]
+    exposures = set().union(*(one[1] for one in found))
     if exposures and "CATALOG_EXPOSURE" not in context.settings.excluded_flags:
         _warn_of_catalog(sorted(exposures), np.concatenate(excesses))
     if not context.settings.repeat_errors:
         return NO_REPEATS
     return fit_independent_share(*(np.concatenate([part[number] for part in parts]) for number in (0, 1)))
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Some objects of one band: the largest of their hashes, and the files with rows of the band."""
+
+    limit: int
+    paths: list[Path]
+
+
+def _samples(shards: Sequence[Path], most: int, bands: Sequence[str]) -> list[_Sample]:
+    """Choose at most so many objects of each band that has a row."""
+    limits, files = sample_objects(shards, most)
+    return [_Sample(limits[band], files[band]) for band in bands if band in files]
+
+
+def _apply(
+    driver: Driver, function: Callable[[Shared, Task], Result], tasks: Sequence[Task], *shared: Shared
+) -> Iterator[Result]:
+    """Call a function for each task, in the processes of a driver, and yield the results in order."""
+    with closing(driver.run(Work(function, _share, shared), tasks, ordered=True)) as results:
+        for _, result in results:
+            if isinstance(result, WorkerDiedError):
+                raise LumosError(f"{result}; run again with smaller prior_galaxies and repeat_galaxies") from result
+            yield result
+
+
+@contextmanager
+def _share(shared: Shared) -> Iterator[Shared]:
+    yield shared
+
+
+def _repeats_of(shared: _Shared, sample: _Sample) -> tuple[tuple[FloatArray, FloatArray], set[str], FloatArray]:
+    """Return pairs of repeats, exposures that the catalogue was made from, and how much brighter objects are there."""
+    reader, context = shared
+    rows = _read(reader, sample)
+    marked = (rows.flags & int(Flag.CATALOG_EXPOSURE)) > 0
+    exposures = {context.calibration.exposure_id[unit] for unit in np.unique(rows.unit[marked])}
+    return coadd_pairs(rows, context), exposures, _catalog_excess(rows, context)
+
+
+def _likelihoods_of(shared: _Shared, sample: _Sample) -> tuple[GaussianMixture, FloatArray, IntArray]:
+    """Return coadded likelihoods, magnitudes and bands."""
+    reader, context = shared
+    return coadd_likelihoods(_alone(_read(reader, sample)), context)
+
+
+def _fit_band(_: None, sample: BandSample) -> BandFit:
+    return fit_band(sample)
+
+
+def _read(reader: ShardReader, sample: _Sample) -> Rows:
+    """Read the rows of the objects of a sample."""
+    choose = partial(_is_sampled, limit=sample.limit)
+    return join_rows([reader.read(path, choose) for path in sample.paths])
 
 
 def _warn_of_catalog(exposures: Sequence[str], excess: FloatArray) -> None:
@@ -106,14 +171,6 @@ def _catalog_excess(rows: Rows, context: CoaddContext) -> FloatArray:
     return np.concatenate(parts)
 
 
-def _sample(shards: Sequence[Path], reader: ShardReader, most: int) -> Iterator[Rows]:
-    """Yield the rows of a sample of the objects of each band."""
-    limits, files = sample_objects(shards, most)
-    for band, paths in files.items():
-        choose = partial(_is_sampled, limit=limits[band])
-        yield join_rows([reader.read(path, choose) for path in paths])
-
-
 def find_sky(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -> SkyLevels:
     """Coadd the empty positions of the sky run, or as many as a sample holds, and find the levels.
 
@@ -148,7 +205,7 @@ def find_sky(shards: Sequence[Path], reader: ShardReader, context: CoaddContext)
     return sky_levels(columns, bands, reader.estimators)
 
 
-def make_prior(shards: Sequence[Path], reader: ShardReader, context: CoaddContext) -> FluxPrior | None:
+def make_prior(shards: Sequence[Path], reader: ShardReader, context: CoaddContext, driver: Driver) -> FluxPrior | None:
     """Return the prior that the settings ask for: none, one from a file, or one that is learned from the run.
 
     Parameters
@@ -159,6 +216,8 @@ def make_prior(shards: Sequence[Path], reader: ShardReader, context: CoaddContex
         Reads their rows.
     context : CoaddContext
         Calibration and settings.
+    driver : Driver
+        Works on the bands.
 
     Returns
     -------
@@ -179,13 +238,9 @@ def make_prior(shards: Sequence[Path], reader: ShardReader, context: CoaddContex
         if missing:
             raise LumosDataError(f"{asked}: no prior of band {missing[0]!r}; it has: {', '.join(prior.bands)}")
         return prior
-    limits, files = sample_objects(shards, context.settings.prior_galaxies)
-    parts = []
-    for band in bands:
-        choose = partial(_is_sampled, limit=limits[band])
-        rows = join_rows([reader.read(path, choose) for path in files[band]])
-        parts.append(coadd_likelihoods(_alone(rows), context))
-        logger.debug("prior: %d likelihoods of band %s", len(parts[-1][1]), band)
+    samples = _samples(shards, context.settings.prior_galaxies, bands)
+    parts = list(_apply(driver, _likelihoods_of, samples, (reader, context)))
+    logger.debug("prior: %s likelihoods", [len(part[1]) for part in parts])
     names = ("weights", "means", "stds")
     likelihoods = GaussianMixture(*(np.concatenate([getattr(part[0], name) for part in parts]) for name in names))
     mags, number = (np.concatenate([part[place] for part in parts]) for place in (1, 2))
@@ -209,7 +264,9 @@ def make_prior(shards: Sequence[Path], reader: ShardReader, context: CoaddContex
             *(few, _ENOUGH_FOR_PRIOR),
         )
     try:
-        return FluxPrior.fit_noisy(likelihoods, mags, number, bands)
+        return FluxPrior.fit_noisy(
+            likelihoods, mags, number, bands, apply=lambda _, tasks: _apply(driver, _fit_band, tasks, None)
+        )
     except LumosDataError as error:
         raise LumosDataError(f"{error}; give --prior none, or the path of a prior") from error
 

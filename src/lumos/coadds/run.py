@@ -30,9 +30,9 @@ from lumos.files import check_parquet_name, file_sha256, write_json
 from lumos.flags import Flag
 from lumos.photometry.measured import MeasuredRun, open_run
 from lumos.runs.driver import Driver, Work, driver_of
-from lumos.runs.locks import lock_file, locked
+from lumos.runs.locks import clear_unfinished, lock_file, locked
 from lumos.runs.outputs import describe_changes, finished_table
-from lumos.runs.parts import table_parts
+from lumos.runs.parts import remove_parts, table_parts
 from lumos.runs.shards import check_shards, read_shard, shard_paths
 
 __all__ = ["CoaddReport", "coadd_run"]
@@ -148,10 +148,10 @@ def coadd_run(
         # The table of zero points was lost.
         _write_zeropoints(companion, calibration, out)
         return finished
-    context = replace(context, share=find_share(shards, reader, context))
+    context = replace(context, share=find_share(shards, reader, context, driver))
     if sky is not None:
         context = replace(context, sky=find_sky(shard_paths(sky), reader, context))
-    context = replace(context, prior=make_prior(shards, reader, context))
+    context = replace(context, prior=make_prior(shards, reader, context, driver))
     out.parent.mkdir(parents=True, exist_ok=True)
     if context.prior is not None:
         write_json(out.with_suffix(".prior.json"), context.prior.to_dict())
@@ -212,7 +212,9 @@ def _identity(
 
 
 def _finished(out: Path, zeropoints: Path, identity: Mapping[str, Any]) -> CoaddReport | None:
-    """Return the report of a coadd that is there already, if it is the one that is asked for and not damaged."""
+    """Return the report of the coadd that is asked for if it is there and whole; remove what a kill left beside it."""
+    for path in (zeropoints, out.with_suffix(".prior.json")):
+        clear_unfinished(path)
     # Runs may have moved.
     before = finished_table(out, "coadd", {key: value for key, value in identity.items() if key != "runs"})
     if before is None:
@@ -226,6 +228,7 @@ def _finished(out: Path, zeropoints: Path, identity: Mapping[str, Any]) -> Coadd
             raise LumosDataError(f"{out}: changed since it was written; remove it, then it is made again")
     else:
         check_pages(out)
+    remove_parts(out)
     return CoaddReport(before[0], was_finished=True)
 
 

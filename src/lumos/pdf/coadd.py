@@ -112,11 +112,18 @@ def catalogue_prior(prior: FluxPrior, ref_mag: ArrayLike, band: ArrayLike) -> tu
     mags = np.asarray(ref_mag, dtype=np.float64)
     bands = np.broadcast_to(np.asarray(band), mags.shape)
 
+    mags = np.where(np.isfinite(mags), mags, np.nan)
+    # Once for all evaluations, some five for each object.
+    density, log_ref = prior._density(mags, bands), log_reference(mags)  # noqa: SLF001
+
     def log_prior(flux: FloatArray, objects: IntArray) -> FloatArray:
-        return prior.log_pdf(flux, mags[objects], bands[objects])
+        with np.errstate(all="ignore"):  # logarithms of negative fluxes, NaN rows
+            log_flux = np.where(flux > 0, np.log(flux), np.where(np.isnan(flux), np.nan, -np.inf))
+        here = density.take(objects).log_pdf(log_flux - log_ref[objects, None])
+        return np.asarray(here - np.where(flux > 0, log_flux, 0))
 
     with np.errstate(invalid="ignore"):
-        return log_prior, np.exp(prior.nodes[bands] + log_reference(mags)[:, None])
+        return log_prior, np.exp(density.nodes + log_ref[:, None])
 
 
 def inverse_variance(

@@ -18,7 +18,8 @@ EDGES = np.concatenate([[0.0], ndtr(SCORES[1:-1]), [1.0]])
 CENTRES = ndtr((SCORES[1:] + SCORES[:-1]) / 2)
 #: Fluxes are counted from the median in these widths, so that the sums keep their digits.
 UNIT = np.array([SUMMARY_LEVELS])
-N_STEPS = 60
+#: Cycles of three steps; a cycle may go so many times as far as two steps do.
+N_CYCLES, LONGEST = 7, 4.0
 #: A fit that misses by less probability needs no other.
 GOOD = 0.005
 
@@ -26,10 +27,11 @@ GOOD = 0.005
 def to_mixture(pdf: GridPdf, n_components: int) -> tuple[GaussianMixture, FloatArray]:
     """Fit a mixture of Gaussians to each density, and say how good it is.
 
-    Sixty steps of expectation and maximisation on 64 cells of each density: from components side by side, and, where
-    that misses by more than 0.005, from components about the median that are as wide as growing shares of the density;
-    the fit with the smaller error is returned. Mean and variance are kept as well as the cells do, except for tails
-    beyond 3e-6.
+    Expectation and maximisation on 64 cells of each density: from components side by side, and, where that misses by
+    more than 0.005, from components about the median that are as wide as growing shares of the density; the fit with
+    the smaller error is returned. Seven cycles that go on along the line of two steps (SQUAREM, Varadhan & Roland 2008,
+    Scand. J. Statist. 35, 335, scheme S3) come as far as sixty plain steps. Mean and variance are kept as well as the
+    cells do, except for tails beyond 3e-6.
 
     Parameters
     ----------
@@ -101,16 +103,44 @@ def _nested(flux: FloatArray, k: int) -> FloatArray:
 
 def _improve(flux: FloatArray, share: FloatArray, floor: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return weights, means and standard deviations (n, k) after the steps."""
-    mass = np.diff(EDGES)
     moments = np.stack([np.ones_like(flux), flux, flux**2], axis=-1)
-    for step in range(N_STEPS):
-        sums = (share * mass) @ moments
-        weights = np.maximum(sums[..., 0], 1e-12)
-        means = sums[..., 1] / weights
-        stds = np.sqrt(np.maximum(sums[..., 2] / weights - means**2, floor[:, None] ** 2))
-        if step < N_STEPS - 1:
-            z = (flux[:, None] - means[..., None]) / stds[..., None]
-            log_density = np.log(weights / stds)[..., None] - 0.5 * z * z
-            density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
-            share = density / density.sum(axis=1, keepdims=True)
-    return weights / weights.sum(axis=1, keepdims=True), means, stds
+    here = _maximise(share, moments, floor)
+
+    def step(parameters: FloatArray) -> FloatArray:
+        return _maximise(_expect(flux, parameters), moments, floor)
+
+    for _ in range(N_CYCLES):
+        first = step(here)
+        change = first - here
+        bend = step(first) - first - change
+        with np.errstate(all="ignore"):  # a fit that has arrived
+            length = np.sqrt((change**2).sum(axis=(0, 2)) / (bend**2).sum(axis=(0, 2)))
+        length = np.nan_to_num(length, nan=1.0).clip(1, LONGEST)[:, None]
+        here += 2 * length * change + length**2 * bend
+        here[2] = np.maximum(here[2], np.log(floor)[:, None])
+        # It also gives the mixture the mean and the variance of the cells.
+        here = step(here)
+    weights = np.exp(here[0])
+    return weights / weights.sum(axis=1, keepdims=True), here[1], np.exp(here[2])
+
+
+def _expect(flux: FloatArray, parameters: FloatArray) -> FloatArray:
+    """Return the shares (n, k, cells) of components, from log weights, means and log standard deviations (3, n, k)."""
+    log_weight, mean, log_std = parameters
+    share = flux[:, None] - mean[..., None]
+    share *= np.exp(-log_std)[..., None]
+    share *= share
+    share *= -0.5
+    share += (log_weight - log_std)[..., None]
+    share -= share.max(axis=1, keepdims=True)
+    np.exp(share, out=share)
+    return np.asarray(share / share.sum(axis=1, keepdims=True))
+
+
+def _maximise(share: FloatArray, moments: FloatArray, floor: FloatArray) -> FloatArray:
+    """Return log weights, means and log standard deviations (3, n, k) of the cells that components have."""
+    sums = (share * np.diff(EDGES)) @ moments
+    weights = np.maximum(sums[..., 0], 1e-12)
+    means = sums[..., 1] / weights
+    variances = np.maximum(sums[..., 2] / weights - means**2, floor[:, None] ** 2)
+    return np.stack([np.log(weights), means, 0.5 * np.log(variances)])

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,6 +71,27 @@ class Mixture(Rowwise, FluxPdf):
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 
+    def take(self, rows: Any) -> Self:  # noqa: ANN401 (as of Rowwise, without its import of torch)
+        """Return the PDFs of some rows, which are not checked again.
+
+        Parameters
+        ----------
+        rows : slice, or list, array or tensor of int or bool, shape (m,)
+            Numbers of the rows, or whether each is taken.
+
+        Returns
+        -------
+        Mixture
+            Of the same class.
+        """
+        which = rows if isinstance(rows, slice | np.ndarray) else np.array(rows, dtype=None if len(rows) else np.int64)
+        taken = object.__new__(type(self))  # checked before
+        for name in ("weights", "means", "stds"):
+            array = getattr(self, name)[which]
+            array.flags.writeable = False
+            object.__setattr__(taken, name, array)
+        return taken
+
     @property
     @abstractmethod
     def support(self) -> tuple[float, float]:
@@ -101,15 +123,17 @@ class Mixture(Rowwise, FluxPdf):
         return int(self.weights.shape[1])
 
     def _log_pdf(self, flux: FloatArray) -> FloatArray:
-        terms = self._log_pdf_component(flux[..., None], self.means[:, None], self.stds[:, None])
-        terms = terms + np.log(self.weights)[:, None]
-        largest = terms.max(axis=-1, keepdims=True)
-        shift = np.where(np.isneginf(largest), 0, largest)
-        return np.asarray(np.log(np.exp(terms - shift).sum(axis=-1)) + shift[..., 0])
+        # Components on the middle axis: sums along it are over long rows.
+        terms = self._log_pdf_component(flux[:, None], self.means[..., None], self.stds[..., None])
+        terms += np.log(self.weights)[..., None]
+        largest = terms.max(axis=1)
+        largest[np.isneginf(largest)] = 0
+        terms -= largest[:, None]
+        return np.asarray(np.log(np.exp(terms, out=terms).sum(axis=1)) + largest)
 
     def _cdf(self, flux: FloatArray) -> FloatArray:
-        below = self._tail_component(flux[..., None], self.means[:, None], self.stds[:, None], np.array(False))
-        return np.asarray((self.weights[:, None] * below).sum(axis=-1).clip(0, 1))
+        below = self._tail_component(flux[:, None], self.means[..., None], self.stds[..., None], np.array(False))
+        return np.asarray((self.weights[..., None] * below).sum(axis=1).clip(0, 1))
 
     def _quantile(self, level: FloatArray) -> FloatArray:
         n, m = level.shape
@@ -117,13 +141,15 @@ class Mixture(Rowwise, FluxPdf):
         upper = flat > 0.5
         target = np.where(upper, 1 - flat, flat)
         pairs = self if m == 1 else self.take(row)
-        weights, means, stds = pairs.weights, pairs.means, pairs.stds
+        weights = pairs.weights
+        # Components first: sums over them are of long rows.
+        parameters = np.stack([weights.T, pairs.means.T, pairs.stds.T])
 
         def tail(flux: FloatArray, left: IntArray) -> tuple[FloatArray, FloatArray]:
-            at, mu, sigma, alpha = flux[:, None], means[left], stds[left], weights[left]
-            probability = self._tail_component(at, mu, sigma, upper[left, None])
-            density = np.exp(self._log_pdf_component(at, mu, sigma))
-            return (alpha * probability).sum(axis=1), (alpha * density).sum(axis=1)
+            alpha, mu, sigma = parameters[..., left]
+            probability = self._tail_component(flux, mu, sigma, upper[left])
+            density = np.exp(self._log_pdf_component(flux, mu, sigma))
+            return (alpha * probability).sum(axis=0), (alpha * density).sum(axis=0)
 
         # A mixture's quantile lies between those of its components.
         single = pairs._quantile_component(target[:, None], upper[:, None])  # noqa: SLF001
@@ -232,7 +258,10 @@ class GaussianMixture(Mixture):
 
     def _log_pdf_component(self, flux: FloatArray, means: FloatArray, stds: FloatArray) -> FloatArray:
         z = (flux - means) / stds
-        return np.asarray(-0.5 * z * z - np.log(stds) - LOG_ROOT_2PI)
+        z *= z
+        z *= -0.5
+        z -= np.log(stds) + LOG_ROOT_2PI
+        return np.asarray(z)
 
     def _tail_component(self, flux: FloatArray, means: FloatArray, stds: FloatArray, upper: BoolArray) -> FloatArray:
         return np.asarray(ndtr(np.where(upper, -1.0, 1.0) * (flux - means) / stds))

@@ -12,7 +12,7 @@ from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.pdf.base import per_row, row_chunks
 from lumos.pdf.grid import GridPdf
 from lumos.pdf.mixture import GaussianMixture
-from lumos.pdf.prior_fit import KNOT_SPACING, MIN_GALAXIES, fit_band, hats, log_reference
+from lumos.pdf.prior_fit import KNOT_SPACING, MIN_GALAXIES, Apply, fit_band, hats, log_reference
 from lumos.pdf.reweight import AROUND, LEVELS
 
 __all__ = ["FluxPrior", "posterior"]
@@ -109,7 +109,7 @@ class FluxPrior:
 
     @classmethod
     def fit_noisy(
-        cls, likelihoods: GaussianMixture, ref_mag: ArrayLike, band: ArrayLike, bands: Sequence[str]
+        cls, likelihoods: GaussianMixture, ref_mag: ArrayLike, band: ArrayLike, bands: Sequence[str], apply: Apply = map
     ) -> "FluxPrior":
         r"""Learn a prior by deconvolution from the pixel likelihoods of galaxies.
 
@@ -134,6 +134,8 @@ class FluxPrior:
             Index into ``bands``, or name.
         bands : sequence of str
             Names of the bands, in the order of their indices.
+        apply : callable, optional
+            Calls a function for each band and returns the results in order, as ``map`` does; can use processes.
 
         Returns
         -------
@@ -154,15 +156,13 @@ class FluxPrior:
             raise LumosDataError(f"prior: 0 usable galaxies of {n}, needed: {MIN_GALAXIES} in every band")
         low, high = np.quantile(mags[good], [0.005, 0.995])
         knots = np.unique(np.linspace(low, high, 1 + int(np.ceil((high - low) / KNOT_SPACING))))
-        nodes, tables = [], []
+        samples = []
         for number, name in enumerate(bands):
             rows = np.flatnonzero(good & (which == number))
             if len(rows) < MIN_GALAXIES:
                 raise LumosDataError(f"prior: {len(rows)} usable galaxies in band {name}, needed: {MIN_GALAXIES}")
-            x, theta = fit_band(likelihoods.take(rows), mags[rows], knots, name)
-            nodes.append(x)
-            tables.append(theta)
-        return cls(bands, knots, np.array(nodes), np.array(tables))
+            samples.append((likelihoods.take(rows), mags[rows], knots, name))
+        return cls(bands, knots, *map(np.array, zip(*apply(fit_band, samples), strict=True)))
 
     def _density(self, ref_mag: FloatArray, band: IntArray) -> GridPdf:
         """Return the density of ln(f / f_ref) of rows."""

@@ -1,6 +1,7 @@
 """Learning the catalogue prior of one band from likelihoods: a smooth density, deconvolved."""
 
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from lumos.pdf.base import row_chunks
 from lumos.pdf.mixture import GaussianMixture
 from lumos.rows import Rowwise
 
-__all__ = ["KNOT_SPACING", "MIN_GALAXIES", "fit_band", "hats", "log_reference"]
+__all__ = ["KNOT_SPACING", "MIN_GALAXIES", "Apply", "BandFit", "BandSample", "fit_band", "hats", "log_reference"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,11 @@ MIN_GALAXIES = 50
 #: A fit ends when a step gains less than this in ln(likelihood) of all galaxies.
 GAIN = 0.1
 MAX_STEPS = 60
+#: Likelihoods and magnitudes of a band's galaxies, knots, name of the band; nodes and the logarithm of the density.
+BandSample = tuple[GaussianMixture, FloatArray, FloatArray, str]
+BandFit = tuple[FloatArray, FloatArray]
+#: Calls a function for each band and returns the results in order, as ``map`` does.
+Apply = Callable[[Callable[[BandSample], BandFit], list[BandSample]], Iterable[BandFit]]
 
 
 def log_reference(mags: FloatArray) -> FloatArray:
@@ -196,21 +202,14 @@ def _maximise(band: _Band, theta: FloatArray, penalty: FloatArray, broad: FloatA
     return theta
 
 
-def fit_band(
-    likelihoods: GaussianMixture, mags: FloatArray, knots: FloatArray, name: str
-) -> tuple[FloatArray, FloatArray]:
+def fit_band(sample: BandSample) -> BandFit:
     """Learn the density of ln(f / f_ref) given the magnitude in one band, see :meth:`FluxPrior.fit_noisy`.
 
     Parameters
     ----------
-    likelihoods : GaussianMixture, n rows
-        Pixel likelihoods, nJy, all finite.
-    mags : ndarray, shape (n,)
-        AB magnitudes, finite.
-    knots : ndarray, shape (n_knots,)
-        Magnitudes between which the logarithm of the density is interpolated.
-    name : str
-        Name of the band for the log.
+    sample : tuple
+        Pixel likelihoods of n galaxies (nJy, all finite); their AB magnitudes, shape (n,), finite; the magnitudes
+        between which the logarithm of the density is interpolated, shape (n_knots,); the band's name for the log.
 
     Returns
     -------
@@ -224,6 +223,7 @@ def fit_band(
     LumosDataError
         If most fluxes are nowhere near that of the magnitude.
     """
+    likelihoods, mags, knots, name = sample
     log_ref = log_reference(mags)
     low, centre, high = _search(likelihoods, log_ref, name)
     inner, away = np.linspace(low, high, N_INNER), np.linspace(0, 1, N_OUTER + 1)[1:] ** 1.5

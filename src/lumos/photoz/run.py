@@ -24,7 +24,7 @@ from lumos.photoz.rows import redshift_rows
 from lumos.photoz.settings import PhotozSettings
 from lumos.photoz.shards import PhotozJob, PhotozReport, Progress, Rows, write_shards
 from lumos.photoz.zeropoints import fit_factors
-from lumos.runs.driver import LocalDriver
+from lumos.runs.driver import Driver, driver_of
 from lumos.runs.shards import iterate_shards
 
 __all__ = ["Tables", "is_redshift_run", "match_column", "match_redshifts", "photoz_run", "read_redshifts"]
@@ -59,7 +59,7 @@ def photoz_run(
     out: Path,
     settings: PhotozSettings,
     *,
-    workers: int = 1,
+    workers: int | Driver = 1,
     progress: Progress | None = None,
 ) -> PhotozReport:
     """Find the redshifts of all galaxies of a table; a run that was stopped is continued.
@@ -75,7 +75,7 @@ def photoz_run(
         ``zeropoints.parquet``.
     settings : PhotozSettings
         Settings.
-    workers : int, optional
+    workers : int or Driver, optional
         Number of processes; rows do not depend on it.
     progress : callable, optional
         Told after each shard.
@@ -94,7 +94,7 @@ def photoz_run(
     LumosValueError
         If there is no worker.
     """
-    driver, source, spectra = LocalDriver(workers), tables.fluxes, tables.spectra
+    driver, source, spectra = driver_of(workers), tables.fluxes, tables.spectra
     photometry = read_photometry(source, grid.bands, settings)
     if not len(photometry):
         raise LumosDataError(f"{source}: no row in it")

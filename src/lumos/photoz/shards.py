@@ -13,7 +13,7 @@ from lumos.conventions import AnyArray, FloatArray
 from lumos.errors import WorkerDiedError, one_line
 from lumos.files import file_sha256, file_stamp
 from lumos.photoz.fluxes import Photometry
-from lumos.runs.driver import LocalDriver, Work
+from lumos.runs.driver import Driver, Work
 from lumos.runs.folder import Entry, begin_folder
 
 __all__ = ["PhotozJob", "PhotozReport", "Progress", "Rows", "write_shards"]
@@ -85,7 +85,7 @@ class _Task:
     photometry: Photometry
 
 
-def write_shards(job: PhotozJob, out: Path, driver: LocalDriver, *, progress: Progress | None = None) -> PhotozReport:
+def write_shards(job: PhotozJob, out: Path, driver: Driver, *, progress: Progress | None = None) -> PhotozReport:
     """Make the rows of all galaxies; a run that was stopped is continued.
 
     Parameters
@@ -94,8 +94,8 @@ def write_shards(job: PhotozJob, out: Path, driver: LocalDriver, *, progress: Pr
         What is to be done.
     out : Path
         Folder of the run.
-    driver : LocalDriver
-        Processes.
+    driver : Driver
+        Works on the shards.
     progress : callable, optional
         Told after each shard.
 

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from lumos.errors import LumosConfigError, LumosError, WorkerDiedError
 from lumos.runs.driver import Result, Shared, Task, Work
 
 try:
+    from dask import config as dask_config
     from dask.distributed import Client, KilledWorker, LocalCluster, as_completed
 except ImportError as error:
     raise LumosConfigError(f"--driver dask: {error}; pip install 'lumos-photometry[dask]'") from error
@@ -69,18 +71,22 @@ class DaskDriver:
         Raises
         ------
         LumosError
-            If the cluster has no worker.
+            If the scheduler ends.
         """
         if not tasks:
             return
         width = _AHEAD * max(sum(self._client.nthreads().values()), 1)
+        # One task of its own, so that it is sent once and not with each task (a catalogue, a grid of models), and made
+        # again from what the scheduler keeps where the worker that holds it dies.
+        with dask_config.set({"distributed.admin.large-graph-warning-threshold": "100GB"}):
+            shared = self._client.submit(_hold, work, pure=False)
         token, numbers = uuid4().hex, iter(range(len(tasks)))
         told, early, running = 0, dict[int, Result | WorkerDiedError](), dict[object, int]()
         completed = as_completed(with_results=False)
 
         def start() -> None:
             for number in numbers:
-                future = self._client.submit(_call, token, work, tasks[number], pure=False)
+                future = self._client.submit(_call, token, shared, tasks[number], pure=False)
                 running[future.key] = number
                 completed.add(future)
                 return
@@ -111,6 +117,8 @@ def _result_of(future: Any) -> Any:  # noqa: ANN401
         return future.result()
     except KilledWorker as error:
         return WorkerDiedError(f"its worker process died, out of memory most likely ({error.last_worker.address})")
+    except CancelledError as error:
+        raise LumosError("the Dask scheduler has ended; once one runs, the same command does what is left") from error
 
 
 @contextmanager
@@ -164,6 +172,10 @@ def open_dask(workers: int, scheduler: str | None, *, wait: float = 30.0) -> Ite
 #: In a worker process: what the tasks of the last commands share, by token.
 _SHARED: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
 _LOCK = threading.Lock()
+
+
+def _hold(work: Work[Any, Any, Any]) -> Work[Any, Any, Any]:
+    return work
 
 
 def _call(token: str, work: Work[Any, Any, Any], task: Any) -> Any:  # noqa: ANN401

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from lumos.errors import LumosError
 from lumos.files import UNFINISHED, name_code
 
-__all__ = ["holder_of", "lock_file", "lock_folder", "locked", "own_files"]
+__all__ = ["clear_unfinished", "holder_of", "lock_file", "lock_folder", "locked", "own_files"]
 
 logger = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -87,8 +87,19 @@ def lock_file(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path.with_name(f"{_LOCK}-{name_code(path)}"), path):
-        _clear([path.parent], f"{UNFINISHED}{name_code(path)}-*.part")
+        clear_unfinished(path)
         yield
+
+
+def clear_unfinished(path: Path) -> None:
+    """Remove what a killed command left of a file that it was writing; the caller holds the lock of all that it writes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+    _clear([path.parent], f"{UNFINISHED}{name_code(path)}-*.part")
 
 
 def _clear(folders: Sequence[Path], pattern: str) -> None:

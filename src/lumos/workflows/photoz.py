@@ -20,6 +20,7 @@ from lumos.photoz.shards import PhotozReport, Progress
 from lumos.photoz.templates import ModelSettings, load_models
 from lumos.report.page import write_page
 from lumos.report.redshifts import RedshiftExhibit, draw_redshifts
+from lumos.runs.driver import Driver
 from lumos.spectra.curves import Curve, read_curve
 from lumos.validate.known_redshifts import read_known_redshifts, redshift_table
 from lumos.validate.redshifts import format_redshifts
@@ -90,7 +91,12 @@ class PhotozInputs:
 
 
 def make_redshifts(
-    inputs: PhotozInputs, out: Path, settings: PhotozSettings, *, workers: int = 1, progress: Progress | None = None
+    inputs: PhotozInputs,
+    out: Path,
+    settings: PhotozSettings,
+    *,
+    workers: int | Driver = 1,
+    progress: Progress | None = None,
 ) -> str:
     """Find redshifts; write ``redshifts.png`` (templates), and ``metrics.json`` and ``report.html`` (known redshifts).
 
@@ -102,7 +108,7 @@ def make_redshifts(
         Folder to write.
     settings : PhotozSettings
         Settings.
-    workers : int, optional
+    workers : int or Driver, optional
         Number of processes.
     progress : callable, optional
         Told after each shard.
@@ -133,7 +139,7 @@ def make_redshifts(
 
 
 def _fit_templates(
-    inputs: PhotozInputs, out: Path, settings: PhotozSettings, workers: int, progress: Progress | None
+    inputs: PhotozInputs, out: Path, settings: PhotozSettings, workers: int | Driver, progress: Progress | None
 ) -> tuple[PhotozReport, str]:
     assert inputs.templates is not None
     models = load_models(inputs.templates)
@@ -154,7 +160,7 @@ def _known(inputs: PhotozInputs, photometry: Photometry) -> FloatArray:
 
 
 def _use_networks(
-    inputs: PhotozInputs, out: Path, settings: PhotozSettings, workers: int, progress: Progress | None
+    inputs: PhotozInputs, out: Path, settings: PhotozSettings, workers: int | Driver, progress: Progress | None
 ) -> tuple[PhotozReport, str]:
     # torch is slow to import.
     from lumos.photoz.deepz.run import deepz_run  # noqa: PLC0415

@@ -58,6 +58,20 @@ def test_shard_reads_back(tmp_path):
     assert read_shard(tmp_path / "a.parquet", ["flags"]).num_columns == 1
 
 
+def test_measured_numbers_take_few_bytes_and_come_back_as_they_are(tmp_path, rng):
+    n = 4000
+    values = rng.lognormal(7, 1, (n, 5)).astype("f4")
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 5)
+    one = pa.table({"flux": values[:, 0], "ra": 150 + rng.random(n), "band": ["g"] * n, "pdf_means": lists})
+    write_table([one], tmp_path / "ours.parquet")
+    pq.write_table(one, tmp_path / "plain.parquet", compression="zstd")
+    assert pq.read_table(tmp_path / "ours.parquet").equals(one)
+    sizes = [(tmp_path / f"{name}.parquet").stat().st_size for name in ("ours", "plain")]
+    assert sizes[0] < 0.8 * sizes[1]
+    # Six numbers of 4 bytes and one of 8, of which the last bytes are noise.
+    assert sizes[0] / n < 28
+
+
 def test_failing_writer_leaves_no_file(tmp_path):
     def tables():
         yield table()

@@ -20,7 +20,7 @@ from lumos.coadds.run import coadd_run
 from lumos.coadds.settings import CoaddSettings
 from lumos.coadds.sky import SkyLevels
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
-from lumos.files import file_sha256, read_json, write_json
+from lumos.files import file_sha256, name_code, read_json, write_json
 from lumos.flags import Flag
 from lumos.pdf import FluxPrior, GaussianMixture, GridPdf, posterior, to_mixture
 from lumos.runs.shards import read_shard
@@ -112,8 +112,15 @@ def test_order_splitting_and_merging_change_nothing(rng, tmp_path, truth):
 
 
 def test_workers_change_nothing(rng, tmp_path, truth):
-    made = gaussian_exposures(rng, truth, [100.0, 200.0])
-    some = settings(rows_at_once=100)
+    made = [
+        exposure(
+            f"{band}{error}", OBJECTS, truth + error * rng.standard_normal(N), error, band=band, zeropoint_err=1e-6
+        )
+        for band in "iz"
+        for error in (100.0, 200.0)
+    ]
+    # Repeats and the prior are learned band by band, by the workers too.
+    some = settings(rows_at_once=200, prior="catalog", repeat_errors=True)
     one = coadd(tmp_path, made, settings=some)
     told = []
     two = coadd(tmp_path, made, "two", settings=some, workers=2, progress=lambda *step: told.append(step))
@@ -485,13 +492,28 @@ def test_an_interrupted_coadd_continues_where_it_was(rng, tmp_path, truth):
     assert all(one == made for one in seen)
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert not parts.exists()
-    # Parts of other settings are of no use; a folder of somebody else is not touched.
+    # Killed after the table was written, while it removed the parts or wrote the zero points.
+    parts.mkdir()
+    (parts / "3.parquet").touch()
+    left = out.with_name(f".lumos-{name_code(tmp_path / 'c.zeropoints.parquet')}-0123456789abcdef.part")
+    left.touch()
+    assert coadd_run([run], out, some).was_finished
+    assert not parts.exists()
+    assert not left.exists()
+    # Killed while it wrote down what the parts are made from.
+    out.unlink()
+    parts.mkdir()
+    (parts / ".lumos-0a1b2c3d-0123456789abcdef.part").touch()
+    coadd_run([run], out, some)
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not parts.exists()
+    # Parts of other settings are not thrown away; a folder of somebody else is not touched.
     out.unlink()
     interrupt(some)
     before = {path.name: path.read_bytes() for path in parts.iterdir()}
-    interrupt(settings(rows_at_once=100, n_components=3))
-    assert {path.name: path.read_bytes() for path in parts.iterdir()}.keys() == before.keys()
-    assert all((parts / name).read_bytes() != content for name, content in before.items())
+    with pytest.raises(LumosConfigError, match=r"c\.parts: pieces of c\.parquet .*\(settings\.n_components: 5 -> 3\)"):
+        coadd_run([run], out, settings(rows_at_once=100, n_components=3))
+    assert {path.name: path.read_bytes() for path in parts.iterdir()} == before
     (parts / "identity.json").unlink()
     with pytest.raises(LumosConfigError, match=r"c.parts: not written by lumos; remove it"):
         coadd_run([run], out, some)

@@ -1,9 +1,13 @@
 """The Dask driver: the same results as here, in order where asked, and workers that die."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -21,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pyte
 
 
 @contextmanager
-def in_folder(folder):
+def in_folder(folder, more=None):  # noqa: ARG001 (only sent)
     with (folder / f"entered-{os.getpid()}").open("a") as file:
         file.write("once\n")
     yield folder
@@ -79,6 +83,62 @@ def test_a_run_is_the_same_as_without_dask(tmp_path, rng, driver):
     assert sorted(there.done) == sorted(here.done) == ["a", "b", "d"]
     assert there.failed == here.failed
     for name in here.done:
+        shards = [(tmp_path / out / "shards" / f"{name}.parquet").read_bytes() for out in ("run", "dask")]
+        assert shards[0] == shards[1]
+
+
+class Counted:
+    """Counts how often it is pickled here."""
+
+    n = 0
+
+    def __reduce__(self):
+        Counted.n += 1
+        return list, ()
+
+
+def test_what_is_shared_is_sent_once_and_not_with_each_task(tmp_path, driver):
+    work = Work(square, partial(in_folder, more=Counted()), (tmp_path,))
+    assert len(list(driver.run(work, range(20)))) == 20
+    assert Counted.n == 1
+
+
+@contextmanager
+def own_scheduler(folder):
+    """Start a scheduler and a worker in processes of their own; yield the scheduler's address and process."""
+    file, log = folder / "scheduler.json", (folder / "dask.log").open("a")
+    file.unlink(missing_ok=True)
+    words = ("--scheduler-file", str(file), "--host", "127.0.0.1", "--no-dashboard")
+    more = {"scheduler": ("--port", "0"), "worker": ("--nthreads", "1", "--no-nanny", "--death-timeout", "20")}
+    started = [
+        subprocess.Popen([sys.executable, "-m", "dask", name, *words, *options], stdout=log, stderr=log)
+        for name, options in more.items()
+    ]
+    try:
+        deadline = time.monotonic() + 60
+        while not (file.exists() and file.read_text().strip()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield json.loads(file.read_text())["address"], started[0]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def test_a_run_goes_on_with_another_scheduler_after_one_was_killed(tmp_path, rng):
+    paths = [write_exposure(tmp_path / f"{name}.fits", rng) for name in "abcdefgh"]
+    objects = catalog_at([100, 50], [100, 50])
+    whole = run(tmp_path, paths, objects, settings=FAST)
+    with own_scheduler(tmp_path) as (address, scheduler), open_dask(1, address, wait=60) as driver:
+        kill = lambda *_: scheduler.kill()  # noqa: E731
+        with pytest.raises(LumosError, match="scheduler has ended; once one runs, the same command does what is left"):
+            run(tmp_path, paths, objects, settings=FAST, out="dask", workers=driver, progress=kill)
+    with own_scheduler(tmp_path) as (address, _), open_dask(1, address, wait=60) as driver:
+        again = run(tmp_path, paths, objects, settings=FAST, out="dask", workers=driver)
+    assert 1 <= len(again.skipped) < len(paths)
+    assert len(again.skipped) + len(again.done) == len(paths)
+    for name in whole.done:
         shards = [(tmp_path / out / "shards" / f"{name}.parquet").read_bytes() for out in ("run", "dask")]
         assert shards[0] == shards[1]
 

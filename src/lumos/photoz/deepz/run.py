@@ -17,7 +17,7 @@ from lumos.photoz.fluxes import Photometry, read_photometry
 from lumos.photoz.run import Tables, match_redshifts
 from lumos.photoz.settings import PhotozSettings
 from lumos.photoz.shards import PhotozJob, PhotozReport, Progress, Rows, write_shards
-from lumos.runs.driver import LocalDriver, Work
+from lumos.runs.driver import Driver, Work, driver_of
 from lumos.runs.folder import MANIFEST
 
 __all__ = ["deepz_run", "read_deepz_photometry"]
@@ -62,7 +62,7 @@ def deepz_run(
     out: Path,
     settings: PhotozSettings,
     *,
-    workers: int = 1,
+    workers: int | Driver = 1,
     progress: Progress | None = None,
 ) -> tuple[Photometry, PhotozReport, str]:
     """Find the redshifts of all galaxies of a table; a run that was stopped is continued.
@@ -78,7 +78,7 @@ def deepz_run(
         Folder of the run; gets shards, a manifest, the settings and the trained networks.
     settings : PhotozSettings
         Settings.
-    workers : int, optional
+    workers : int or Driver, optional
         Number of processes; neither networks nor rows depend on it.
     progress : callable, optional
         Told after each network and shard.
@@ -99,7 +99,7 @@ def deepz_run(
     LumosConfigError
         If there is no network, ``out`` holds a run of something else, or exposures are given where nothing is trained.
     """
-    driver, models = LocalDriver(workers), load_deepz(folder)
+    driver, models = driver_of(workers), load_deepz(folder)
     start = models[0]
     photometry = read_deepz_photometry(tables.fluxes, start, settings)
     trains = tables.spectra is not None and start.config.stage == "pretrained"
@@ -154,7 +154,7 @@ def _trained(
     start: DeepzModel,
     out: Path,
     settings: DeepzSettings,
-    driver: LocalDriver,
+    driver: Driver,
     progress: Progress | None,
 ) -> tuple[DeepzModel, ...]:
     """Train the networks of all folds that are not there yet, and read all."""
