@@ -15,8 +15,16 @@ __all__ = [
 ]
 
 
+#: Letters of a message; a file may hold names and values of any length.
+_LONGEST = 4000
+
+
 class LumosError(RuntimeError):
     """Base class: anything that the package refuses to do."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text) - _LONGEST} letters more)"
 
 
 class LumosValueError(LumosError, ValueError):

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from lumos.catalogs.votable import refuse_streams
 from lumos.conventions import AnyArray, BoolArray
 from lumos.errors import LumosDataError, LumosValueError
+from lumos.files import foreign_reader
+from lumos.scan import open_bytes, scan
 
 __all__ = ["Column", "TableFile", "open_table", "read_columns", "table_at_hand"]
 
@@ -195,13 +197,8 @@ def read_columns(path: Path, what: str = "table") -> dict[str, AnyArray]:
 
 def _guarded(path: Path, read: Callable[[], T]) -> T:
     """Return what a reader returns; whatever it raises becomes an error that names the file."""
-    try:
+    with foreign_reader(f"{path}: cannot be read as a table"):
         return read()
-    except LumosDataError:
-        raise
-    except Exception as error:  # the readers of five formats raise whatever a damaged file makes them stumble over
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LumosDataError(f"{path}: cannot be read as a table ({reason})") from error
 
 
 def _open_parquet(path: Path) -> TableFile:
@@ -250,13 +247,16 @@ def _open_fits(path: Path) -> TableFile:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with fits.open(path, memmap=True, checksum=True) as hdul:
-            tables = [hdu for hdu in hdul if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
-            if not tables:
-                raise LumosDataError(f"{path}: holds no table")
-            hdu = tables[0]
-            # The memory map outlives the file object.
-            rows = hdu.data
+        with open_bytes(path) as (stream, unpacked):
+            # The bytes tell the size before anything is allocated; only then does astropy see the file.
+            scan(stream, path)
+            with fits.open(stream if unpacked else path, memmap=not unpacked, checksum=True) as hdul:
+                tables = [hdu for hdu in hdul if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+                if not tables:
+                    raise LumosDataError(f"{path}: holds no table")
+                hdu = tables[0]
+                # The memory map outlives the file object.
+                rows = hdu.data
     for text in sorted({" ".join(str(item.message).split()) for item in caught}):
         if "verification failed" in text:
             logger.warning("%s: %s: the file was changed after it was written, or is damaged", path, text.rstrip("."))

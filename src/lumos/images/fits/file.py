@@ -16,7 +16,7 @@ from astropy.io.fits.hdu.base import _CorruptedHDU
 from lumos.conventions import AnyArray, Float32Array
 from lumos.errors import LumosDataError
 from lumos.images.fits.checksums import checksum_report
-from lumos.images.fits.scan import open_bytes, scan
+from lumos.scan import open_bytes, scan
 
 __all__ = [
     "Checksum",

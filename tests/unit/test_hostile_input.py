@@ -1,0 +1,122 @@
+"""Damaged and hostile files that once were faults: each is refused in a line that names it, or read as it should be."""
+
+import bz2
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from helpers.fits_files import header, write_simple
+from lumos.catalogs.parent import read_parent
+from lumos.coadds.calibrate_read import read_reference, read_zeropoints
+from lumos.config import parse_yaml
+from lumos.errors import LumosConfigError, LumosDataError, LumosError
+from lumos.images import read_exposure
+from lumos.images.lsst.archive import pixel_origin
+from lumos.images.psf.models import load_stamp_psf
+from lumos.images.psf.table import read_psf_table
+from lumos.pdf import FluxPrior
+from lumos.surveys import load_survey
+
+
+def test_aliases_of_aliases_are_refused_before_anyone_walks_through_them():
+    lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
+    for one, before in zip("bcdefgh", "abcdefg", strict=True):
+        lines.append(f"{one}: &{one} [{','.join([f'*{before}'] * 9)}]")
+    for text in ("\n".join(lines), "&x [*x]", "bands: &x {r: *x}"):
+        with pytest.raises(LumosConfigError, match=r"a\.yaml: its aliases stand for more than the 1000000 values"):
+            parse_yaml(text, "a.yaml")
+    # An alias or two is how survey files are written.
+    assert parse_yaml("a: &a [1, 2]\nb: *a\nc: *a", "a.yaml") == {"a": [1, 2], "b": [1, 2], "c": [1, 2]}
+
+
+@pytest.mark.parametrize("text", ["a: 1" + "0" * 5000, "!!python/object/apply:os.system ['false']", "{[]: 1}"])
+def test_values_that_yaml_cannot_hold(text):
+    with pytest.raises(LumosConfigError, match=r"a\.yaml: cannot be read"):
+        parse_yaml(text, "a.yaml")
+
+
+def test_messages_end_somewhere(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"bands: [{', '.join('{}' for _ in range(5000))}]\nname: {'b' * 100_000}\n{'c' * 50_000}: 1\n")
+    with pytest.raises(LumosConfigError) as caught:
+        load_survey(path)
+    assert len(str(caught.value)) < 4100
+    assert "letters more)" in str(LumosError("x" * 5000))
+
+
+def test_a_bomb_behind_a_catalogue_is_refused_at_once(tmp_path):
+    Table({"ra": [1.0], "dec": [2.0]}).write(tmp_path / "a.fits")
+    path = tmp_path / "parent.fits"
+    path.write_bytes(bz2.compress((tmp_path / "a.fits").read_bytes() + bytes(50_000_000)))
+    with pytest.raises(LumosDataError, match=r"parent\.fits: damaged: the last \d+ bytes are no extension"):
+        read_parent(path)
+
+
+@pytest.mark.parametrize("kind", ["fits.gz", "fits"])
+def test_packed_catalogues_are_read(tmp_path, kind):
+    Table({"object_id": [1, 2], "ra": [1.0, 3.0], "dec": [2.0, 4.0]}).write(tmp_path / f"a.{kind}")
+    assert read_parent(tmp_path / f"a.{kind}").dec.tolist() == [2.0, 4.0]
+
+
+def test_psf_images_of_huge_numbers(tmp_path):
+    stamp = np.zeros((5, 5), np.float32)
+    stamp[1:4, 1:4] = 3e38
+    fits.PrimaryHDU(stamp).writeto(tmp_path / "a.fits")
+    # Their sum is beyond float32, each ninth of it is not.
+    assert load_stamp_psf(tmp_path / "a.fits").image[2, 2] == pytest.approx(1 / 9)
+    # A sum that is lost in the rounding of its terms.
+    stamp[1:4, 1:4] = [[3e38, -1.1e38, -1.9e38], [2.3e38, -1.7e38, -0.6e38], [1e30, 1e30, 1e30]]
+    fits.PrimaryHDU(stamp).writeto(tmp_path / "b.fits")
+    with pytest.raises(LumosDataError, match=r"b\.fits: PSF image: it"):
+        load_stamp_psf(tmp_path / "b.fits")
+
+
+@pytest.mark.parametrize(("before", "after"), [("name: beta,", "nome: beta,"), ("datatype: float64", "x: y")])
+def test_damaged_headers_of_psf_tables(tmp_path, before, after):
+    table = Table({"exposure_id": ["a"], "detector": ["1"], "fwhm_arcsec": [0.8], "beta": [3.5]})
+    table.write(tmp_path / "psf.ecsv", format="ascii.ecsv")
+    text = (tmp_path / "psf.ecsv").read_text()
+    assert before in text
+    (tmp_path / "psf.ecsv").write_text(text.replace(before, after, 1))
+    with pytest.raises(LumosDataError, match=r"psf\.ecsv: cannot read the PSF table"):
+        read_psf_table(tmp_path / "psf.ecsv")
+
+
+def test_pixels_that_are_needles(tmp_path):
+    cards = {"FILTER": "NB585", "CCDNUM": 1, "CD1_1": -0.263e2 / 3600, "CD2_2": 0.263e-2 / 3600}
+    path = write_simple(tmp_path / "a.fits", **cards)
+    with pytest.raises(LumosDataError, match=r"a\.fits: pixels \S+ times as long as wide, too much for an image"):
+        list(read_exposure(path, load_survey("paucam")))
+
+
+@pytest.mark.parametrize("value", ["/etc/passwd", True])
+def test_origins_that_are_no_numbers(tmp_path, value):
+    with pytest.raises(LumosDataError, match=r"a\.fits: LTV1 is .*, allowed: a finite number"):
+        pixel_origin(header(LTV1=value) if value is not True else fits.Header([("LTV1", "x")]), tmp_path / "a.fits")
+    assert pixel_origin(header(LTV1=-3, LTV2=-4.5), tmp_path) == (3.0, 4.5)
+
+
+def test_texts_in_the_place_of_numbers(tmp_path):
+    (tmp_path / "a.csv").write_text("exposure_id,zeropoint\na,25/0\n")
+    with pytest.raises(LumosDataError, match=r"a\.csv: column 'zeropoint' holds no numbers"):
+        read_zeropoints(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_text("ra,dec,band,flux,flux_err\nx,2,g,1,1\n")
+    with pytest.raises(LumosDataError, match=r"b\.csv: column 'ra' holds no numbers"):
+        read_reference(tmp_path / "b.csv")
+    (tmp_path / "c.csv").write_text("ra,dec,band,flux,flux_err\nnan,2,g,1,1\n3,2,g,1,1\n")
+    assert read_reference(tmp_path / "c.csv")["g"]["ra"].tolist() == [3.0]
+
+
+@pytest.mark.parametrize("change", [{"bands": None}, {"nodes": [[1.0], [1.0, 2.0]]}, {"knots": {"a": 1}}])
+def test_damaged_priors(change):
+    rng = np.random.default_rng(1)
+    prior = FluxPrior.fit(rng.lognormal(4, 1, 400), rng.uniform(18, 24, 400), rng.integers(0, 2, 400), ("g", "r"))
+    content = json.loads(json.dumps(prior.to_dict()))
+    assert FluxPrior.from_dict(content).bands == ("g", "r")
+    with pytest.raises(LumosDataError, match="prior: "):
+        FluxPrior.from_dict(content | change)
+
+
