@@ -108,6 +108,10 @@ def _real(name: str, data: Path) -> Iterator[tuple[Files, str]]:
     files = sorted(data.glob(pattern))[:4]
 
     def build(folder: Path) -> Path:
+        if name == "hsc":
+            # The file holds neither band nor calibration; the pipeline puts them into its name, and a stamp beside it.
+            _cut(files[0], folder / "calexp-HSC-I-9813-4,4.fits")
+            return folder / "calexp-HSC-I-9813-4,4.fits"
         for path in files:
             _cut(path, folder / path.name)
         if name == "decam":

@@ -86,7 +86,7 @@ def test_damaged_headers_of_psf_tables(tmp_path, before, after):
 
 
 def test_pixels_that_are_needles(tmp_path):
-    cards = {"FILTER": "NB585", "CCDNUM": 1, "CD1_1": -0.263e2 / 3600, "CD2_2": 0.263e-2 / 3600}
+    cards = {"FILTER": "NB585", "CCDNUM": 1, "CAMSTATE": "after", "CD1_1": -0.263e2 / 3600, "CD2_2": 0.263e-2 / 3600}
     path = write_simple(tmp_path / "a.fits", **cards)
     with pytest.raises(LumosDataError, match=r"a\.fits: pixels \S+ times as long as wide, too much for an image"):
         list(read_exposure(path, load_survey("paucam")))
