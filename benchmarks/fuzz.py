@@ -22,7 +22,15 @@ from fuzzing.seeds import kinds
 
 DATA = Path(os.environ.get("LUMOS_DATA", Path(__file__).parents[2] / "shared" / "data"))
 #: How often inputs of a kind that takes long are tried, against the others.
-SHARES = {"FITS": 0.15, "measure": 0.03, "model": 0.1, "PSF:": 0.4, "catalogue (xml)": 0.3, "survey": 0.05, "photo-z models": 0.1}
+SHARES = {
+    "FITS": 0.15,
+    "measure": 0.03,
+    "model": 0.1,
+    "PSF:": 0.4,
+    "catalogue (xml)": 0.3,
+    "survey": 0.05,
+    "photo-z models": 0.1,
+}
 SHARES |= {"settings": 0.3, "simulation": 0.1, "training": 0.15, "background": 0.4}
 
 
@@ -38,7 +46,9 @@ def main() -> None:
     arguments = parser.parse_args()
     out, box = arguments.out.resolve(), arguments.out.resolve() / "box" / "input"
     out.mkdir(parents=True, exist_ok=True)
-    found = {name: kind for name, kind in kinds(DATA if DATA.is_dir() else None).items() if re.search(arguments.only, name)}
+    found = {
+        name: kind for name, kind in kinds(DATA if DATA.is_dir() else None).items() if re.search(arguments.only, name)
+    }
     known = arguments.again.read_text(encoding="utf-8") if arguments.again else None
     if arguments.number is not None:
         name, kind = next(iter(found.items()))
@@ -52,7 +62,12 @@ def main() -> None:
     total, faults = Tally(), 0
     print(f"{'kind of input':<28}{'tried':>8}{'refused':>9}{'accepted':>9}{'faults':>8}{'per s':>7}", flush=True)
     for name, kind in found.items():
-        n, tally, start, own = round(arguments.inputs * shares[name] / sum(shares.values())), Tally(), time.monotonic(), 0
+        n, tally, start, own = (
+            round(arguments.inputs * shares[name] / sum(shares.values())),
+            Tally(),
+            time.monotonic(),
+            0,
+        )
         numbers = [range(n)] if known is None else _named(name, known)
         for fault in _all(name, kind, numbers, arguments.seed, box, tally):
             own += 1

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from random import Random
+from zlib import error as zlib_error
 
 __all__ = ["mutate"]
 
@@ -19,16 +20,47 @@ NUMBERS = (
 TEXTS = (
     *("", " ", "a" * 70, "b" * 100_000, "../../../etc/passwd", "/etc/passwd", "..", ".", "a/b", "\\..\\x", "~root"),
     *("<script>alert(1)</script>", "$(touch CANARY)", "`touch CANARY`", "; touch CANARY", "| touch CANARY", "%s%n%x"),
-    *("{0.__class__}", "{stem:>1000000000}", "{{}}", "*", "**/*", "[a", "null", "true", "None", "\u202etxt", "é\U0001f4a5"),
-    *("line\nfeed", "tab\tin", "quote'\"", "nul\0byte", "\x1b[31m", "CON", "file:///etc/passwd", "http://127.0.0.1:9/x"),
-    *("!!python/object/apply:os.system ['touch CANARY']", "&a *a", "<<: *x", "RA---TAN-SIP", "DEC--ZPN", "nJy", "mJy/xyz"),
+    *(
+        "{0.__class__}",
+        "{stem:>1000000000}",
+        "{{}}",
+        "*",
+        "**/*",
+        "[a",
+        "null",
+        "true",
+        "None",
+        "\u202etxt",
+        "é\U0001f4a5",
+    ),
+    *(
+        "line\nfeed",
+        "tab\tin",
+        "quote'\"",
+        "nul\0byte",
+        "\x1b[31m",
+        "CON",
+        "file:///etc/passwd",
+        "http://127.0.0.1:9/x",
+    ),
+    *(
+        "!!python/object/apply:os.system ['touch CANARY']",
+        "&a *a",
+        "<<: *x",
+        "RA---TAN-SIP",
+        "DEC--ZPN",
+        "nJy",
+        "mJy/xyz",
+    ),
 )
 #: A pickle that would run a command.
 PICKLE = b"cos\nsystem\n(S'touch CANARY'\ntR."
 _YAML = (
-    "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
-    "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n"
-    "g: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n",
+    (
+        "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+        "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n"
+        "g: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n"
+    ),
     "!!python/object/apply:os.system ['touch CANARY']\n",
     "a: !!python/name:os.system\n",
     "&x [*x]\n",
@@ -44,25 +76,111 @@ _YAML = (
     "a: 1" + "0" * 5000 + "\n",
 )
 _XML = (
-    '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">'
-    '<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;&c;&c;">'
-    '<!ENTITY e "&d;&d;&d;&d;&d;&d;&d;&d;&d;&d;"><!ENTITY f "&e;&e;&e;&e;&e;&e;&e;&e;&e;&e;">'
-    '<!ENTITY g "&f;&f;&f;&f;&f;&f;&f;&f;&f;&f;"><!ENTITY h "&g;&g;&g;&g;&g;&g;&g;&g;&g;&g;">]>',
+    (
+        '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">'
+        '<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;&c;&c;">'
+        '<!ENTITY e "&d;&d;&d;&d;&d;&d;&d;&d;&d;&d;"><!ENTITY f "&e;&e;&e;&e;&e;&e;&e;&e;&e;&e;">'
+        '<!ENTITY g "&f;&f;&f;&f;&f;&f;&f;&f;&f;&f;"><!ENTITY h "&g;&g;&g;&g;&g;&g;&g;&g;&g;&g;">]>'
+    ),
     '<!DOCTYPE x [<!ENTITY h SYSTEM "file:///etc/passwd">]>',
 )
 #: Keywords that sizes, types, scales and places hang on.
 _KEYS = (
     *("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "PCOUNT", "GCOUNT", "TFIELDS", "EXTEND"),
-    *("BSCALE", "BZERO", "BLANK", "THEAP", "TFORM1", "TFORM2", "TTYPE1", "TDIM1", "TNULL1", "TSCAL1", "TZERO1", "GROUPS"),
-    *("ZIMAGE", "ZCMPTYPE", "ZBITPIX", "ZNAXIS", "ZNAXIS1", "ZNAXIS2", "ZTILE1", "ZTILE2", "ZVAL1", "ZNAME1", "ZQUANTIZ"),
+    *(
+        "BSCALE",
+        "BZERO",
+        "BLANK",
+        "THEAP",
+        "TFORM1",
+        "TFORM2",
+        "TTYPE1",
+        "TDIM1",
+        "TNULL1",
+        "TSCAL1",
+        "TZERO1",
+        "GROUPS",
+    ),
+    *(
+        "ZIMAGE",
+        "ZCMPTYPE",
+        "ZBITPIX",
+        "ZNAXIS",
+        "ZNAXIS1",
+        "ZNAXIS2",
+        "ZTILE1",
+        "ZTILE2",
+        "ZVAL1",
+        "ZNAME1",
+        "ZQUANTIZ",
+    ),
     *("ZSCALE", "ZZERO", "ZDITHER0", "ZBLANK", "EXTNAME", "EXTVER", "CHECKSUM", "DATASUM", "NEXTEND", "LONGSTRN"),
-    *("CTYPE1", "CTYPE2", "CRPIX1", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_2", "CDELT1", "PC1_1", "CUNIT1", "LONPOLE"),
-    *("A_ORDER", "A_0_2", "PV1_1", "PV2_1", "PV2_5", "WCSAXES", "EQUINOX", "RADESYS", "LATPOLE", "CPDIS1", "DP1", "INHERIT"),
+    *(
+        "CTYPE1",
+        "CTYPE2",
+        "CRPIX1",
+        "CRVAL1",
+        "CRVAL2",
+        "CD1_1",
+        "CD1_2",
+        "CD2_2",
+        "CDELT1",
+        "PC1_1",
+        "CUNIT1",
+        "LONPOLE",
+    ),
+    *(
+        "A_ORDER",
+        "A_0_2",
+        "PV1_1",
+        "PV2_1",
+        "PV2_5",
+        "WCSAXES",
+        "EQUINOX",
+        "RADESYS",
+        "LATPOLE",
+        "CPDIS1",
+        "DP1",
+        "INHERIT",
+    ),
     *("FILTER", "EXPTIME", "GAIN", "EXPNUM", "DETECTOR", "CCDNUM", "MAGZPT", "SEEING", "BUNIT", "DATE-OBS", "CONTINUE"),
-    *("POLNAXIS", "POLDEG1", "POLZERO1", "POLSCAL1", "POLNAME1", "POLNGRP", "PSF_SAMP", "PSFAXIS1", "PSFAXIS2", "PSFAXIS3"),
-    *("AR_HDU", "AR_NCAT", "AR_CATN", "AR_NAME", "PSF_ID", "PHOTOCALIB_ID", "ARCHIVE_ID_FILTER", "PHOTFLAM", "PHOTPLAM"),
+    *(
+        "POLNAXIS",
+        "POLDEG1",
+        "POLZERO1",
+        "POLSCAL1",
+        "POLNAME1",
+        "POLNGRP",
+        "PSF_SAMP",
+        "PSFAXIS1",
+        "PSFAXIS2",
+        "PSFAXIS3",
+    ),
+    *(
+        "AR_HDU",
+        "AR_NCAT",
+        "AR_CATN",
+        "AR_NAME",
+        "PSF_ID",
+        "PHOTOCALIB_ID",
+        "ARCHIVE_ID_FILTER",
+        "PHOTFLAM",
+        "PHOTPLAM",
+    ),
 )
-_FORMS = ("'1PE(9999999)'", "'999999999E'", "'1QJ'", "'0A'", "'1X'", "'1PX'", "'-1E'", "'E'", "'1Z'", "'P'", "'100000A'")
+_FORMS = (
+    "'1PE(9999999)'",
+    "'999999999E'",
+    "'1QJ'",
+    "'0A'",
+    "'1X'",
+    "'1PX'",
+    "'-1E'",
+    "'E'",
+    "'1Z'",
+    "'P'",
+    "'100000A'",
+)
 
 
 def mutate(name: str, content: bytes, random: Random) -> bytes:
@@ -89,7 +207,7 @@ def mutate(name: str, content: bytes, random: Random) -> bytes:
     return content
 
 
-def _own_mutators(name: str, content: bytes) -> list[Callable[[bytes, Random], bytes]]:
+def _own_mutators(name: str, content: bytes) -> list[Callable[[bytes, Random], bytes]]:  # noqa: PLR0911
     if content.startswith((b"\x1f\x8b", b"BZh")):
         return [_packed(name)]
     if content.startswith((b"SIMPLE", b"XTENSION")):
@@ -121,7 +239,9 @@ def _span(content: bytes, random: Random) -> tuple[int, int]:
 def _splice(content: bytes, random: Random) -> bytes:
     start, end = _span(content, random)
     piece = content[start:end]
-    other = random.choice((b"", piece * 2, bytes(len(piece)), b"\xff" * len(piece), random.randbytes(len(piece)), PICKLE))
+    other = random.choice(
+        (b"", piece * 2, bytes(len(piece)), b"\xff" * len(piece), random.randbytes(len(piece)), PICKLE)
+    )
     return content[:start] + other + content[end:]
 
 
@@ -131,7 +251,9 @@ def _truncate(content: bytes, random: Random) -> bytes:
 
 def _whole(content: bytes, random: Random) -> bytes:
     junk = random.randbytes(random.choice((1, 100, 5000)))
-    return random.choice((b"", PICKLE, b"\0" * 2880, junk, content + junk, junk + content, content + content, content[::-1]))
+    return random.choice(
+        (b"", PICKLE, b"\0" * 2880, junk, content + junk, junk + content, content + content, content[::-1])
+    )
 
 
 _BYTES = (_flip, _flip, _splice, _splice, _truncate, _whole)
@@ -155,7 +277,9 @@ def _headers(content: bytes) -> list[int]:
 
 def _value(random: Random) -> str:
     text = random.choice(TEXTS).replace("\0", "?").replace("\n", " ").replace("'", "''")[:67]
-    return random.choice((random.choice(NUMBERS), random.choice(NUMBERS), f"'{text}'", random.choice(_FORMS), "T", "F", "", "'abc"))
+    return random.choice(
+        (random.choice(NUMBERS), random.choice(NUMBERS), f"'{text}'", random.choice(_FORMS), "T", "F", "", "'abc")
+    )
 
 
 def _cards(content: bytes, random: Random) -> bytes:
@@ -173,7 +297,9 @@ def _cards(content: bytes, random: Random) -> bytes:
         key = random.choice(_KEYS)[:8]
         new = f"{key:<8}= {_value(random):>20}".encode("latin-1", "replace")
     elif kind == 3:
-        new = bytes(random.choice((b"\0" * 80, b"\xe9" * 80, b" " * 80, b"END", b"CONTINUE  'more'", b"HIERARCH a b = 1")))
+        new = bytes(
+            random.choice((b"\0" * 80, b"\xe9" * 80, b" " * 80, b"END", b"CONTINUE  'more'", b"HIERARCH a b = 1"))
+        )
     else:
         wanted = [place for place in places if content[place : place + 8].rstrip().decode("latin-1") in _KEYS]
         at = random.choice(wanted or places) if random.random() < 0.7 else at
@@ -183,7 +309,9 @@ def _cards(content: bytes, random: Random) -> bytes:
         # A card too many, and the block as long as before where there is room.
         end = content.find(b"END".ljust(80), at)
         room = content[end + 80 : end + 160].strip() == b"" and end > 0
-        return content[:at] + new + content[at:end] + content[end : end + 80] + content[end + 160 :] if room else content
+        return (
+            content[:at] + new + content[at:end] + content[end : end + 80] + content[end + 160 :] if room else content
+        )
     return content[:at] + new + content[at + 80 :]
 
 
@@ -192,7 +320,9 @@ def _pixels(content: bytes, random: Random) -> bytes:
     places = _headers(content)
     start = (places[-1] // 2880 + 1) * 2880 if places and random.random() < 0.5 else 0
     changed = bytearray(content)
-    value = random.choice((b"\x7f\xc0\0\0", b"\x7f\x80\0\0", b"\xff\x80\0\0", b"\x7f\x7f\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\1"))
+    value = random.choice(
+        (b"\x7f\xc0\0\0", b"\x7f\x80\0\0", b"\xff\x80\0\0", b"\x7f\x7f\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\1")
+    )
     for _ in range(random.choice((1, 10, 200))):
         if len(changed) > start + 8:
             at = (random.randrange(start, len(changed) - 4) // 4) * 4
@@ -215,7 +345,7 @@ def _packed(name: str) -> Callable[[bytes, Random], bytes]:
             inner = packer.decompress(content)
         except (OSError, EOFError, ValueError, ArithmeticError):
             return random.choice(_BYTES)(content, random)
-        except Exception:  # zlib has its own
+        except zlib_error:
             return content
         if random.random() < 0.1:
             return _whole(content, random)
@@ -250,7 +380,9 @@ def _tokens(content: bytes, random: Random) -> bytes:
     if not found:
         return content
     one = random.choice(found)
-    new = random.choice((random.choice(NUMBERS), random.choice(NUMBERS), random.choice(TEXTS), "[]", "{}", "[1, 2]", "null"))
+    new = random.choice(
+        (random.choice(NUMBERS), random.choice(NUMBERS), random.choice(TEXTS), "[]", "{}", "[1, 2]", "null")
+    )
     if random.random() < 0.15:
         new = random.choice(found).group().decode("utf-8", "replace")
     quote = one.group()[:1] in b"\"'" and random.random() < 0.7
@@ -272,7 +404,9 @@ def _json(content: bytes, random: Random) -> bytes:
     if not parents:
         return random.choice((b"[]", b"{}", b"null", b"1", b'"x"', b"[" * 3000, b"[" * 200_000))
     holder, key = parents[-1]
-    number = json.loads(random.choice(("0", "-1", "1e30", "NaN", "Infinity", "1000000000", "9223372036854775808", "0.5")))
+    number = json.loads(
+        random.choice(("0", "-1", "1e30", "NaN", "Infinity", "1000000000", "9223372036854775808", "0.5"))
+    )
     new = random.choice((number, number, random.choice(TEXTS), None, True, [], {}, [node], {"a": node}, [number] * 3))
     if random.random() < 0.2 and isinstance(holder, dict):
         del holder[key]

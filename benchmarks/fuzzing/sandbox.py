@@ -10,14 +10,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from mmap import mmap
 from pathlib import Path
 from random import Random
 from types import FrameType
 
-from lumos.errors import LumosError, one_line
-
 from fuzzing.mutations import mutate
+from lumos.errors import LumosError, one_line
 
 __all__ = ["Fault", "Kind", "Tally", "damaged", "fuzz", "judge", "watch"]
 
@@ -28,7 +26,17 @@ _RUNS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen"
 _CALLS = ("socket.connect", "socket.getaddrinfo", "socket.bind", "urllib.Request", "http.client.connect")
 _CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.chmod", "os.truncate")
 #: Where a process may read: what is installed, and what the system tells of itself.
-_READABLE = ("/usr", "/lib", "/etc/ssl", "/etc/localtime", "/etc/mime.types", "/proc", "/sys", "/dev/null", "/dev/urandom")
+_READABLE = (
+    "/usr",
+    "/lib",
+    "/etc/ssl",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/proc",
+    "/sys",
+    "/dev/null",
+    "/dev/urandom",
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class TooSlowError(BaseException):
 
 def damaged(kind: Kind, name: str, seed: int, number: int, folder: Path) -> None:
     """Write one input into an empty folder."""
-    random = Random(f"{name} {seed} {number}")
+    random = Random(f"{name} {seed} {number}")  # noqa: S311
     files = random.choice(kind.files)
     targets = [one for one in files if one.endswith(kind.spoil)]
     chosen = {random.choice(targets)} if targets else set()
@@ -203,11 +211,10 @@ def fuzz(name: str, kind: Kind, numbers: range, seed: int, folder: Path, tally: 
     begin = numbers.start
     while begin < numbers.stop:
         reader, writer = os.pipe()
-        at = mmap(-1, 8)
         child = os.fork()
         if child == 0:
             os.close(reader)
-            _read_all(name, kind, range(begin, numbers.stop), seed, folder, writer, at)
+            _read_all(name, kind, range(begin, numbers.stop), seed, folder, writer)
         os.close(writer)
         with os.fdopen(reader, "rb") as stream:
             while head := stream.read(12):
@@ -226,7 +233,7 @@ def fuzz(name: str, kind: Kind, numbers: range, seed: int, folder: Path, tally: 
             begin += 1
 
 
-def _read_all(name: str, kind: Kind, numbers: range, seed: int, folder: Path, pipe: int, at: mmap) -> None:
+def _read_all(name: str, kind: Kind, numbers: range, seed: int, folder: Path, pipe: int) -> None:
     """Read the inputs in this process, and never return."""
     guard = watch(folder)
     own = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()

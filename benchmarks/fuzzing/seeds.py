@@ -24,15 +24,13 @@ from fuzzing.sandbox import Kind, as_mapping  # noqa: E402
 from helpers.coadd_tables import write_coadd  # noqa: E402
 from helpers.fits_files import header, image, write_mef, write_simple  # noqa: E402
 from helpers.flux_runs import exposure, write_run  # noqa: E402
+from lumos.nets.checkpoint import save_model  # noqa: E402
+from lumos.pdf import FluxPrior  # noqa: E402
+from lumos.runs.folder import begin_folder  # noqa: E402
+from lumos.surveys import read_survey_text, shipped_surveys  # noqa: E402
 from unit.images import test_psf, test_sdss  # noqa: E402
 from unit.nets.test_checkpoint import new_model  # noqa: E402
 from unit.surveys import test_units_of_cameras as cameras  # noqa: E402
-
-from lumos.nets.checkpoint import save_model  # noqa: E402
-from lumos.pdf import FluxPrior  # noqa: E402
-from lumos.pools.writer import NewStamps, PoolWriter  # noqa: E402
-from lumos.runs.folder import begin_folder  # noqa: E402
-from lumos.surveys import read_survey_text, shipped_surveys  # noqa: E402
 
 __all__ = ["kinds"]
 
@@ -162,7 +160,7 @@ def _psfs() -> Iterator[tuple[str, Kind]]:
     basis = test_psf.psfex_basis(2)[:, 10:-10, 10:-10] if hasattr(test_psf, "psfex_basis") else np.ones((6, 9, 9))
     psfex, _ = _made(lambda folder: test_psf.write_psfex(folder / "a.psf", basis.astype(np.float32), 2))
     yield "PSF: PSFEx", Kind([psfex], checks.psf("a.psf", "psfex"))
-    field, name = _made(lambda folder: test_sdss.write_psfield(folder))
+    field, name = _made(test_sdss.write_psfield)
     yield "PSF: psField", Kind([field], checks.psf(name, "sdss"))
     stamp, _ = _made(lambda folder: cameras.psf_file(folder / "a.fits"))
     yield "PSF: stamp", Kind([stamp], checks.psf("a.fits", "stamp"))
@@ -200,7 +198,11 @@ def _catalogues() -> Iterator[tuple[str, Kind]]:
     for name in ("parent.parquet", "parent.csv", "parent.fits", "parent.fits.gz", "parent.ecsv", "parent.xml"):
         files = [_table(one, name) for one in (columns, texts)]
         yield f"catalogue ({name.partition('.')[2]})", Kind(files, checks.parent(name))
-    wide = {"object_id": [1, 2], **{f"flux_{band}{end}": [9.0, 4.0] for band in "gri" for end in ("", "_err")}, "z": [0.3, 0.4]}
+    wide = {
+        "object_id": [1, 2],
+        **{f"flux_{band}{end}": [9.0, 4.0] for band in "gri" for end in ("", "_err")},
+        "z": [0.3, 0.4],
+    }
     long = {"object_id": [1, 1, 2], "band": ["g", "r", "g"], "flux": [3.0, 4.0, 5.0], "flux_err": [1.0, 1.0, 1.0]}
     for ending in ("parquet", "csv", "ecsv", "fits"):
         files = [_table(wide, f"a.{ending}"), _table(long | {"redshift": [0.1, 0.1, 0.2]}, f"a.{ending}")]
@@ -223,7 +225,10 @@ def _texts() -> Iterator[tuple[str, Kind]]:
     yield "survey YAML", Kind(surveys, checks.settings("survey", "a.yaml"))
     text = "measure: {estimators: [aperture], stamp_size: 40, noise: {correlation: none}}\ncoadd: {pdf: mixture}\n"
     more = "measure:\n  catalog:\n    columns: {ref_mag: mag_i, sersic_n: 1.0}\n    units: {ref_mag: zp 26}\n"
-    yield "settings YAML", Kind([{"a.yaml": text.encode()}, {"a.yaml": more.encode()}], checks.settings("all", "a.yaml"))
+    yield (
+        "settings YAML",
+        Kind([{"a.yaml": text.encode()}, {"a.yaml": more.encode()}], checks.settings("all", "a.yaml")),
+    )
     lines = "measure.stamp_size=40\naperture.fraction=0.5\nmeasure.catalog.columns={ref_mag: mag_i}\n"
     yield "--set", Kind([{"a.txt": lines.encode()}], checks.settings("set", "a.txt"))
     source = TESTS.parent / "src/lumos"
@@ -277,7 +282,6 @@ def _folders() -> Iterator[tuple[str, Kind]]:
         write_pool(folder / "pool", ({}, new_stamps(np.ones((3, 96, 96)))), ({"exposure_id": "b"}, None))
 
     yield "background pool", Kind([_made(stamps)[0]], checks.pool, (".json", ".parquet", ".npy"))
-    assert NewStamps and PoolWriter
 
     def field(folder: Path) -> None:
         write_simple(folder / "a.fits", image((120, 140)), CRPIX1=70.5, CRPIX2=60.5, EXPID="e1", DETECTOR="1")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumos.config import apply_override, parse_yaml
-from lumos.errors import LumosConfigError, LumosDataError, LumosError, one_line
+from lumos.config import parse_yaml
+from lumos.errors import LumosDataError, LumosError, one_line
 from lumos.pdf import FluxPrior
 from lumos.runs.folder import read_manifest
 from lumos.settings import load_settings
@@ -34,7 +34,8 @@ def test_damaged_input_is_read_sanely_or_refused(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     faults = tmp_path / "faults.txt"
     assert done.returncode == 0, done.stdout + done.stderr + (faults.read_text() if faults.exists() else "")
-    tried, refused, accepted, wrong = map(int, re.findall(r"^all +(\d+) +(\d+) +(\d+) +(\d+)", done.stdout, re.M)[0])
+    (last,) = re.findall(r"^all +(\d+) +(\d+) +(\d+) +(\d+)", done.stdout, re.MULTILINE)
+    tried, refused, accepted, wrong = map(int, last)
     assert (tried, wrong) == (refused + accepted, 0)
     assert tried > 600
     # Damage that nobody notices would be none, and whole files that are refused would hide what is behind.
@@ -42,24 +43,27 @@ def test_damaged_input_is_read_sanely_or_refused(tmp_path):
     assert accepted > 60
 
 
+def refusal(call) -> str:
+    """Return the line with which a call is refused; nothing where it is not."""
+    try:
+        call()
+    except LumosError as error:
+        return one_line(error)
+    return ""
+
+
 @QUICK
 @given(st.text(max_size=60))
 def test_any_text_is_yaml_or_refused(text):
-    try:
-        parse_yaml(text, "a.yaml")
-    except LumosConfigError as error:
-        assert "a.yaml: " in one_line(error)
+    reason = refusal(lambda: parse_yaml(text, "a.yaml"))
+    assert not reason or reason.startswith("a.yaml: ")
 
 
 @QUICK
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_override_is_taken_or_refused(key, value):
     for text in (f"{key}={value}", f"measure.{key}={value}", f"measure.stamp_size={value}", key):
-        try:
-            apply_override({}, text)
-            load_settings(None, [text])
-        except LumosConfigError as error:
-            assert one_line(error)
+        assert len(refusal(lambda text=text: load_settings(None, [text]))) < 4100
 
 
 @QUICK
@@ -74,7 +78,5 @@ def test_any_prior_is_refused(content):
 def test_any_manifest_is_read_or_refused(tmp_path_factory, entry, name):
     folder = tmp_path_factory.mktemp("run")
     (folder / "manifest.json").write_text(json.dumps({"exposures": {name: entry}, "waiting": entry}))
-    try:
-        read_manifest(folder)
-    except LumosError as error:
-        assert str(folder) in one_line(error)
+    reason = refusal(lambda: read_manifest(folder))
+    assert not reason or str(folder) in reason

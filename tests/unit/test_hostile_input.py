@@ -9,6 +9,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from helpers.fits_files import header, write_simple
+from lumos.catalogs.formats import Column, TableFile, open_table
 from lumos.catalogs.parent import read_parent
 from lumos.coadds.calibrate_read import read_reference, read_zeropoints
 from lumos.config import parse_yaml
@@ -88,8 +89,9 @@ def test_damaged_headers_of_psf_tables(tmp_path, before, after):
 def test_pixels_that_are_needles(tmp_path):
     cards = {"FILTER": "NB585", "CCDNUM": 1, "CAMSTATE": "after", "CD1_1": -0.263e2 / 3600, "CD2_2": 0.263e-2 / 3600}
     path = write_simple(tmp_path / "a.fits", **cards)
-    with pytest.raises(LumosDataError, match=r"a\.fits: pixels \S+ times as long as wide, too much for an image"):
-        list(read_exposure(path, load_survey("paucam")))
+    (exposure,) = read_exposure(path, load_survey("paucam"))
+    assert exposure.psf is None
+    assert "pixels 1e+04 times as long as wide, too much for an image" in exposure.provenance["psf"]
 
 
 @pytest.mark.parametrize("value", ["/etc/passwd", True])
@@ -120,3 +122,22 @@ def test_damaged_priors(change):
         FluxPrior.from_dict(content | change)
 
 
+def test_columns_that_a_table_does_not_hold_as_it_says(tmp_path):
+    wrong = TableFile(tmp_path / "a.parquet", ("a",), 3, lambda _: Column(np.zeros(2), np.zeros(2, dtype=bool)))
+    with pytest.raises(LumosDataError, match=r"a\.parquet: damaged: column 'a' of shape \(2,\), allowed: .* 3 rows"):
+        wrong.read("a")
+
+
+def test_texts_that_are_no_utf8_are_texts(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"object_id,band,ra,dec\nJ1,\xe7,1,2\nJ2,g,1,2\n")
+    assert open_table(tmp_path / "a.csv").read("band").values.tolist() == ["\ufffd", "g"]
+    assert read_parent(tmp_path / "a.csv").object_name.tolist() == ["J1", "J2"]
+
+
+def test_columns_of_no_type_are_left_out(tmp_path):
+    Table({"ra": [1.0], "dec": [2.0], "band": ["g"]}).write(tmp_path / "a.ecsv")
+    text = (tmp_path / "a.ecsv").read_text()
+    assert "name: band, datatype: string" in text
+    (tmp_path / "a.ecsv").write_text(text.replace("name: band, datatype: string", "name: band, datatype: []"))
+    assert set(open_table(tmp_path / "a.ecsv").names) <= {"ra", "dec", "band"}
+    assert open_table(tmp_path / "a.ecsv").names == ("ra", "dec")

@@ -1,4 +1,4 @@
-"""What libraries do without a word, or worse: pickles that run, files that a kill cut off, one NaN that spoils a stamp."""
+"""What libraries do without a word: pickles that run, files that a kill cut off, one NaN that spoils a stamp."""
 
 import os
 import pickle
@@ -92,9 +92,9 @@ def test_a_table_that_a_kill_cut_off_is_not_there(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
-def test_one_pixel_that_is_nan_spoils_no_flux_of_a_network(tmp_path, rng):
+def test_one_pixel_that_is_nan_spoils_no_flux_of_a_network(tmp_path):
     def spoil(data):
-        data[100, 112] = np.nan
+        data[100, 104] = np.nan
 
     settings = MeasureSettings(estimators=("aperture",), model="generic", noise={"correlation": "none"})
     tables = []

@@ -89,7 +89,11 @@ class TableFile:
         LumosDataError
             If the column is damaged.
         """
-        return _guarded(self.path, lambda: self.load(name))
+        column = _guarded(self.path, lambda: self.load(name))
+        if column.values.shape != (self.n_rows,):
+            text = f"column {name!r} of shape {column.values.shape}, allowed: one value for each of {self.n_rows} rows"
+            raise LumosDataError(f"{self.path}: damaged: {text}")
+        return column
 
 
 def open_table(path: Path, what: str = "table") -> TableFile:
@@ -232,6 +236,10 @@ def _open_csv(path: Path) -> TableFile:
 def _from_arrow(column: pa.ChunkedArray) -> Column:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        # What is no UTF-8 in a CSV file, or text without its type in Parquet.
+        texts = [None if one is None else one.decode("utf-8", "replace") for one in column.to_pylist()]
+        column = pa.chunked_array([pa.array(texts, type=pa.string())])
     missing = np.zeros(len(column), dtype=np.bool_)
     if column.null_count:
         missing = column.is_null().to_numpy()
@@ -304,6 +312,7 @@ def _from_astropy(table: Any, path: Path, frame: str = "") -> TableFile:  # noqa
     table = Table(table, copy=False)
     columns = {name: table[name] for name in table.colnames}
     columns = {name: item for name, item in columns.items() if isinstance(item, AstropyColumn) and item.ndim == 1}
+    columns = {name: item for name, item in columns.items() if item.dtype.names is None and item.dtype.kind != "V"}
     units = {name: str(item.unit) for name, item in columns.items() if item.unit is not None}
     meta = {str(key).lower(): str(value) for key, value in table.meta.items()}
     frame = frame or " ".join(meta[key] for key in ("radesys", "radecsys", "equinox") if key in meta)

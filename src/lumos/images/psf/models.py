@@ -130,7 +130,9 @@ class StampModel:
             raise LumosDataError(f"PSF image: its sum is {total}, allowed: positive and finite")
         image = (self.image.astype(np.float64) / total).astype(np.float32)
         if not abs(float(np.sum(image, dtype=np.float64)) - 1) < 1e-3:
-            raise LumosDataError(f"PSF image: it sums to {total:.4g} by numbers of up to {np.abs(self.image).max():.4g}")
+            raise LumosDataError(
+                f"PSF image: it sums to {total:.4g} by numbers of up to {np.abs(self.image).max():.4g}"
+            )
         object.__setattr__(self, "image", image)
         self.at(np.zeros(1), np.zeros(1))  # PixelPsf refuses a bad sampling
 
