@@ -141,3 +141,24 @@ def test_columns_of_no_type_are_left_out(tmp_path):
     (tmp_path / "a.ecsv").write_text(text.replace("name: band, datatype: string", "name: band, datatype: []"))
     assert set(open_table(tmp_path / "a.ecsv").names) <= {"ra", "dec", "band"}
     assert open_table(tmp_path / "a.ecsv").names == ("ra", "dec")
+
+
+@pytest.mark.parametrize("tile", [None, (1, 40), (30, 40)])
+def test_compressed_images_that_claim_more_than_their_tiles(tmp_path, tile):
+    hdu = fits.CompImageHDU(np.zeros((30, 40), np.float32), header(), name="SCI", tile_shape=tile)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "a.fits")
+    assert len(list(read_exposure(tmp_path / "a.fits", load_survey("generic")))) == 1
+    content = (tmp_path / "a.fits").read_bytes()
+    claims = {"ZNAXIS1": 30_000, "ZNAXIS2": 30_000}
+    for cards, match in (
+        (claims, r"damaged: compressed image of \[30000, 30000\] pixels in tiles of"),
+        ({"ZTILE2": 0}, "damaged: compressed image"),
+        (claims | {"ZTILE1": 30_000, "ZTILE2": 30_000, "NAXIS2": 1}, r"\d+ bytes, too few to be one|truncated"),
+    ):
+        changed = content
+        for key, value in cards.items():
+            at = changed.index(f"{key:<8}=".encode(), 2880)
+            changed = changed[:at] + f"{key:<8}= {value:>20}".ljust(80).encode() + changed[at + 80 :]
+        (tmp_path / "b.fits").write_bytes(changed)
+        with pytest.raises(LumosDataError, match=match):
+            list(read_exposure(tmp_path / "b.fits", load_survey("generic")))
