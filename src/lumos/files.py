@@ -21,6 +21,7 @@ __all__ = [
     "file_sha256",
     "file_stamp",
     "foreign_reader",
+    "json_in_metadata",
     "list_changes",
     "name_code",
     "read_json",
@@ -267,6 +268,35 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise LumosDataError(f"{path}: holds {type(content).__name__}, allowed: a mapping")
     return content
+
+
+def json_in_metadata(path: Path, metadata: Mapping[Any, Any] | None, key: str) -> Any:  # noqa: ANN401
+    """Return what the metadata of a table hold under a key, as JSON.
+
+    Parameters
+    ----------
+    path : Path
+        The table's file, for messages.
+    metadata : mapping or None
+        Texts by key; bytes, as Arrow has them, or text.
+    key : str
+        Which.
+
+    Returns
+    -------
+    object
+        Plain data; None where there is no such key.
+
+    Raises
+    ------
+    LumosDataError
+        If it is no JSON.
+    """
+    text = {os.fsdecode(name): value for name, value in (metadata or {}).items()}.get(key)
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LumosDataError(f"{path}: damaged metadata, {key} is no JSON ({one_line(error)[:200]})") from error
 
 
 def list_changes(before: object, after: object, name: str = "") -> list[str]:

@@ -2,8 +2,11 @@
 
 import bz2
 import json
+import os
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table
@@ -19,6 +22,10 @@ from lumos.images.lsst.archive import pixel_origin
 from lumos.images.psf.models import load_stamp_psf
 from lumos.images.psf.table import read_psf_table
 from lumos.pdf import FluxPrior
+from lumos.runs.look import look_at_run
+from lumos.spectra import templates
+from lumos.spectra.curves import read_curve
+from lumos.spectra.templates import list_templates, read_template
 from lumos.surveys import load_survey
 
 
@@ -162,3 +169,62 @@ def test_compressed_images_that_claim_more_than_their_tiles(tmp_path, tile):
         (tmp_path / "b.fits").write_bytes(changed)
         with pytest.raises(LumosDataError, match=match):
             list(read_exposure(tmp_path / "b.fits", load_survey("generic")))
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ([1], "'asked' is"),
+        ({"exposures": "many"}, "'asked' counts"),
+        ({"todo": -1}, "'asked' counts"),
+        ({"begun": "yesterday"}, "'asked' began at 'yesterday'"),
+        ({"begun": 7}, "'asked' began at 7"),
+    ],
+)
+def test_what_a_manifest_says_that_was_asked_for(tmp_path, asked, match):
+    (tmp_path / "manifest.json").write_text(json.dumps({"exposures": {}, "asked": asked}))
+    with pytest.raises(LumosDataError, match=rf"manifest\.json: damaged, {match}"):
+        look_at_run(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"exposures": {}, "asked": {"begun": "2026-01-01T00:00:00"}}))
+    assert look_at_run(tmp_path).asked == 0
+
+
+@pytest.mark.parametrize("text", ["[", "{}", '[["a"]]', "[" * 100_000])
+def test_metadata_that_are_no_json(tmp_path, text):
+    table = pa.table({"ra": [1.0], "dec": [2.0]}, metadata={"lumos.made_from": text})
+    pq.write_table(table, tmp_path / "a.parquet")
+    if text == "{}":
+        assert read_parent(tmp_path / "a.parquet").made_from == ()
+        return
+    with pytest.raises(LumosDataError, match=r"a\.parquet: damaged metadata, lumos\.made_from is no"):
+        read_parent(tmp_path / "a.parquet")
+
+
+def test_units_of_a_curve_that_are_no_text(tmp_path):
+    curve = {"wavelength": [500.0, 510.0], "response": [1.0, 1.0], "wav_units": {"a": 1}}
+    (tmp_path / "a.json").write_text(json.dumps({"a": curve}))
+    with pytest.raises(LumosDataError, match=r"a\.json: wav_units of a is \{'a': 1\}, allowed: nm or Angstrom or um"):
+        read_curve(tmp_path / "a.json", None, "vacuum", "photon", "a")
+
+
+def test_archives_of_templates_that_are_damaged_bombs_or_pipes(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    for content in (b"", b"PK\x03\x04" + bytes(30)):
+        path.write_bytes(content)
+        with pytest.raises(LumosDataError, match=r"a\.npz: no archive of templates"):
+            list_templates(path)
+    np.savez(path, s__wave=np.arange(900, 990.0), s__flam=np.ones(90))
+    content = bytearray(path.read_bytes())
+    for magic, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = -1
+        while (at := content.find(magic, at + 1)) >= 0:
+            content[at + place] = 99
+    (tmp_path / "b.npz").write_bytes(content)
+    with pytest.raises(LumosDataError, match=r"b\.npz: no archive of templates \(NotImplementedError"):
+        read_template(tmp_path / "b.npz", "nm", name="s")
+    monkeypatch.setattr(templates, "_LARGEST", 1000)
+    with pytest.raises(LumosDataError, match=r"a\.npz: unpacks to \d+ bytes, allowed: at most 1000"):
+        list_templates(path)
+    os.mkfifo(tmp_path / "c.npz")
+    with pytest.raises(LumosDataError, match=r"c\.npz: missing or no regular file"):
+        list_templates(tmp_path / "c.npz")

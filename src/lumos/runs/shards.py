@@ -115,7 +115,7 @@ def read_shard(path: Path | str, columns: Sequence[str] | None = None) -> pa.Tab
         table = pq.read_table(path, columns=None if columns is None else list(columns), page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise LumosDataError(f"{path}: damaged or missing shard ({str(error).splitlines()[0]})") from error
-    version = (table.schema.metadata or {}).get(b"lumos.schema_version", b"none").decode()
+    version = (table.schema.metadata or {}).get(b"lumos.schema_version", b"none").decode("utf-8", "replace")
     if version != str(SCHEMA_VERSION):
         raise LumosDataError(f"{path}: schema version {version}, this version reads {SCHEMA_VERSION}")
     return table
