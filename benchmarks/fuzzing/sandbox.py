@@ -175,7 +175,7 @@ def _is_clear(error: LumosError) -> bool:
 
 def _ran_out(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, MemoryError) or "allocate" in str(error) or "Unable to allocate" in str(error):
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

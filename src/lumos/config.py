@@ -32,8 +32,8 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Model = TypeVar("Model", bound=BaseModel)
 
-#: Values that a YAML file may hold, each alias counted as what it stands for; wrong ones that a message names.
-_MOST_VALUES, _MOST_NAMED = 1_000_000, 10
+#: Values that a YAML file may hold, each alias counted as what it stands for.
+_MOST_VALUES = 1_000_000
 #: What pydantic says of a value, in words of the file.
 _PLAIN = {"tuple_type": "must be a list, as [a, b]"}
 
@@ -88,8 +88,7 @@ def parse_yaml(text: str, source: object) -> Any:  # noqa: ANN401
     # Aliases of aliases, or one of what it stands in, are small in a file and without end for who walks through them.
     left, seen = [content], 0
     while left:
-        item = left.pop()
-        seen += 1
+        item, seen = left.pop(), seen + 1
         if seen > _MOST_VALUES:
             raise LumosConfigError(f"{source}: its aliases stand for more than the {_MOST_VALUES} values allowed")
         left += item.values() if isinstance(item, dict) else item if isinstance(item, list) else []
@@ -252,9 +251,7 @@ def validated(model: type[Model], content: object, source: object, hint: str = "
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        found = error.errors()
-        problems = "; ".join(_describe(model, dict(item)) for item in found[:_MOST_NAMED])
-        problems += f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        problems = "; ".join(_describe(model, dict(item)) for item in error.errors()[:10])
         raise LumosConfigError(f"{source}: {problems}{hint}") from error
 
 

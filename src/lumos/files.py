@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lumos.errors import LumosConfigError, LumosDataError, LumosError, LumosValueError, one_line
+from lumos.errors import LumosConfigError, LumosDataError, LumosValueError, one_line
 
 __all__ = [
     "MAX_JSON",
@@ -20,7 +20,6 @@ __all__ = [
     "check_parquet_name",
     "file_sha256",
     "file_stamp",
-    "foreign_reader",
     "json_in_metadata",
     "list_changes",
     "name_code",
@@ -33,8 +32,6 @@ __all__ = [
 
 #: Largest settings or survey file, and largest manifest, bytes.
 _MAX_SETTINGS, MAX_JSON = 10_000_000, 1_000_000_000
-#: Letters of a library's error that a message shows.
-_LONGEST_REASON = 300
 #: What the names of unfinished files and of locks begin with.
 UNFINISHED = ".lumos-"
 
@@ -88,34 +85,6 @@ def file_stamp(path: Path) -> dict[str, int] | None:
     except OSError:
         return None
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-@contextmanager
-def foreign_reader(what: str) -> Iterator[None]:
-    """Turn whatever the reader of a library stumbles over into an error that names the file.
-
-    Parameters
-    ----------
-    what : str
-        File, and what is wrong with it, as ``a.csv: no table``.
-
-    Yields
-    ------
-    None
-        While the file is read.
-
-    Raises
-    ------
-    LumosDataError
-        Where anything but memory goes wrong; what is a :class:`lumos.errors.LumosError` already is passed on.
-    """
-    try:
-        yield
-    except (LumosError, MemoryError):
-        raise
-    except Exception as error:
-        # Readers of damaged files raise a dozen classes without a common base.
-        raise LumosDataError(f"{what} ({one_line(error)[:_LONGEST_REASON]})") from error
 
 
 def check_parquet_name(path: Path) -> None:

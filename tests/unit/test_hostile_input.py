@@ -11,10 +11,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from helpers.coadd_tables import write_coadd
 from helpers.fits_files import header, write_simple
 from lumos.catalogs.formats import Column, TableFile, open_table
 from lumos.catalogs.parent import read_parent
 from lumos.coadds.calibrate_read import read_reference, read_zeropoints
+from lumos.coadds.read import read_coadd
 from lumos.config import parse_yaml
 from lumos.errors import LumosConfigError, LumosDataError, LumosError
 from lumos.images import read_exposure
@@ -228,3 +230,25 @@ def test_archives_of_templates_that_are_damaged_bombs_or_pipes(tmp_path, monkeyp
     os.mkfifo(tmp_path / "c.npz")
     with pytest.raises(LumosDataError, match=r"c\.npz: missing or no regular file"):
         list_templates(tmp_path / "c.npz")
+
+
+def test_coadds_whose_columns_are_of_another_kind(tmp_path):
+    write_coadd(tmp_path / "coadd.parquet")
+    table = pq.read_table(tmp_path / "coadd.parquet")
+    weights = pa.array(table["pdf_weights"].to_pylist(), type=pa.list_(pa.float32()))
+    place = table.column_names.index("pdf_weights")
+    pq.write_table(table.set_column(place, "pdf_weights", weights), tmp_path / "a.parquet")
+    pq.write_table(table.drop_columns("pdf_means"), tmp_path / "b.parquet")
+    for name in "ab":
+        with pytest.raises(LumosDataError, match=rf"{name}\.parquet: damaged, its PDFs cannot be read"):
+            read_coadd(tmp_path / f"{name}.parquet")
+
+
+def test_names_of_columns_that_are_no_utf8(tmp_path):
+    write_coadd(tmp_path / "coadd.parquet")
+    pq.write_table(pq.read_table(tmp_path / "coadd.parquet"), tmp_path / "b.parquet", store_schema=False)
+    content = (tmp_path / "b.parquet").read_bytes()
+    assert b"background" in content
+    (tmp_path / "a.parquet").write_bytes(content.replace(b"background", b"backgr\xc0und"))
+    with pytest.raises(LumosDataError, match=r"a\.parquet: damaged or missing shard"):
+        read_coadd(tmp_path / "a.parquet")

@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 
 from lumos.catalogs.votable import refuse_streams
 from lumos.conventions import AnyArray, BoolArray
-from lumos.errors import LumosDataError, LumosValueError
-from lumos.files import foreign_reader
+from lumos.errors import LumosDataError, LumosValueError, foreign_reader
 from lumos.scan import open_bytes, scan
 
 __all__ = ["Column", "TableFile", "open_table", "read_columns", "table_at_hand"]

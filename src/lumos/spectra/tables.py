@@ -9,8 +9,7 @@ from astropy import units
 from astropy.table import Column, Table
 
 from lumos.conventions import FloatArray
-from lumos.errors import LumosDataError, LumosValueError
-from lumos.files import foreign_reader
+from lumos.errors import LumosDataError, LumosValueError, foreign_reader
 from lumos.scan import open_bytes, scan
 from lumos.spectra.wavelengths import NANOMETRES, as_vacuum_nm
 

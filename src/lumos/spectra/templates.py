@@ -9,8 +9,7 @@ from zipfile import ZipFile
 import numpy as np
 
 from lumos.conventions import FloatArray
-from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
-from lumos.files import foreign_reader
+from lumos.errors import LumosDataError, LumosShapeError, LumosValueError, foreign_reader
 from lumos.spectra.sed import continuum_basis
 from lumos.spectra.tables import read_columns
 from lumos.spectra.wavelengths import as_vacuum_nm

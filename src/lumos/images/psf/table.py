@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from astropy.table import Table
 
-from lumos.errors import LumosDataError
-from lumos.files import foreign_reader
+from lumos.errors import LumosDataError, foreign_reader
 
 __all__ = ["TableRow", "psf_rows", "read_psf_table"]
 
