@@ -178,7 +178,7 @@ def signed_model(folder: Path) -> None:
 def run_folder(folder: Path) -> None:
     """Look at a run, verify it, read it, and begin it again; whatever is damaged may be refused, by each."""
     run, refused = folder / "run", None
-    for look in (look_at_run, check_run, read_shards, open_source, _continue):
+    for look in (look_at_run, check_run, read_shards, _open, _continue):
         try:
             look(run)
         except LumosError as error:
@@ -187,8 +187,13 @@ def run_folder(folder: Path) -> None:
         raise refused
 
 
+def _open(run: Path) -> None:
+    assert open_source(run, finished=True).flux_unit == "nJy"
+
+
 def _continue(run: Path) -> None:
-    with begin_folder(run, "measure", {"measure": {"a": 1}}, "shards") as begun:
+    identity = json.loads((run.parent / "identity").read_text(encoding="utf-8"))
+    with begin_folder(run, "measure", identity, "shards") as begun:
         begun.is_finished("e1", run / "e1.fits")
 
 

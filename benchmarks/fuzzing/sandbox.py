@@ -152,7 +152,8 @@ def judge(kind: Kind, folder: Path, guard: Watch) -> tuple[str, str, str]:
         verdict = ("accepted", "", "")
     except LumosError as error:
         guard.on = False
-        verdict = ("refused", "", "") if _is_clear(error) else ("fault", f"unclear: {one_line(error)!r:.300}", _trace())
+        clear = ("refused", one_line(error), "")
+        verdict = clear if _is_clear(error) else ("fault", f"unclear: {one_line(error)!r:.300}", _trace())
         if _ran_out(error):
             verdict = ("fault", "memory", _trace())
     except TooSlowError:
@@ -261,6 +262,8 @@ def _read_all(name: str, kind: Kind, numbers: range, seed: int, folder: Path, pi
         signal.setitimer(signal.ITIMER_PROF, 0)
         if any(folder.parent.rglob("CANARY")):
             verdict, what = "fault", "runs code of the file"
+        if number == 0 and verdict == "refused":
+            verdict, what = "fault", f"refuses what is whole: {what}"
         text = f"{what}\n{trace}".encode()
         os.write(pipe, struct.pack("<iq", ("refused", "accepted", "fault").index(verdict), len(text)) + text)
         if number % 200 == 0:

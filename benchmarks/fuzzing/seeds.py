@@ -183,6 +183,14 @@ def _table(columns: dict[str, object], name: str) -> Files:
     return _made(write)[0]
 
 
+def _likelihoods(folder: Path) -> None:
+    """Write a coadd of likelihoods."""
+    write_coadd(folder / "a.parquet")
+    table = pq.read_table(folder / "a.parquet")
+    metadata = table.schema.metadata | {b"lumos.provenance": json.dumps({"prior": "none"}).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), folder / "a.parquet", write_page_checksum=True)
+
+
 def _catalogues() -> Iterator[tuple[str, Kind]]:
     columns: dict[str, object] = {
         "object_id": [3, 1, 7],
@@ -209,7 +217,8 @@ def _catalogues() -> Iterator[tuple[str, Kind]]:
         yield f"photo-z table ({ending})", Kind(files, checks.fluxes(f"a.{ending}"))
     made, _ = _made(lambda folder: write_coadd(folder / "coadd.parquet"))
     yield "coadd", Kind([made], checks.coadd)
-    yield "photo-z of a coadd", Kind([{"a.parquet": made["coadd.parquet"]}], checks.fluxes("a.parquet", "pdf"))
+    likelihoods, _ = _made(_likelihoods)
+    yield "photo-z of a coadd", Kind([likelihoods], checks.fluxes("a.parquet", "pdf"))
     points = {"exposure_id": ["a", "b"], "zeropoint": [25.0, 26.0], "zeropoint_err": [0.1, 0.1]}
     yield "zero points", Kind([_table(points, "a.csv")], checks.side_table("zeropoints", "a.csv"))
     known = {"object_id": [1, 2], "band": ["g", "r"], "flux": [1.0, 2.0], "flux_err": [0.1, 0.1]}
@@ -265,16 +274,16 @@ def _folders() -> Iterator[tuple[str, Kind]]:
 
     def begun(folder: Path) -> None:
         write_run(folder / "run", [exposure(f"e{k}", np.arange(4), np.ones(4), 0.1) for k in range(2)])
-        (folder / "run" / "settings.yaml").write_text(yaml.safe_dump({"measure": {"a": 1}}))
-        with begin_folder(folder / "run", "measure", {"measure": {"a": 1}}, "shards") as run:
+        identity = yaml.safe_load((folder / "run/settings.yaml").read_text())
+        (folder / "identity").write_text(json.dumps(identity))
+        with begin_folder(folder / "run", "measure", identity, "shards") as run:
             run.begin({"e1"}, {"e0": folder / "e0.fits"}, {"/x/e7.fits": "no such file"})
             run.enter("e0", {"status": "failed", "file": "/x/e0.fits", "reason": "<b>x</b>"})
-            shutil.copy(folder / "run/manifest.jsonl", folder / "kept")
-            shutil.copy(folder / "run/manifest.json", folder / "before")
-        shutil.move(folder / "kept", folder / "run/manifest.jsonl")
-        shutil.move(folder / "before", folder / "run/manifest.json")
+            kept = {name: (folder / "run" / name).read_bytes() for name in ("manifest.jsonl", "manifest.json")}
+        for name, content in kept.items():
+            (folder / "run" / name).write_bytes(content)
 
-    yield "run folder", Kind([_made(begun)[0]], checks.run_folder)
+    yield "run folder", Kind([_made(begun)[0]], checks.run_folder, (".json", ".jsonl", ".parquet", ".yaml"))
 
     def stamps(folder: Path) -> None:
         from helpers.background_pools import new_stamps, write_pool  # noqa: PLC0415
