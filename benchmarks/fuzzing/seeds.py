@@ -50,12 +50,13 @@ _REAL = {
 @contextlib.contextmanager
 def _small() -> Iterator[None]:
     """Let the builders of the tests make small images."""
-    before = test_sdss.NY, test_sdss.NX, cameras.SHAPE
+    before = test_sdss.NY, test_sdss.NX, cameras.SHAPE, test_sdss.PLANES
     test_sdss.NY, test_sdss.NX, cameras.SHAPE = 40, 48, SHAPE
+    test_sdss.PLANES = ("INTERP", "SATUR", "NOTCHECKED", "CR", "GHOST")
     try:
         yield
     finally:
-        test_sdss.NY, test_sdss.NX, cameras.SHAPE = before
+        test_sdss.NY, test_sdss.NX, cameras.SHAPE, test_sdss.PLANES = before
 
 
 def _made(build: Callable[[Path], object]) -> tuple[Files, str]:
