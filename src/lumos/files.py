@@ -57,8 +57,8 @@ def file_sha256(path: Path) -> str:
     try:
         status = path.stat()
         return _sha256(path, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise LumosDataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:
+        raise LumosDataError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
 
 
 @lru_cache(maxsize=1024)
@@ -82,7 +82,8 @@ def file_stamp(path: Path) -> dict[str, int] | None:
     """
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
+        # A name with a NUL byte is a ValueError.
         return None
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
 

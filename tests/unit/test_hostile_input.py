@@ -19,11 +19,13 @@ from lumos.coadds.calibrate_read import read_reference, read_zeropoints
 from lumos.coadds.read import read_coadd
 from lumos.config import parse_yaml
 from lumos.errors import LumosConfigError, LumosDataError, LumosError
+from lumos.files import file_stamp
 from lumos.images import read_exposure
 from lumos.images.lsst.archive import pixel_origin
 from lumos.images.psf.models import load_stamp_psf
 from lumos.images.psf.table import read_psf_table
 from lumos.pdf import FluxPrior
+from lumos.runs.folder import RunFolder
 from lumos.runs.look import look_at_run
 from lumos.spectra import templates
 from lumos.spectra.curves import read_curve
@@ -252,3 +254,12 @@ def test_names_of_columns_that_are_no_utf8(tmp_path):
     (tmp_path / "a.parquet").write_bytes(content.replace(b"n_exposures", b"n_\xc0xposures"))
     with pytest.raises(LumosDataError, match=r"a\.parquet: damaged or missing shard"):
         read_coadd(tmp_path / "a.parquet")
+
+
+def test_how_often_a_manifest_was_written(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"exposures": {}, "generation": [1]}))
+    with pytest.raises(
+        LumosDataError, match=r"manifest\.json: damaged, 'generation' is \[1\], allowed: a whole number"
+    ):
+        RunFolder(tmp_path)
+    assert file_stamp(tmp_path / "a\0b") is None
