@@ -11,6 +11,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from helpers.background_pools import new_stamps, write_pool
 from helpers.coadd_tables import write_coadd
 from helpers.fits_files import header, write_simple
 from lumos.catalogs.formats import Column, TableFile, open_table
@@ -25,6 +26,7 @@ from lumos.images.lsst.archive import pixel_origin
 from lumos.images.psf.models import load_stamp_psf
 from lumos.images.psf.table import read_psf_table
 from lumos.pdf import FluxPrior
+from lumos.pools.pool import BackgroundPool
 from lumos.runs.folder import RunFolder
 from lumos.runs.look import look_at_run
 from lumos.spectra import templates
@@ -263,3 +265,15 @@ def test_how_often_a_manifest_was_written(tmp_path):
     ):
         RunFolder(tmp_path)
     assert file_stamp(tmp_path / "a\0b") is None
+
+
+@pytest.mark.parametrize(("name", "content"), [("data.npy", b""), ("pool.json", None)])
+def test_damaged_pools(tmp_path, name, content):
+    write_pool(tmp_path / "pool", ({}, new_stamps(np.ones((3, 96, 96)))))
+    path = next((tmp_path / "pool").glob(name if content is not None else "*.json"))
+    if content is None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"exposures": 7}))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(LumosDataError, match="pool"):
+        BackgroundPool.open(tmp_path / "pool")
