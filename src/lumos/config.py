@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lumos.errors import LumosConfigError
+from lumos.errors import LumosConfigError, one_line
 from lumos.files import read_text
 
 __all__ = [
@@ -32,6 +32,8 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Model = TypeVar("Model", bound=BaseModel)
 
+#: Values that a YAML file may hold, each alias counted as what it stands for.
+_MOST_VALUES = 1_000_000
 #: What pydantic says of a value, in words of the file.
 _PLAIN = {"tuple_type": "must be a list, as [a, b]"}
 
@@ -74,15 +76,23 @@ def parse_yaml(text: str, source: object) -> Any:  # noqa: ANN401
     Raises
     ------
     LumosConfigError
-        If it is not YAML, gives a key twice, or is nested too deep.
+        If it is not YAML, gives a key twice, is nested too deep, or its aliases make it larger than a million values.
     """
     try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
     except RecursionError as error:
         raise LumosConfigError(f"{source}: cannot be read (nested too deep)") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
         # A date of the 13th month is a ValueError.
-        raise LumosConfigError(f"{source}: cannot be read, not YAML ({' '.join(str(error).split())})") from error
+        raise LumosConfigError(f"{source}: cannot be read, not YAML ({one_line(error)[:500]})") from error
+    # Aliases of aliases, or one of what it stands in, are small in a file and without end for who walks through them.
+    left, seen = [content], 0
+    while left:
+        item, seen = left.pop(), seen + 1
+        if seen > _MOST_VALUES:
+            raise LumosConfigError(f"{source}: its aliases stand for more than the {_MOST_VALUES} values allowed")
+        left += item.values() if isinstance(item, dict) else item if isinstance(item, list) else []
+    return content
 
 
 def read_yaml(path: Path, *, may_be_empty: bool = False) -> dict[str, Any]:
@@ -241,7 +251,7 @@ def validated(model: type[Model], content: object, source: object, hint: str = "
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(_describe(model, dict(item)) for item in error.errors())
+        problems = "; ".join(_describe(model, dict(item)) for item in error.errors()[:10])
         raise LumosConfigError(f"{source}: {problems}{hint}") from error
 
 
@@ -255,7 +265,7 @@ def _describe(model: type[BaseModel], problem: dict[str, Any]) -> str:
         return f"missing key {where!r}, keys here: {allowed}"
     if problem["type"] == "value_error":
         return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
-    return f"{where}: got {problem['input']!r}, {_PLAIN.get(problem['type'], problem['msg'])}"
+    return f"{where}: got {problem['input']!r:.200}, {_PLAIN.get(problem['type'], problem['msg'])}"
 
 
 def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:

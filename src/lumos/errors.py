@@ -4,6 +4,9 @@ A bad *call* raises one of these, at the door, with the value that was given and
 A bad *object* never raises: it gets NaN and a bit of :mod:`lumos.flags`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "LumosConfigError",
     "LumosDataError",
@@ -11,12 +14,21 @@ __all__ = [
     "LumosShapeError",
     "LumosValueError",
     "WorkerDiedError",
+    "foreign_reader",
     "one_line",
 ]
 
 
+#: Letters of a message, and of a library's own in it; a file may hold names and values of any length.
+_LONGEST, _LONGEST_REASON = 4000, 300
+
+
 class LumosError(RuntimeError):
     """Base class: anything that the package refuses to do."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text) - _LONGEST} letters more)"
 
 
 class LumosValueError(LumosError, ValueError):
@@ -69,3 +81,31 @@ def one_line(error: BaseException) -> str:
     """
     text = " ".join(str(error).split())
     return text if isinstance(error, LumosError) else f"{type(error).__name__}: {text}"
+
+
+@contextmanager
+def foreign_reader(what: str) -> Iterator[None]:
+    """Turn whatever the reader of a library stumbles over into an error that names the file.
+
+    Parameters
+    ----------
+    what : str
+        File, and what is wrong with it, as ``a.csv: no table``.
+
+    Yields
+    ------
+    None
+        While the file is read.
+
+    Raises
+    ------
+    LumosDataError
+        Where anything but memory goes wrong; what is a :class:`lumos.errors.LumosError` already is passed on.
+    """
+    try:
+        yield
+    except (LumosError, MemoryError):
+        raise
+    except Exception as error:
+        # Readers of damaged files raise a dozen classes without a common base.
+        raise LumosDataError(f"{what} ({one_line(error)[:_LONGEST_REASON]})") from error

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
+from lumos.errors import LumosConfigError, LumosDataError, LumosValueError, one_line
 
 __all__ = [
     "MAX_JSON",
@@ -20,6 +20,7 @@ __all__ = [
     "check_parquet_name",
     "file_sha256",
     "file_stamp",
+    "json_in_metadata",
     "list_changes",
     "name_code",
     "read_json",
@@ -56,8 +57,8 @@ def file_sha256(path: Path) -> str:
     try:
         status = path.stat()
         return _sha256(path, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise LumosDataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:
+        raise LumosDataError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
 
 
 @lru_cache(maxsize=1024)
@@ -81,7 +82,8 @@ def file_stamp(path: Path) -> dict[str, int] | None:
     """
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
+        # A name with a NUL byte is a ValueError.
         return None
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
@@ -236,6 +238,35 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise LumosDataError(f"{path}: holds {type(content).__name__}, allowed: a mapping")
     return content
+
+
+def json_in_metadata(path: Path, metadata: Mapping[Any, Any] | None, key: str) -> Any:  # noqa: ANN401
+    """Return what the metadata of a table hold under a key, as JSON.
+
+    Parameters
+    ----------
+    path : Path
+        The table's file, for messages.
+    metadata : mapping or None
+        Texts by key; bytes, as Arrow has them, or text.
+    key : str
+        Which.
+
+    Returns
+    -------
+    object
+        Plain data; None where there is no such key.
+
+    Raises
+    ------
+    LumosDataError
+        If it is no JSON.
+    """
+    text = {os.fsdecode(name): value for name, value in (metadata or {}).items()}.get(key)
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LumosDataError(f"{path}: damaged metadata, {key} is no JSON ({one_line(error)[:200]})") from error
 
 
 def list_changes(before: object, after: object, name: str = "") -> list[str]:

@@ -9,7 +9,7 @@ import lumos
 PACKAGE = Path(lumos.__file__).parent
 #: From the ground up: each room imports only itself and what stands before it.
 ROOMS = [
-    *("conventions", "errors", "flags", "files", "remote", "psfs", "threads", "config", "statistics", "rows"),
+    *("conventions", "errors", "flags", "scan", "files", "remote", "psfs", "threads", "config", "statistics", "rows"),
     *("pdf", "spectra", "catalogs", "profiles", "surveys", "images", "cameras", "runs", "estimators"),
     *("background", "scenes", "pools", "sources", "simulate", "teahupoo", "nets"),
     *("photometry", "training", "coadds", "photoz", "adaptation", "injection"),

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from lumos.catalogs.votable import refuse_streams
 from lumos.conventions import AnyArray, BoolArray
-from lumos.errors import LumosDataError, LumosValueError
+from lumos.errors import LumosDataError, LumosValueError, foreign_reader
+from lumos.scan import open_bytes, scan
 
 __all__ = ["Column", "TableFile", "open_table", "read_columns", "table_at_hand"]
 
@@ -87,7 +88,11 @@ class TableFile:
         LumosDataError
             If the column is damaged.
         """
-        return _guarded(self.path, lambda: self.load(name))
+        column = _guarded(self.path, lambda: self.load(name))
+        if column.values.shape != (self.n_rows,):
+            text = f"column {name!r} of shape {column.values.shape}, allowed: one value for each of {self.n_rows} rows"
+            raise LumosDataError(f"{self.path}: damaged: {text}")
+        return column
 
 
 def open_table(path: Path, what: str = "table") -> TableFile:
@@ -195,13 +200,8 @@ def read_columns(path: Path, what: str = "table") -> dict[str, AnyArray]:
 
 def _guarded(path: Path, read: Callable[[], T]) -> T:
     """Return what a reader returns; whatever it raises becomes an error that names the file."""
-    try:
+    with foreign_reader(f"{path}: cannot be read as a table"):
         return read()
-    except LumosDataError:
-        raise
-    except Exception as error:  # the readers of five formats raise whatever a damaged file makes them stumble over
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LumosDataError(f"{path}: cannot be read as a table ({reason})") from error
 
 
 def _open_parquet(path: Path) -> TableFile:
@@ -235,6 +235,10 @@ def _open_csv(path: Path) -> TableFile:
 def _from_arrow(column: pa.ChunkedArray) -> Column:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        # What is no UTF-8 in a CSV file, or text without its type in Parquet.
+        texts = [None if one is None else one.decode("utf-8", "replace") for one in column.to_pylist()]
+        column = pa.chunked_array([pa.array(texts, type=pa.string())])
     missing = np.zeros(len(column), dtype=np.bool_)
     if column.null_count:
         missing = column.is_null().to_numpy()
@@ -250,13 +254,16 @@ def _open_fits(path: Path) -> TableFile:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with fits.open(path, memmap=True, checksum=True) as hdul:
-            tables = [hdu for hdu in hdul if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
-            if not tables:
-                raise LumosDataError(f"{path}: holds no table")
-            hdu = tables[0]
-            # The memory map outlives the file object.
-            rows = hdu.data
+        with open_bytes(path) as (stream, unpacked):
+            # The bytes tell the size before anything is allocated; only then does astropy see the file.
+            scan(stream, path)
+            with fits.open(stream if unpacked else path, memmap=not unpacked, checksum=True) as hdul:
+                tables = [hdu for hdu in hdul if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+                if not tables:
+                    raise LumosDataError(f"{path}: holds no table")
+                hdu = tables[0]
+                # The memory map outlives the file object.
+                rows = hdu.data
     for text in sorted({" ".join(str(item.message).split()) for item in caught}):
         if "verification failed" in text:
             logger.warning("%s: %s: the file was changed after it was written, or is damaged", path, text.rstrip("."))
@@ -304,6 +311,7 @@ def _from_astropy(table: Any, path: Path, frame: str = "") -> TableFile:  # noqa
     table = Table(table, copy=False)
     columns = {name: table[name] for name in table.colnames}
     columns = {name: item for name, item in columns.items() if isinstance(item, AstropyColumn) and item.ndim == 1}
+    columns = {name: item for name, item in columns.items() if item.dtype.names is None and item.dtype.kind != "V"}
     units = {name: str(item.unit) for name, item in columns.items() if item.unit is not None}
     meta = {str(key).lower(): str(value) for key, value in table.meta.items()}
     frame = frame or " ".join(meta[key] for key in ("radesys", "radecsys", "equinox") if key in meta)

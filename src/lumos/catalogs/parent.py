@@ -24,6 +24,7 @@ from lumos.catalogs.identifiers import read_identifiers
 from lumos.catalogs.tables import write_table
 from lumos.conventions import AXIS_RATIO_RANGE, SERSIC_N_RANGE, AnyArray, BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError, LumosValueError
+from lumos.files import json_in_metadata
 from lumos.flags import catalog_flag_metadata
 from lumos.rows import SHARED, Rowwise
 
@@ -208,7 +209,7 @@ def read_parent(
         object_id=object_id,
         object_name=object_name,
         flags=_catalog_flags(table),
-        made_from=tuple(dict.fromkeys([*json.loads(table.metadata.get(_MADE_FROM, "[]")), *made_from])),
+        made_from=tuple(dict.fromkeys([*_made_from(table), *made_from])),
         **arrays,
     )
     n_lost = int(np.sum(~np.isfinite(catalog.ra) | ~np.isfinite(catalog.dec)))
@@ -355,6 +356,14 @@ def _known_magnitudes(magnitudes: FloatArray, path: Path) -> FloatArray:
         text = "%s: ref_mag of %d objects, the first %g, counts as unknown, allowed: above 0 and below %g"
         logger.warning(text, path, int(unknown.sum()), first, _FAINTEST)
     return np.where(unknown, np.nan, magnitudes)
+
+
+def _made_from(table: TableFile) -> list[str]:
+    """Return the exposures that the file says it was made from."""
+    found = json_in_metadata(table.path, table.metadata, _MADE_FROM) or []
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise LumosDataError(f"{table.path}: damaged metadata, {_MADE_FROM} is no list of names")
+    return found
 
 
 def _catalog_flags(table: TableFile) -> IntArray | None:

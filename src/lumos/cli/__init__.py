@@ -38,6 +38,11 @@ def main() -> None:
             raise
         typer.echo(f"lumos: error: {error}", err=True)
         sys.exit(1)
+    except MemoryError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"lumos: error: out of memory ({' '.join(str(error).split()) or 'no more is known'})", err=True)
+        sys.exit(1)
     except Interrupted:
         typer.echo("lumos: interrupted; the same command continues", err=True)
         sys.exit(130)

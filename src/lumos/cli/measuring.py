@@ -61,6 +61,10 @@ def measure(
     ] = None,
     workers: Workers = 1,
     driver: MeasureDriver = "local",
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", help="Seconds after which an exposure that hangs is tried again, then given up."),
+    ] = None,
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -81,10 +85,11 @@ def measure(
         words = ["--catalog", catalog.resolve(), "--survey", _absolute(survey)]
         words += [] if psf is None else ["--psf", psf.resolve()]
         words += [] if config is None else ["--config", config.resolve()]
+        words += [] if timeout is None else ["--timeout", timeout]
         words += [word for one in overrides for word in ("--set", one)]
         typer.echo(write_jobs(driver, "measure", [path.resolve() for path in files], words, out, n_jobs=workers))
         return
-    with open_driver(driver, workers) as where, show_progress("measure") as progress:
+    with open_driver(driver, workers, timeout) as where, show_progress("measure") as progress:
         from lumos.photometry.run import measure_run  # noqa: PLC0415
 
         report = measure_run(files, catalog, out, how, settings, psf_dir=psf, workers=where, progress=progress)

@@ -93,7 +93,7 @@ def survey_and_files(name: str, exposures: Sequence[Path], psf: Path | None) -> 
 
 
 @contextmanager
-def open_driver(name: str, workers: int) -> Iterator["int | Driver"]:
+def open_driver(name: str, workers: int, timeout: float | None = None) -> Iterator["int | Driver"]:
     """Return what runs the tasks of a command.
 
     Parameters
@@ -102,6 +102,8 @@ def open_driver(name: str, workers: int) -> Iterator["int | Driver"]:
         ``local``, ``dask``, or the address of a Dask scheduler.
     workers : int
         Number of processes, where they are started here.
+    timeout : float, optional
+        Seconds after which a task that has not ended is given up; for the local driver.
 
     Yields
     ------
@@ -111,11 +113,18 @@ def open_driver(name: str, workers: int) -> Iterator["int | Driver"]:
     Raises
     ------
     LumosError
-        If the name is none of these, Dask is not installed, or no scheduler answers.
+        If the name is none of these, Dask is not installed, no scheduler answers, or a time cannot be kept there.
     """
-    if name == "local":
+    if name == "local" and timeout is None:
         yield workers
         return
+    if name == "local":
+        from lumos.runs.driver import LocalDriver  # noqa: PLC0415
+
+        yield LocalDriver(workers, timeout)
+        return
+    if timeout is not None:
+        raise LumosConfigError(f"--timeout {timeout:g}: allowed with --driver local")
     if name != "dask" and "://" not in name:
         raise LumosConfigError(f"--driver: got {name!r}, allowed: local, dask, or an address as tcp://host:8786")
     from lumos.runs.dask_driver import open_dask  # noqa: PLC0415

@@ -138,7 +138,7 @@ def read_zeropoints(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
     Raises
     ------
     LumosDataError
-        If a column is missing, or an exposure has two zero points.
+        If a column is missing or holds no numbers, or an exposure has two zero points.
     """
     columns = read_columns(path, "table of zero points")
     missing = [name for name in ("exposure_id", "zeropoint") if name not in columns]
@@ -146,8 +146,8 @@ def read_zeropoints(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
         raise LumosDataError(f"{path}: no column {missing[0]!r}; the file has: {', '.join(columns)}")
     n = len(columns["exposure_id"])
     detector = [str(name) for name in columns.get("detector", np.full(n, "")).tolist()]
-    values = columns["zeropoint"].astype(np.float64)
-    errors = columns.get("zeropoint_err", np.full(n, np.nan)).astype(np.float64)
+    values = _numbers(path, columns, "zeropoint")
+    errors = _numbers(path, columns, "zeropoint_err") if "zeropoint_err" in columns else np.full(n, np.nan)
     out: dict[tuple[str, str], tuple[float, float]] = {}
     for key, value, error in zip(
         zip(map(str, columns["exposure_id"].tolist()), detector, strict=True), values, errors, strict=True
@@ -174,23 +174,34 @@ def read_reference(path: Path) -> dict[str, dict[str, AnyArray]]:
     Raises
     ------
     LumosDataError
-        If a column is missing, or no flux is usable.
+        If a column is missing or holds no numbers, or no flux is usable.
     """
     columns = read_columns(path, "reference catalogue")
     where = ("object_id",) if "object_id" in columns else ("ra", "dec")
     missing = [name for name in (*where, "band", "flux", "flux_err") if name not in columns]
     if missing:
         raise LumosDataError(f"{path}: no column {missing[0]!r}; the file has: {', '.join(columns)}")
-    flux, error = columns["flux"].astype(np.float64), columns["flux_err"].astype(np.float64)
+    flux, error = _numbers(path, columns, "flux"), _numbers(path, columns, "flux_err")
     good = (flux > 0) & (error > 0) & np.isfinite(flux + error)
+    places = {name: columns[name] if name == "object_id" else _numbers(path, columns, name) for name in where}
+    if "ra" in places:
+        good &= np.isfinite(places["ra"]) & np.isfinite(places["dec"])
     if not good.any():
         raise LumosDataError(f"{path}: no flux with an error, both above 0")
     names = columns["band"].astype(str)
-    arrays = {name: columns[name] for name in where} | {"flux": flux, "flux_err": error}
+    arrays = places | {"flux": flux, "flux_err": error}
     return {
         str(band): {name: values[good & (names == band)] for name, values in arrays.items()}
         for band in np.unique(names[good])
     }
+
+
+def _numbers(path: Path, columns: Mapping[str, AnyArray], name: str) -> FloatArray:
+    """Return a column as numbers."""
+    values = columns[name]
+    if values.dtype.kind not in "iufb":
+        raise LumosDataError(f"{path}: column {name!r} holds no numbers, allowed: numbers")
+    return values.astype(np.float64)
 
 
 def match_reference(

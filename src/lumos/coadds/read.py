@@ -13,7 +13,7 @@ from lumos.catalogs.schema import list_column
 from lumos.coadds.calibrate import Calibration
 from lumos.coadds.rows import Rows
 from lumos.conventions import AnyArray, BoolArray, FloatArray, IntArray
-from lumos.errors import LumosDataError
+from lumos.errors import LumosDataError, foreign_reader
 from lumos.pdf import FluxPdf, GaussianMixture, GridPdf
 from lumos.runs.shards import read_shard
 
@@ -57,7 +57,8 @@ def read_coadd(path: Path | str) -> tuple[pa.Table, FluxPdf]:
     table = read_shard(path)
     if not {"pdf_nodes", "pdf_fit_err"} & set(table.column_names):
         raise LumosDataError(f"{path}: no column 'pdf_fit_err', this is no coadd")
-    return table, table_pdf(table)
+    with foreign_reader(f"{path}: damaged, its PDFs cannot be read"):
+        return table, table_pdf(table)
 
 
 def table_pdf(table: pa.Table) -> FluxPdf:

@@ -1,6 +1,5 @@
 """The run or the coadd that is exported, read a piece at a time."""
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from lumos.catalogs.schema import SCHEMA_VERSION
 from lumos.coadds.read import table_pdf
 from lumos.conventions import BoolArray
 from lumos.errors import LumosDataError
+from lumos.files import json_in_metadata
 from lumos.pdf import FluxPdf
 from lumos.photometry.measured import open_run
 from lumos.runs.folder import read_manifest, read_waiting
@@ -60,13 +60,13 @@ class Source:
     @property
     def flux_unit(self) -> str:
         """Return the unit of fluxes: ``nJy``, or ``image unit`` where no exposure has a zero point."""
-        return str(self.schema.field("flux").metadata[b"unit"].decode())
+        return _unit_of_fluxes(self.schema)
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """Return what the files say of how they were made."""
-        found: dict[str, Any] = json.loads((self.schema.metadata or {}).get(b"lumos.provenance", b"{}"))
-        return found
+        found = json_in_metadata(self.path, self.schema.metadata, "lumos.provenance")
+        return found if isinstance(found, dict) else {}
 
     @property
     def has_pdfs(self) -> bool:
@@ -227,7 +227,7 @@ def _refuse_unfinished(run: Path) -> None:
 
 
 def _check_schema(path: Path, schema: pa.Schema, first: pa.Schema, *, is_coadd: bool) -> None:
-    version = (schema.metadata or {}).get(b"lumos.schema_version", b"none").decode()
+    version = (schema.metadata or {}).get(b"lumos.schema_version", b"none").decode("utf-8", "replace")
     if version != str(SCHEMA_VERSION):
         raise LumosDataError(f"{path}: schema version {version}, this version reads {SCHEMA_VERSION}")
     needed = ("object_id", "band", "ra", "dec", "flux", "flux_err", "flags", "n_exposures" if is_coadd else "detector")
@@ -240,8 +240,12 @@ def _check_schema(path: Path, schema: pa.Schema, first: pa.Schema, *, is_coadd: 
         raise LumosDataError(f"{path}: other columns than in the first shard ({', '.join(differ) or 'their order'})")
 
 
+def _unit_of_fluxes(schema: pa.Schema) -> str:
+    return str((schema.field("flux").metadata or {}).get(b"unit", b"image unit").decode("utf-8", "replace"))
+
+
 def _check_units(path: Path, files: Sequence[Path], schemas: Sequence[pa.Schema]) -> None:
-    units = [schema.field("flux").metadata[b"unit"].decode() for schema in schemas]
+    units = [_unit_of_fluxes(schema) for schema in schemas]
     if len(set(units)) > 1:
         bare = [file.stem for file, unit in zip(files, units, strict=True) if unit != "nJy"]
         text = f"{len(bare)} of {len(files)} exposures have no zero point (as {bare[0]}), their fluxes are in image"

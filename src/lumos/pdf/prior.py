@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lumos.conventions import FloatArray, IntArray
-from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
+from lumos.errors import LumosDataError, LumosShapeError, LumosValueError, foreign_reader
 from lumos.pdf.base import per_row, row_chunks
 from lumos.pdf.grid import GridPdf
 from lumos.pdf.mixture import GaussianMixture
@@ -306,10 +306,10 @@ class FluxPrior:
         LumosDataError
             If an entry is missing, or is none of a prior's.
         """
-        names = {"bands", "knots", "nodes", "log_density"}
-        if set(content) != names:
+        if set(content) != (names := {"bands", "knots", "nodes", "log_density"}):
             raise LumosDataError(f"prior: got the entries {sorted(content)}, allowed: {sorted(names)}")
-        return cls(tuple(content["bands"]), content["knots"], content["nodes"], content["log_density"])
+        with foreign_reader("prior: no bands, knots, nodes and densities"):
+            return cls(tuple(map(str, content["bands"])), content["knots"], content["nodes"], content["log_density"])
 
     def _evaluate(
         self, flux: ArrayLike, ref_mag: ArrayLike, band: ArrayLike, method: Callable[..., FloatArray], *, jacobian: bool

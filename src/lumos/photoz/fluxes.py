@@ -1,6 +1,5 @@
 """Fluxes of galaxies in many bands, from a coadd of Lumos or from any table of fluxes."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from lumos.catalogs.formats import TableFile, open_table
 from lumos.catalogs.identifiers import read_identifiers
 from lumos.conventions import BoolArray, FloatArray, IntArray
 from lumos.errors import LumosConfigError, LumosDataError
+from lumos.files import json_in_metadata
 from lumos.photoz.bcnz.likelihood import GaussianLight, Light, MixtureLight, StudentLight
 from lumos.photoz.columns import FluxColumns, read_fluxes
 from lumos.photoz.photometry import Photometry, join_bands
@@ -145,9 +145,11 @@ def _check_likelihoods(path: Path) -> None:
         raise LumosDataError(
             f"{path}: has no {_PDF[0]!r}; allowed with --likelihood pdf: a coadd with coadd.pdf=mixture"
         )
-    provenance: dict[str, Any] = json.loads((schema.metadata or {}).get(b"lumos.provenance", b"{}"))
+    found = json_in_metadata(path, schema.metadata, "lumos.provenance")
+    provenance: dict[str, Any] = found if isinstance(found, dict) else {}
+    model = provenance.get("model")
     # A product of posteriors has no prior of its own, but those of all exposures.
-    is_posterior = (provenance.get("model") or {}).get("kind") == "posterior"
+    is_posterior = isinstance(model, dict) and model.get("kind") == "posterior"
     prior = "that of the network" if is_posterior else provenance.get("prior", "unknown")
     if prior != "none":
         text = "its PDFs hold a prior of the flux, which would count in each band; coadd likelihoods with --prior none"

@@ -15,7 +15,7 @@ from lumos.catalogs.schema import list_column
 from lumos.catalogs.tables import write_table
 from lumos.conventions import AnyArray, FloatArray, IntArray
 from lumos.errors import LumosDataError
-from lumos.files import file_sha256
+from lumos.files import file_sha256, json_in_metadata
 from lumos.photoz.columns import read_numbers
 from lumos.photoz.estimates import RedshiftPdf
 from lumos.photoz.fluxes import Photometry, read_photometry
@@ -268,5 +268,8 @@ def read_redshifts(run: Path | str) -> tuple[pa.Table, RedshiftPdf]:
     if b"lumos.redshifts" not in metadata:
         raise LumosDataError(f"{run}: not written by `lumos photoz`")
     table = pa.concat_tables(tables)
-    redshifts = np.array(json.loads(metadata[b"lumos.redshifts"]))
+    found = json_in_metadata(Path(run), metadata, "lumos.redshifts")
+    if not isinstance(found, list) or not all(isinstance(one, int | float) for one in found):
+        raise LumosDataError(f"{run}: damaged metadata, lumos.redshifts is no list of numbers")
+    redshifts = np.array(found, dtype=np.float64)
     return table, RedshiftPdf(redshifts, list_column(table, "pz"))

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from lumos.background.correlation import CorrelatedNoise
 from lumos.conventions import AnyArray
-from lumos.errors import LumosDataError
+from lumos.errors import LumosDataError, foreign_reader
 from lumos.files import read_json
 from lumos.pools.facts import CcdFacts
 from lumos.pools.writer import ARRAYS, FORMAT, INDEX, INDEX_SCHEMA, METADATA
@@ -72,6 +72,10 @@ class PoolPart:
     """
 
     def __init__(self, path: Path) -> None:
+        with foreign_reader(f"{path}: damaged pool of backgrounds"):
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
         if not (path / METADATA).is_file():
             what = "no such folder" if not path.is_dir() else f"no {METADATA} in it"
             raise LumosDataError(f"{path}: not a pool of backgrounds ({what})")

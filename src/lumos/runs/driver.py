@@ -6,6 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
 from lumos.errors import LumosValueError, WorkerDiedError
@@ -86,18 +87,24 @@ class LocalDriver:
     ----------
     workers : int
         Number of processes; 1 runs everything in this one.
+    timeout : float, optional
+        Seconds after which a task that has not ended is given up, the start of its process included: its process is
+        killed, the task tried once more alone, and then lost. One worker too is then a process of its own.
 
     Raises
     ------
     LumosValueError
-        If there is no worker.
+        If there is no worker, or no time.
     """
 
     workers: int
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise LumosValueError("workers", self.workers, ">= 1")
+        if self.timeout is not None and not self.timeout > 0:
+            raise LumosValueError("timeout", self.timeout, "seconds above 0")
 
     def is_serial(self, n: int) -> bool:
         """Tell whether so many tasks are run in this process, see :class:`Driver`.
@@ -112,7 +119,7 @@ class LocalDriver:
         bool
             Whether no process is started.
         """
-        return min(n, self.workers) <= 1
+        return n == 0 or (min(n, self.workers) == 1 and self.timeout is None)
 
     def run(
         self, work: Work[Shared, Task, Result], tasks: Sequence[Task], *, ordered: bool = False
@@ -141,7 +148,7 @@ class LocalDriver:
         def may_start(number: int) -> bool:
             return not ordered or number <= told + n
 
-        for number, result in _survive(work, tasks, n, may_start):
+        for number, result in _survive(work, tasks, _Pool(n, self.timeout), may_start):
             if not ordered:
                 yield tasks[number], result
                 continue
@@ -172,37 +179,57 @@ def driver_of(workers: int | Driver) -> Driver:
     return LocalDriver(workers) if isinstance(workers, int) else workers
 
 
+@dataclass(frozen=True)
+class _Pool:
+    """Number of processes, and seconds for each task."""
+
+    n: int
+    timeout: float | None
+
+
 def _survive(
-    work: Work[Shared, Task, Result], tasks: Sequence[Task], n: int, may_start: Callable[[int], bool]
+    work: Work[Shared, Task, Result], tasks: Sequence[Task], size: _Pool, may_start: Callable[[int], bool]
 ) -> Generator[tuple[int, Result | WorkerDiedError], None, None]:
     """Run tasks in pools of processes; yield their numbers and results as they end.
 
-    A worker that dies (no memory for its task, most likely) takes its pool with it. Each task in flight then gets a
-    pool of its own, so that only the one that kills its worker is lost.
+    A worker that dies (no memory for its task, most likely) takes its pool with it, and so does one that is killed
+    because its task does not end. Each task in flight then gets a pool of its own, so that only the one that kills
+    its worker, or hangs again, is lost.
     """
-    waiting = deque(range(len(tasks)))
+    waiting, alone = deque(range(len(tasks))), _Pool(1, size.timeout)
     while waiting:
-        for number in (yield from _until_broken(work, tasks, waiting, n, may_start)):
-            if (yield from _until_broken(work, tasks, deque([number]), 1, lambda _: True)):
-                yield number, WorkerDiedError("its worker process died, out of memory most likely")
+        for number in (yield from _until_broken(work, tasks, waiting, size, may_start)):
+            start = monotonic()
+            if (yield from _until_broken(work, tasks, deque([number]), alone, lambda _: True)):
+                late = size.timeout is not None and monotonic() - start >= size.timeout
+                what = f"not done after {size.timeout} s, twice" if late else "its worker process died, out of memory"
+                yield number, WorkerDiedError(what if late else f"{what} most likely")
 
 
 def _until_broken(
     work: Work[Shared, Task, Result],
     tasks: Sequence[Task],
     waiting: deque[int],
-    n: int,
+    size: _Pool,
     may_start: Callable[[int], bool],
 ) -> Generator[tuple[int, Result], None, list[int]]:
-    """Run waiting tasks in one pool; return the numbers of those in flight when a worker died."""
+    """Run waiting tasks in one pool; return the numbers of those in flight when a worker died or was too slow."""
     running: dict[Future[Result], int] = {}
+    ends: dict[Future[Result], float] = {}
     try:
-        with Workers(n, _start, work) as pool:
+        with Workers(size.n, _start, work) as pool:
             while waiting or running:
-                while waiting and len(running) < n and may_start(waiting[0]):
-                    running[pool.submit(_call, tasks[waiting[0]])] = waiting[0]
-                    waiting.popleft()
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                while waiting and len(running) < size.n and may_start(waiting[0]):
+                    future = pool.submit(_call, tasks[waiting[0]])
+                    running[future] = waiting.popleft()
+                    ends[future] = monotonic() + (size.timeout or 0)
+                left = None if size.timeout is None else max(min(ends[one] for one in running) - monotonic(), 0)
+                done = wait(running, left, return_when=FIRST_COMPLETED).done
+                if not done:
+                    pool.kill()
+                    wait(running)
+                    return list(running.values())
+                for future in done:
                     result = future.result()
                     yield running.pop(future), result
     except BrokenProcessPool:

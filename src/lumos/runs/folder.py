@@ -52,7 +52,7 @@ class RunFolder:
         self._entries: dict[str, Entry] = read_manifest(path) if begun else {}
         self._waiting = set(read_waiting(path)) if begun else set()
         # Lines of the journal count for one writing of the manifest only.
-        self._generation: int = read_json(path / MANIFEST).get("generation", 0) if begun else 0
+        self._generation = _generation(path / MANIFEST) if begun else 0
         self._asked: dict[str, Any] = {}
         earlier = {
             name: entry if entry["status"] == "done" else entry.get("earlier") for name, entry in self._entries.items()
@@ -199,6 +199,14 @@ def begin_folder(
             yield folder
         finally:
             folder.close()
+
+
+def _generation(path: Path) -> int:
+    """Return how often a manifest was written."""
+    found = read_json(path).get("generation", 0)
+    if type(found) is not int:
+        raise LumosDataError(f"{path}: damaged, 'generation' is {found!r:.100}, allowed: a whole number")
+    return found
 
 
 def _moved(entry: Entry, path: Path) -> Entry:

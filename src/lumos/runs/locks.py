@@ -56,10 +56,9 @@ def lock_folder(folder: Path, *below: str) -> Iterator[None]:
             _clear(places, f"{UNFINISHED}*.part")
             try:
                 yield
-            except BaseException:
-                # What a worker was writing when it was interrupted.
+            finally:
+                # What a worker was writing when it was interrupted, or killed.
                 _clear(places, f"{UNFINISHED}*.part")
-                raise
     finally:
         if made:
             with suppress(OSError):

@@ -73,17 +73,33 @@ def look_at_run(run: Path) -> Progress:
         If it is no such folder, or its manifest is damaged.
     """
     entries = read_manifest(run)
-    asked = read_json(run / MANIFEST).get("asked") or {}
+    asked, begun = _asked(run)
     done = [entry for entry in entries.values() if entry["status"] == "done"]
     failed = {name: str(entry.get("reason", "")) for name, entry in entries.items() if entry["status"] == "failed"}
     holder, seconds = holder_of(run), 0.0
     journal = run / JOURNAL
     ended = journal.read_bytes().count(b"\n") if journal.exists() else 0 if holder else asked.get("todo", 0)
-    if "begun" in asked:
+    if begun is not None:
         last = datetime.now(UTC) if holder else datetime.fromtimestamp(_last_change(run), UTC)
-        seconds = max((last - datetime.fromisoformat(asked["begun"])).total_seconds(), 0.0)
+        seconds = max((last - begun).total_seconds(), 0.0)
     n_rows = sum(entry.get("n_rows", 0) for entry in done)
     return Progress(max(asked.get("exposures", 0), len(entries)), len(done), n_rows, failed, holder, seconds, ended)
+
+
+def _asked(run: Path) -> tuple[dict[str, int], datetime | None]:
+    """Return how many exposures the last command was given and had to work on, and when it began."""
+    path = run / MANIFEST
+    asked = read_json(path).get("asked") or {}
+    if not isinstance(asked, dict):
+        raise LumosDataError(f"{path}: damaged, 'asked' is {asked!r:.100}, allowed: a mapping")
+    counts = {key: asked[key] for key in ("exposures", "todo") if key in asked}
+    if not all(type(count) is int and count >= 0 for count in counts.values()):
+        raise LumosDataError(f"{path}: damaged, 'asked' counts {counts!r:.100}, allowed: whole numbers")
+    try:
+        begun = datetime.fromisoformat(asked["begun"]) if "begun" in asked else None
+    except (ValueError, TypeError) as error:
+        raise LumosDataError(f"{path}: damaged, 'asked' began at {asked['begun']!r:.100}, allowed: a date") from error
+    return counts, begun if begun is None or begun.tzinfo is not None else begun.replace(tzinfo=UTC)
 
 
 def check_run(run: Path, progress: Callable[[int, int, str], None] | None = None) -> dict[str, str]:

@@ -117,8 +117,8 @@ def finished_table(
     try:
         metadata = pq.read_metadata(out)
         provenance = json.loads((metadata.metadata or {})[b"lumos.provenance"])
-        before = provenance[command]
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        before = dict(provenance[command])
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, RecursionError) as error:
         raise LumosConfigError(f"{out}: was not made by `lumos {command}`; give a new --out") from error
     changed = sorted(key for key in identity if before.get(key) != identity[key])
     if changed:

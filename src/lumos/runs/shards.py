@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumos.catalogs.schema import SCHEMA_VERSION
-from lumos.errors import LumosDataError
+from lumos.errors import LumosDataError, foreign_reader
 from lumos.files import file_sha256
 from lumos.runs.folder import read_manifest
 
@@ -111,11 +111,11 @@ def read_shard(path: Path | str, columns: Sequence[str] | None = None) -> pa.Tab
     LumosDataError
         If the file is missing, damaged, or of another schema version.
     """
-    try:
+    with foreign_reader(f"{path}: damaged or missing shard"):
         table = pq.read_table(path, columns=None if columns is None else list(columns), page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise LumosDataError(f"{path}: damaged or missing shard ({str(error).splitlines()[0]})") from error
-    version = (table.schema.metadata or {}).get(b"lumos.schema_version", b"none").decode()
+        # Names that are no UTF-8 are found out here.
+        _ = table.column_names
+    version = (table.schema.metadata or {}).get(b"lumos.schema_version", b"none").decode("utf-8", "replace")
     if version != str(SCHEMA_VERSION):
         raise LumosDataError(f"{path}: schema version {version}, this version reads {SCHEMA_VERSION}")
     return table

@@ -61,6 +61,11 @@ class Workers:
         with _interrupts_blocked():
             return self._pool.submit(function, *args, **kwargs)
 
+    def kill(self) -> None:
+        """End the processes at once, also those that are stopped or do not react; what they do is lost."""
+        for process in list((self._pool._processes or {}).values()):  # noqa: SLF001 (no public way before 3.14)
+            process.kill()
+
     def __enter__(self) -> Self:
         return self
 

@@ -12,7 +12,7 @@ from lumos.errors import LumosDataError, LumosShapeError, LumosValueError
 from lumos.files import read_json
 from lumos.spectra.passbands import Passband
 from lumos.spectra.tables import read_columns
-from lumos.spectra.wavelengths import as_vacuum_nm
+from lumos.spectra.wavelengths import NANOMETRES, as_vacuum_nm
 
 __all__ = ["Curve", "read_curve"]
 
@@ -254,11 +254,13 @@ def _from_json(path: Path, unit: str | None, medium: str, name: str | None) -> t
     if name not in content:
         raise LumosDataError(f"{path}: has no curve {name!r}, it has {', '.join(sorted(content))}")
     one = content[name]
+    stated = one.get("wav_units") if isinstance(one, dict) else None
+    if stated is not None and not isinstance(stated, str):
+        raise LumosDataError(f"{path}: wav_units of {name} is {stated!r:.100}, allowed: {' or '.join(NANOMETRES)}")
     try:
         wavelength, response = (np.array(one[key], dtype=np.float64) for key in ("wavelength", "response"))
     except (KeyError, TypeError, ValueError) as error:
         raise LumosDataError(f"{path}: {name} has no numbers wavelength and response") from error
-    stated = one.get("wav_units")
     if stated is not None and unit not in {None, stated}:
         raise LumosDataError(f"{path}: wavelengths of {name} are in {stated}, unit: {unit} was given")
     if (stated or unit) is None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units
-from astropy.io.registry import IORegistryError
 from astropy.table import Column, Table
 
 from lumos.conventions import FloatArray
-from lumos.errors import LumosDataError, LumosValueError
+from lumos.errors import LumosDataError, LumosValueError, foreign_reader
+from lumos.scan import open_bytes, scan
 from lumos.spectra.wavelengths import NANOMETRES, as_vacuum_nm
 
 __all__ = ["read_columns"]
@@ -66,26 +66,23 @@ def read_columns(
 
 
 def _from_text(path: Path) -> tuple[FloatArray, FloatArray]:
-    try:
-        with warnings.catch_warnings():
-            # An empty file; the number of columns tells.
-            warnings.simplefilter("ignore", UserWarning)
-            content = np.loadtxt(path, usecols=(0, 1), ndmin=2, encoding="utf-8")
-    except (OSError, ValueError, IndexError) as error:
-        raise LumosDataError(f"{path}: no text of two columns of numbers ({' '.join(str(error).split())})") from error
+    with foreign_reader(f"{path}: no text of two columns of numbers"), warnings.catch_warnings():
+        # An empty file; the number of columns tells.
+        warnings.simplefilter("ignore", UserWarning)
+        content = np.loadtxt(path, usecols=(0, 1), ndmin=2, encoding="utf-8")
     if not len(content):
         raise LumosDataError(f"{path}: no numbers in it")
     return content[:, 0], content[:, 1]
 
 
 def _from_table(path: Path, unit: str | None, names: Sequence[str]) -> tuple[FloatArray, FloatArray, str | None]:
-    try:
-        with warnings.catch_warnings():
-            # Units that astropy does not know, several tables in a FITS file: the columns tell.
-            warnings.simplefilter("ignore")
-            table = Table.read(path)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, IORegistryError) as error:
-        raise LumosDataError(f"{path}: no table ({' '.join(str(error).split())})") from error
+    with foreign_reader(f"{path}: no table"), warnings.catch_warnings():
+        # Units that astropy does not know, several tables in a FITS file: the columns tell.
+        warnings.simplefilter("ignore")
+        if ".fit" in path.name.lower():
+            with open_bytes(path) as (stream, _):
+                scan(stream, path)
+        table = Table.read(path)
     wavelength, value = _column(path, table, WAVELENGTHS), _column(path, table, names)
     if wavelength.name.lower() == "loglam":
         if unit not in {None, "Angstrom"}:

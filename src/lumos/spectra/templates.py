@@ -4,18 +4,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
 from lumos.conventions import FloatArray
-from lumos.errors import LumosDataError, LumosError, LumosShapeError, LumosValueError
+from lumos.errors import LumosDataError, LumosShapeError, LumosValueError, foreign_reader
 from lumos.spectra.sed import continuum_basis
 from lumos.spectra.tables import read_columns
 from lumos.spectra.wavelengths import as_vacuum_nm
 
 __all__ = ["Template", "closed_form", "list_templates", "read_template"]
 
+#: Bytes of an archive once unpacked.
+_LARGEST = 2**30
 #: Where closed forms are tabulated, nm: steps of 0.05 %.
 _GRID = np.exp(np.arange(np.log(40.0), np.log(8000.0), 0.0005))
 
@@ -148,13 +150,15 @@ def list_templates(path: Path) -> tuple[str, ...]:
 @contextmanager
 def _archive(path: Path) -> Iterator[Mapping[str, FloatArray]]:
     """Open an archive; what goes wrong in the block names the file."""
-    try:
+    if not path.is_file():
+        raise LumosDataError(f"{path}: missing or no regular file")
+    with foreign_reader(f"{path}: no archive of templates"):
+        with ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _LARGEST:
+            raise LumosDataError(f"{path}: unpacks to {size} bytes, allowed: at most {_LARGEST}")
         with np.load(path, allow_pickle=False) as content:
             yield content
-    except LumosError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise LumosDataError(f"{path}: no archive of templates ({' '.join(str(error).split())})") from error
 
 
 def _from_archive(path: Path, unit: str | None, medium: str, name: str | None) -> tuple[FloatArray, FloatArray]:

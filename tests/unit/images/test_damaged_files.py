@@ -17,9 +17,9 @@ import yaml
 from astropy.io import fits
 
 from helpers.fits_files import header, image, write_mef, write_simple
+from lumos import scan
 from lumos.errors import LumosConfigError, LumosDataError
 from lumos.images import list_detectors, read_exposure
-from lumos.images.fits import scan
 from lumos.surveys import load_survey
 
 GENERIC = load_survey("generic")

@@ -112,7 +112,7 @@ def test_a_flipped_bit_in_a_psf_table_is_noticed(tmp_path):
     content = path.read_bytes()
     place = content.index(np.array([0.7, 0.8]).tobytes())
     path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
-    with pytest.raises(LumosDataError, match=r"psf\.parquet: cannot read the PSF table: .*CRC"):
+    with pytest.raises(LumosDataError, match=r"psf\.parquet: cannot read the PSF table \(.*CRC"):
         read_psf_table(path)
 
 

@@ -1,6 +1,7 @@
 """Drivers: every task once, in order where asked, and a worker that dies takes only its own task with it."""
 
 import os
+import signal
 from contextlib import contextmanager
 
 import pytest
@@ -65,3 +66,30 @@ def test_errors_are_raised(tmp_path, workers):
 def test_no_worker():
     with pytest.raises(LumosValueError, match="workers: got 0, allowed: >= 1"):
         LocalDriver(0)
+
+
+@contextmanager
+def folder_of(folder):
+    yield folder
+
+
+def hang_on(folder, task):
+    """Stop the own process where the task says so: each time (-1) or only the first time (-2)."""
+    if task == -1 or (task == -2 and not (folder / "stopped").exists()):
+        (folder / "stopped").touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return task
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_hangs_takes_only_its_task_with_it(tmp_path, workers):
+    results = dict(LocalDriver(workers, timeout=4.0).run(Work(hang_on, folder_of, (tmp_path,)), [0, -2, 1, -1, 2]))
+    lost = results.pop(-1)
+    assert isinstance(lost, WorkerDiedError)
+    assert str(lost) == "not done after 4.0 s, twice"
+    assert results == {0: 0, -2: -2, 1: 1, 2: 2}
+
+
+def test_no_time():
+    with pytest.raises(LumosValueError, match="timeout: got 0, allowed: seconds above 0"):
+        LocalDriver(2, timeout=0)

@@ -4,7 +4,7 @@ from typing import IO
 
 import numpy as np
 
-from lumos.images.fits.scan import CHUNK, RawHdu
+from lumos.scan import CHUNK, RawHdu
 
 __all__ = ["checksum_report"]
 

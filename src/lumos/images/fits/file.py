@@ -14,9 +14,9 @@ from astropy.io import fits
 from astropy.io.fits.hdu.base import _CorruptedHDU
 
 from lumos.conventions import AnyArray, Float32Array
-from lumos.errors import LumosDataError
+from lumos.errors import LumosDataError, foreign_reader
 from lumos.images.fits.checksums import checksum_report
-from lumos.images.fits.scan import open_bytes, scan
+from lumos.scan import open_bytes, scan
 
 __all__ = [
     "Checksum",
@@ -78,14 +78,8 @@ def fits_context(path: Path) -> Iterator[None]:
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
+        with foreign_reader(f"{path}: cannot be read as FITS, damaged or truncated?"):
             yield
-        except LumosDataError:
-            raise
-        except Exception as error:
-            # astropy and the decompressors report damage through a dozen exception classes without a common base.
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
-            raise LumosDataError(f"{path}: cannot be read as FITS (damaged or truncated?): {reason}") from error
     for warning in caught:
         text = " ".join(str(warning.message).split())
         if _DANGEROUS.search(text):

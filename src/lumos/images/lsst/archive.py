@@ -239,23 +239,37 @@ def _calibration(record: Record, path: Path) -> dict[str, object]:
     }
 
 
-def pixel_origin(header: Header) -> tuple[float, float]:
+def pixel_origin(header: Header, path: Path) -> tuple[float, float]:
     """Return where the first pixel of an image lies in the image that it is part of.
 
     Parameters
     ----------
     header : Header
         Of the image: its linear WCS ``A``, or else ``LTV1`` and ``LTV2``.
+    path : Path
+        Its file, for messages.
 
     Returns
     -------
     x, y : float
         Pixels; positions of PSFs and cells are those of the whole image. 0 where the header does not tell.
+
+    Raises
+    ------
+    LumosDataError
+        If one of these cards is no number.
     """
+
+    def number(key: str, default: float) -> float:
+        value = header.get(key, default)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise LumosDataError(f"{path}: {key} is {value!r:.100}, allowed: a finite number")
+        return float(value)
+
     origin = []
     for axis in "12":
         if str(header.get(f"CTYPE{axis}A", "")).strip() == "LINEAR":
-            origin.append(float(header.get(f"CRVAL{axis}A", 0)) + 1 - float(header.get(f"CRPIX{axis}A", 1)))
+            origin.append(number(f"CRVAL{axis}A", 0) + 1 - number(f"CRPIX{axis}A", 1))
         else:
-            origin.append(-float(header.get(f"LTV{axis}", 0)))
+            origin.append(-number(f"LTV{axis}", 0))
     return origin[0], origin[1]

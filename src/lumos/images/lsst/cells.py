@@ -113,12 +113,12 @@ def read_cells(hdul: Any, hdu: Any, image: Any, path: Path) -> CellModel | None:
             return None
         height, width = (int(length) for length in bounds["grid"]["cell_shape"])
         box = [(int(bounds["bbox"][axis]["start"]), int(bounds["bbox"][axis]["stop"])) for axis in "xy"]
-    shape = tuple((stop - start) / side for (start, stop), side in zip(reversed(box), (height, width), strict=True))
+        shape = tuple((stop - start) / side for (start, stop), side in zip(reversed(box), (height, width), strict=True))
     if shape != images.shape[:2]:
         raise LumosDataError(f"{path}[{hdu.name}]: PSFs of {images.shape[:2]} cells, the grid has {shape}")
     if images.shape[2] % 2 == 0 or images.shape[3] % 2 == 0:
         raise LumosDataError(f"{path}[{hdu.name}]: PSFs of shape {images.shape[2:]}, allowed: odd sides")
     if not np.isfinite(images).all(axis=(2, 3)).any():
         raise LumosDataError(f"{path}[{hdu.name}]: none of {images.shape[0] * images.shape[1]} cells has a PSF")
-    x0, y0 = pixel_origin(image.header)
+    x0, y0 = pixel_origin(image.header, path)
     return CellModel(images, (box[0][0] - x0 - 0.5, box[1][0] - y0 - 0.5), (width, height))

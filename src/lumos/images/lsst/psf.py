@@ -123,7 +123,7 @@ def load_lsst_psf(path: Path) -> tuple[PsfModel | None, str]:
         if image is None or archive is None or "PSF" not in archive.roles:
             return None, "none: neither an extension PSF nor a PSF in the tables of the image's file"
         shape = image_shape(image)
-        return _of_archive(archive, pixel_origin(image.header), (shape[0], shape[1]), path)
+        return _of_archive(archive, pixel_origin(image.header, path), (shape[0], shape[1]), path)
 
 
 def _of_extension(hdul: Any, stamps: Any, image: Any, path: Path) -> tuple[PsfModel, str]:  # noqa: ANN401

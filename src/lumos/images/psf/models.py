@@ -16,6 +16,8 @@ __all__ = ["MoffatModel", "PsfModel", "StampModel", "fwhm_on_pixels", "load_stam
 
 #: Share of a Moffat's light that its image may lack, its reach in FWHM at most, and samples per FWHM.
 _LIGHT_LEFT, _LONGEST, _SAMPLES = 2e-4, 15.0, 5.0
+#: Samples from the middle of such an image to its edge; pixels 20 times as long as wide need so many.
+_MOST_HALF = 1600
 
 
 class PsfModel(Protocol):
@@ -126,7 +128,12 @@ class StampModel:
         total = float(np.sum(self.image, dtype=np.float64))
         if not np.isfinite(total) or total <= 0:
             raise LumosDataError(f"PSF image: its sum is {total}, allowed: positive and finite")
-        object.__setattr__(self, "image", (self.image / total).astype(np.float32))
+        image = (self.image.astype(np.float64) / total).astype(np.float32)
+        if not abs(float(np.sum(image, dtype=np.float64)) - 1) < 1e-3:
+            raise LumosDataError(
+                f"PSF image: it sums to {total:.4g} by numbers of up to {np.abs(self.image).max():.4g}"
+            )
+        object.__setattr__(self, "image", image)
         self.at(np.zeros(1), np.zeros(1))  # PixelPsf refuses a bad sampling
 
     def at(self, x: FloatArray, y: FloatArray) -> PixelPsf:  # noqa: ARG002 (the PSF is the same everywhere)
@@ -174,13 +181,20 @@ def moffat_stamp(model: MoffatModel, jacobian: FloatArray) -> StampModel:
     -------
     StampModel
         Before the response of the pixel; all but 2e-4 of the light lies within it, or 15 FWHM.
+
+    Raises
+    ------
+    LumosDataError
+        If pixels are so long that the image would have some 10 million samples.
     """
     alpha = 0.5 * model.fwhm / np.sqrt(2 ** (1 / model.beta) - 1)
     reach = min(alpha * np.sqrt(_LIGHT_LEFT ** (1 / (1 - model.beta)) - 1), _LONGEST * model.fwhm)
     # The image must hold the ellipse, and sample its short axis well.
     long, short = np.linalg.svd(jacobian, compute_uv=False)
     sampling = min(model.fwhm / long / _SAMPLES, 1.0)
-    half = int(np.ceil(reach / short / sampling))
+    half = int(min(np.ceil(reach / short / sampling), _MOST_HALF + 1))
+    if half > _MOST_HALF:
+        raise LumosDataError(f"pixels {long / short:.4g} times as long as wide, too much for an image of the PSF")
     pixels = sampling * np.arange(-half, half + 1)
     sky = np.einsum("ab,bij->aij", jacobian, np.stack(np.meshgrid(pixels, pixels)))
     image = (1 + (sky**2).sum(axis=0) / alpha**2) ** -model.beta

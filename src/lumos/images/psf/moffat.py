@@ -70,4 +70,9 @@ def round_moffat(
     except LumosValueError as error:
         raise LumosDataError(f"{path}: {error}") from error
     long, short = np.linalg.svd(jacobian, compute_uv=False)
-    return model if long <= (1 + _SQUARE) * short else moffat_stamp(model, jacobian / pixel_side(jacobian))
+    if long <= (1 + _SQUARE) * short:
+        return model
+    try:
+        return moffat_stamp(model, jacobian / pixel_side(jacobian))
+    except LumosDataError as error:
+        raise LumosDataError(f"{path}: {error}") from error

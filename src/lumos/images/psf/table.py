@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from astropy.table import Table
 
-from lumos.errors import LumosDataError
+from lumos.errors import LumosDataError, foreign_reader
 
 __all__ = ["TableRow", "psf_rows", "read_psf_table"]
 
@@ -53,15 +53,13 @@ def read_psf_table(path: Path) -> dict[tuple[str, str], TableRow]:
     LumosDataError
         If the table cannot be read, lacks a column, has two rows for one CCD, or a value that is none.
     """
-    try:
+    with foreign_reader(f"{path}: cannot read the PSF table"):
         if path.suffix == ".parquet":
             table = pq.read_table(path, page_checksum_verification=True)  # type: ignore[no-untyped-call,unused-ignore]
             columns: dict[str, Any] = table.to_pydict()
         else:
             table = Table.read(path, format="ascii.ecsv")
             columns = {name: table[name].tolist() for name in table.colnames}
-    except (OSError, ValueError) as error:
-        raise LumosDataError(f"{path}: cannot read the PSF table: {' '.join(str(error).split())}") from error
     return psf_rows(columns, path)
 
 

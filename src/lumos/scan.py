@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import math
 import re
 import tempfile
 import zipfile
@@ -30,6 +31,8 @@ _MAX_COLUMNS = 999
 _MAX_PADDING = 28800
 _BLOCK, _CARD = 2880, 80
 CHUNK = 2**20
+#: Pixels of a compressed image for each byte that it is stored in, above some number of pixels.
+_MOST_PACKED, _NEVER_A_BOMB = 100_000, 2**26
 #: Unpacked files up to this size stay in memory.
 _IN_MEMORY = 2**28
 _BITPIX = frozenset({8, 16, 32, 64, -32, -64})
@@ -249,7 +252,23 @@ def _data_size(numbers: dict[str, int], kind: str, where: str) -> int:
     parameters, groups = numbers.get("PCOUNT", 0), numbers.get("GCOUNT", 1)
     if parameters < 0 or groups != 1:
         raise LumosDataError(f"{where}: PCOUNT is {parameters} and GCOUNT {groups}, allowed: 0 or more, and 1")
-    return abs(numbers["BITPIX"]) // 8 * (n_values + parameters)
+    n_bytes = abs(numbers["BITPIX"]) // 8 * (n_values + parameters)
+    _check_packed(numbers, n_bytes, where)
+    return n_bytes
+
+
+def _check_packed(numbers: dict[str, int], n_bytes: int, where: str) -> None:
+    """Refuse a compressed image whose tiles are not the rows of its table, or that is large and stored in nothing."""
+    axes = _axes(numbers, "ZNAXIS", where)
+    if not axes:
+        return
+    tiles = [numbers.get(f"ZTILE{axis}", 1 if axis > 1 else length) for axis, length in enumerate(axes, 1)]
+    n_rows = numbers.get("NAXIS2", 0)
+    if min(tiles) < 1 or math.prod(-(-length // tile) for length, tile in zip(axes, tiles, strict=True)) != n_rows:
+        text = f"compressed image of {list(axes)} pixels in tiles of {tiles}, its table has {n_rows} rows"
+        raise LumosDataError(f"{where}: damaged: {text}, allowed: one for each tile")
+    if math.prod(axes) > max(_MOST_PACKED * n_bytes, _NEVER_A_BOMB):
+        raise LumosDataError(f"{where}: compressed image of {list(axes)} pixels in {n_bytes} bytes, too few to be one")
 
 
 def _axes(numbers: dict[str, int], key: str, where: str) -> tuple[int, ...]:
