@@ -194,9 +194,12 @@ def _cross_validated(stars: StarPixels, corrections: Corrections, degree: int) -
     """Return what empirical PSFs leave of the stars that they were not made from."""
     fold = np.random.default_rng(0).permutation(len(stars)) % _N_FOLDS
     models = [corrections.model(degree, fold != number) for number in range(_N_FOLDS)]
-    images = np.concatenate([model.at(*_places(stars, fold == number)).images for number, model in enumerate(models)])
+    images = []
+    for number, model in enumerate(models):
+        own = model.at(*_places(stars, fold == number)).images
+        images.append(np.broadcast_to(own, (np.sum(fold == number), *own.shape[1:])))
     order = np.argsort(np.concatenate([np.flatnonzero(fold == number) for number in range(_N_FOLDS)]))
-    psf = replace(models[0].at(*_places(stars, fold == 0)), images=images[order])
+    psf = replace(models[0].at(*_places(stars, fold == 0)), images=np.concatenate(images)[order])
     return _held_out(stars, fit_at_stars(stars, psf))
 
 

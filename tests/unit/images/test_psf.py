@@ -171,7 +171,7 @@ def test_psfex_agrees_with_galsim(tmp_path, degree, rng):
         # Pixel positions are 1-based in PSFEx and in GalSim.
         expected = reference.getPSFArray(galsim.PositionD(x[k] + 1, y[k] + 1))
         expected = expected / expected.sum()
-        assert np.abs(psf.images[k] - expected).max() < 1e-6 * expected.max()
+        assert np.abs(psf.images[k if degree else 0] - expected).max() < 1e-6 * expected.max()
 
 
 def test_psfex_terms_run_over_x_first(tmp_path):

@@ -71,10 +71,13 @@ class PsfexModel:
         Returns
         -------
         PixelPsf
-            One image per object, the pixel's response included; NaN outside the CCD.
+            One image per object, or one that all share where the PSF is the same everywhere; the pixel's response
+            included; NaN outside the CCD.
         """
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         inside = near_ccd(x, y, self.shape)
+        if self.degree == 0 and inside.all():
+            return unit_psf(self.basis, np.ones(1, dtype=np.bool_), self.sampling)
         u = (np.where(inside, x, 0.0) + 1.0 - self.zero[0]) / self.scale[0]
         v = (np.where(inside, y, 0.0) + 1.0 - self.zero[1]) / self.scale[1]
         terms = [u**i * v**j for j in range(self.degree + 1) for i in range(self.degree + 1 - j)]
