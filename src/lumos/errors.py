@@ -4,6 +4,7 @@ A bad *call* raises one of these, at the door, with the value that was given and
 A bad *object* never raises: it gets NaN and a bit of :mod:`lumos.flags`.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -79,7 +80,7 @@ def one_line(error: BaseException) -> str:
     str
         The message; before it the type, unless it is a :class:`LumosError`, which needs no type.
     """
-    text = " ".join(str(error).split())
+    text = re.sub(r" (object )?at 0x[0-9a-f]+", "", " ".join(str(error).split()))
     return text if isinstance(error, LumosError) else f"{type(error).__name__}: {text}"
 
 

@@ -24,10 +24,11 @@ from lumos.files import file_stamp
 from lumos.images import read_exposure
 from lumos.images.lsst.archive import pixel_origin
 from lumos.images.psf.models import load_stamp_psf
+from lumos.images.psf.psfex import PsfexModel, load_psfex, write_psfex
 from lumos.images.psf.table import read_psf_table
 from lumos.pdf import FluxPrior
 from lumos.pools.pool import BackgroundPool
-from lumos.runs.folder import RunFolder
+from lumos.runs.folder import RunFolder, read_manifest
 from lumos.runs.look import look_at_run
 from lumos.spectra import templates
 from lumos.spectra.curves import read_curve
@@ -277,3 +278,19 @@ def test_damaged_pools(tmp_path, name, content):
         path.write_bytes(content)
     with pytest.raises(LumosDataError, match="pool"):
         BackgroundPool.open(tmp_path / "pool")
+
+
+def test_entries_of_a_manifest_whose_status_is_no_text(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"exposures": {"a": {"status": ["done"]}}}))
+    with pytest.raises(LumosDataError, match=r"manifest\.json: damaged, a: allowed: a mapping with status"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("number", [1, 3, 2**62])
+def test_psfex_polynomials_in_too_many_variables(tmp_path, number):
+    model = PsfexModel(np.ones((1, 5, 5)), 0, (0.0, 0.0), (1.0, 1.0), 1.0, (100, 100))
+    write_psfex(tmp_path / "a.psf", model, {})
+    assert load_psfex(tmp_path / "a.psf", (100, 100)).degree == 0
+    write_psfex(tmp_path / "a.psf", model, {"POLNAXIS": number})
+    with pytest.raises(LumosDataError, match=rf"a\.psf: PSFEx polynomial in {number} variables, allowed: X_IMAGE"):
+        load_psfex(tmp_path / "a.psf", (100, 100))

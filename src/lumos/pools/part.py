@@ -102,10 +102,8 @@ class PoolPart:
     def _open(self, name: str) -> AnyArray:
         """Return one of the array files as a memory map."""
         path = self.path / f"{name}.npy"
-        try:
+        with foreign_reader(f"{path}: missing or damaged"):
             array: AnyArray = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise LumosDataError(f"{path}: missing or damaged ({' '.join(str(error).split())})") from error
         expected = (len(array),) if name == "psf" else (len(array), self.side, self.side)
         if array.shape != expected or array.dtype != ARRAYS[name]:
             raise LumosDataError(f"{path}: {array.dtype} {array.shape}, allowed: {ARRAYS[name]} {expected}")

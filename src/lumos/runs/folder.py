@@ -300,7 +300,7 @@ def read_waiting(run: Path | str) -> list[str]:
 
 def _check_entry(entry: Any, where: str) -> None:  # noqa: ANN401
     """Refuse an entry of a manifest that was not written by `lumos measure`."""
-    if not isinstance(entry, dict) or entry.get("status") not in {"done", "failed"}:
+    if not isinstance(entry, dict) or entry.get("status") not in ("done", "failed"):
         raise LumosDataError(f"{where}: allowed: a mapping with status done or failed")
     kinds: dict[str, type] = {"file": str, "reason": str, "shard": str, "sha256": str, "n_rows": int, "inputs": dict}
     needed = {"shard", "sha256"} if entry["status"] == "done" else set()

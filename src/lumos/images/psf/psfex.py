@@ -194,6 +194,8 @@ def _pick_row(data: Any, names: list[str], path: Path, exposure_id: str | None, 
 def _build(cards: dict[str, Any], basis: FloatArray, path: Path, shape: tuple[int, int]) -> PsfexModel:
     """Build a model from its numbers, refusing what it cannot represent."""
     n_axes = int(cards.get("polnaxis", 2 if "polname1" in cards else 0))
+    if n_axes not in {0, 2}:
+        raise LumosDataError(f"{path}: PSFEx polynomial in {n_axes} variables, allowed: X_IMAGE and Y_IMAGE, or none")
     axes = [str(cards.get(f"polname{axis + 1}", "")).strip().upper() for axis in range(n_axes)]
     kinds = [axis[:1] if axis in {"X_IMAGE", "XWIN_IMAGE", "Y_IMAGE", "YWIN_IMAGE"} else axis for axis in axes]
     if kinds not in ([], ["X", "Y"]) or int(cards.get("polngrp", 1 if axes else 0)) not in {0, 1}:
