@@ -18,6 +18,7 @@ from lumos.exports.text import write_csv, write_ecsv
 from lumos.exports.votable import write_votable
 from lumos.files import UNFINISHED, name_code, whole_file
 from lumos.photoz.run import is_redshift_run
+from lumos.runs.locks import lock_file
 
 __all__ = ["export_table"]
 
@@ -87,12 +88,19 @@ def export_table(
         raise LumosConfigError(
             f"--colours: not with {format_}, allowed: {', '.join(one.name for one in FORMATS.values() if one.is_plain)}"
         )
+    with lock_file(out):
+        return _export(path, out, chosen, bands, colours=colours, finished=finished)
+
+
+def _export(
+    path: Path, out: Path, chosen: Format, bands: Sequence[str] | None, *, colours: bool, finished: bool
+) -> int:
     if is_redshift_run(path):
         return _export_redshifts(path, out, chosen, plain=bands is None and not colours)
     source = open_source(path, finished=finished)
     if bands is not None and not (colours or (chosen.is_wide and source.is_coadd)):
         allowed = f"a coadd as {', '.join(one.name for one in FORMATS.values() if one.is_wide)}, or --colours"
-        raise LumosConfigError(f"--bands: {format_} of {path} holds all bands in one column; allowed: {allowed}")
+        raise LumosConfigError(f"--bands: {chosen.name} of {path} holds all bands in one column; allowed: {allowed}")
     write = _writer(chosen, source, out, bands, colours=colours)
     with _whole_folder(out) if not chosen.suffixes else whole_file(out) as temporary:
         write(temporary)

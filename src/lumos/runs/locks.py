@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import wraps
 from inspect import signature
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, TypeVar, cast
 
 from lumos.errors import LumosError
@@ -104,7 +105,10 @@ def clear_unfinished(path: Path) -> None:
 def _clear(folders: Sequence[Path], pattern: str) -> None:
     for folder in folders:
         for leftover in folder.glob(pattern):
-            leftover.unlink(missing_ok=True)
+            if leftover.is_dir() and not leftover.is_symlink():
+                rmtree(leftover)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 @contextmanager

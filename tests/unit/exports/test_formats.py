@@ -213,11 +213,13 @@ def test_hats(exported, tmp_path, monkeypatch):
     assert set(schema.names) <= set(stored.names)
 
 
-def test_what_a_killed_command_left_does_not_stop_hats(tmp_path):
+def test_what_a_killed_command_left_of_hats_is_removed(tmp_path):
     write_coadd(tmp_path / "c.parquet")
-    (tmp_path / f".lumos-{name_code(tmp_path / 'cat')}.part").mkdir()
+    left = tmp_path / f".lumos-{name_code(tmp_path / 'cat')}-0123456789abcdef.part"
+    (left / "dataset").mkdir(parents=True)
     export_table(tmp_path / "c.parquet", tmp_path / "cat", "hats")
     assert is_valid_catalog(tmp_path / "cat", strict=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.parquet", "cat"]
 
 
 def test_rail_says_what_has_no_row_and_which_bands_are_its_own(tmp_path):
