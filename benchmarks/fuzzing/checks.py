@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lumos.cameras.describe import describe_camera
+from lumos.catalogs.formats import open_table
 from lumos.catalogs.parent import read_parent
 from lumos.coadds.calibrate_read import read_reference, read_zeropoints
 from lumos.coadds.read import read_coadd
@@ -236,7 +237,7 @@ def fluxes(name: str, likelihood: str = "gaussian") -> Read:
         found = read_photometry(folder / name, BANDS, PhotozSettings(likelihood=likelihood))
         assert found.flux.shape == found.flux_err.shape == (len(found.object_id), len(found.bands))
         found.usable(0.0)
-        if likelihood == "gaussian":
+        if "band" not in open_table(folder / name).names:
             match_redshifts(folder / name, found)
 
     return read

@@ -27,6 +27,8 @@ from lumos.images.psf.models import load_stamp_psf
 from lumos.images.psf.psfex import PsfexModel, load_psfex, write_psfex
 from lumos.images.psf.table import read_psf_table
 from lumos.pdf import FluxPrior
+from lumos.photoz.fluxes import read_photometry
+from lumos.photoz.settings import PhotozSettings
 from lumos.pools.pool import BackgroundPool
 from lumos.runs.folder import RunFolder, read_manifest
 from lumos.runs.look import look_at_run
@@ -294,3 +296,37 @@ def test_psfex_polynomials_in_too_many_variables(tmp_path, number):
     write_psfex(tmp_path / "a.psf", model, {"POLNAXIS": number})
     with pytest.raises(LumosDataError, match=rf"a\.psf: PSFEx polynomial in {number} variables, allowed: X_IMAGE"):
         load_psfex(tmp_path / "a.psf", (100, 100))
+
+
+def test_numbers_of_a_wcs_that_no_float_holds(tmp_path):
+    path = write_simple(tmp_path / "a.fits", DUMMY="placeholder", CRVAL1=None)
+    content = path.read_bytes()
+    at = content.index(b"DUMMY   = ")
+    path.write_bytes(content[:at] + f"CRVAL1  = {10**30}".ljust(80).encode() + content[at + 80 :])
+    with pytest.raises(LumosDataError, match=r"a\.fits: the WCS|a\.fits: CRVAL1 is 10+, allowed: finite|a\.fits: WCS"):
+        list(read_exposure(path, load_survey("generic")))
+    path.write_bytes(content[:at] + f"CRVAL1  = {'9' * 68}".ljust(80).encode() + content[at + 80 :])
+    with pytest.raises(LumosDataError, match=r"a\.fits: "):
+        list(read_exposure(path, load_survey("generic")))
+
+
+def test_pdfs_of_a_coadd_that_are_damaged(tmp_path):
+    write_coadd(tmp_path / "coadd.parquet")
+    table = pq.read_table(tmp_path / "coadd.parquet")
+    metadata = table.schema.metadata | {b"lumos.provenance": b'{"prior": "none"}'}
+    path = tmp_path / "a.parquet"
+    pq.write_table(table.replace_schema_metadata(metadata), path, write_page_checksum=True, compression="none")
+    settings = PhotozSettings(likelihood="pdf")
+    assert read_photometry(path, ("g", "r", "i"), settings).mixture is not None
+    content = bytearray(path.read_bytes())
+    place = pq.ParquetFile(path).metadata.row_group(0).column(flat_index(path, "pdf_means")).data_page_offset
+    content[place + 60] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(LumosDataError, match=r"a\.parquet: damaged, its PDFs cannot be read"):
+        read_photometry(path, ("g", "r", "i"), settings)
+
+
+def flat_index(path, name):
+    """Return the number of a column among those that the file stores."""
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    return next(k for k in range(group.num_columns) if group.column(k).path_in_schema.startswith(name))

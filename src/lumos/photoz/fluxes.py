@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from lumos.catalogs.formats import TableFile, open_table
 from lumos.catalogs.identifiers import read_identifiers
 from lumos.conventions import BoolArray, FloatArray, IntArray
-from lumos.errors import LumosConfigError, LumosDataError
+from lumos.errors import LumosConfigError, LumosDataError, foreign_reader
 from lumos.files import json_in_metadata
 from lumos.photoz.bcnz.likelihood import GaussianLight, Light, MixtureLight, StudentLight
 from lumos.photoz.columns import FluxColumns, read_fluxes
@@ -208,9 +208,10 @@ def _read_long(table: TableFile, models: Sequence[str], settings: PhotozSettings
 
     mixture = None
     if settings.likelihood == "pdf":
-        parts = pq.read_table(path, columns=list(_PDF))
-        lists = [np.stack(parts[name].to_numpy(zero_copy_only=False)).astype(np.float64) for name in _PDF]
-        mixture = spread(np.stack(lists, axis=1))
+        with foreign_reader(f"{path}: damaged, its PDFs cannot be read"):
+            parts = pq.read_table(path, columns=list(_PDF), page_checksum_verification=True)
+            lists = [np.stack(parts[name].to_numpy(zero_copy_only=False)).astype(np.float64) for name in _PDF]
+            mixture = spread(np.stack(lists, axis=1))
     named = "object_name" in table.names
     names = table.read("object_name").values.astype(str)[kept][first[order]] if named else None
     (flux, flux_err), *_ = read_fluxes(table, [FluxColumns(settings.flux, f"{settings.flux}_err")])

@@ -146,7 +146,8 @@ def read_archive(hdul: Any, path: Path) -> Archive | None:  # noqa: ANN401
     LumosDataError
         If the index names tables or rows that are not there.
     """
-    at = next((i for i, hdu in enumerate(hdul) if hdu.header.get("EXTTYPE") == "ARCHIVE_INDEX"), None)
+    with fits_context(path):
+        at = next((i for i, hdu in enumerate(hdul) if hdu.header.get("EXTTYPE") == "ARCHIVE_INDEX"), None)
     if at is None:
         return None
     names: dict[int, str] = {}
