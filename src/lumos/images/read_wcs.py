@@ -148,7 +148,7 @@ def _refuse_bad_cards(header: Header, path: Path) -> None:
         if not isinstance(value, allowed | None) or isinstance(value, bool):
             what = "a number" if is_number else "text"
             raise LumosDataError(f"{path}: {key} is {value!r}, allowed: {what}")
-        if is_number and value is not None and not abs(value) < _LARGEST:
+        if isinstance(value, int | float) and not abs(value) < _LARGEST:
             raise LumosDataError(f"{path}: {key} is {value}, allowed: finite")
 
 
