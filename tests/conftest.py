@@ -1,6 +1,8 @@
 """Fixtures that all tests share."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,3 +23,12 @@ def data_dir() -> Path:
 def rng() -> np.random.Generator:
     """Return a seeded generator: every test draws the same numbers every time."""
     return np.random.default_rng(20210406)
+
+
+@pytest.fixture(autouse=True)
+def _own_log_handlers() -> Iterator[None]:
+    """Take off what a command put on the log: its streams are closed when the test ends."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    root.handlers[:] = [handler for handler in root.handlers if handler in before]

@@ -238,7 +238,7 @@ def fluxes(name: str, likelihood: str = "gaussian") -> Read:
         assert found.flux.shape == found.flux_err.shape == (len(found.object_id), len(found.bands))
         found.usable(0.0)
         if "band" not in open_table(folder / name).names:
-            match_redshifts(folder / name, found)
+            match_redshifts(folder / name, found.object_id)
 
     return read
 
