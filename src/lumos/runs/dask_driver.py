@@ -78,8 +78,7 @@ class DaskDriver:
         width = _AHEAD * max(sum(self._client.nthreads().values()), 1)
         # One task of its own, so that it is sent once and not with each task (a catalogue, a grid of models), and made
         # again from what the scheduler keeps where the worker that holds it dies.
-        with dask_config.set({"distributed.admin.large-graph-warning-threshold": "100GB"}):
-            shared = self._client.submit(_hold, work, pure=False)
+        shared = self._share(work)
         token, numbers = uuid4().hex, iter(range(len(tasks)))
         told, early, running = 0, dict[int, Result | WorkerDiedError](), dict[object, int]()
         completed = as_completed(with_results=False)
@@ -96,6 +95,10 @@ class DaskDriver:
         for future in completed:
             number = running.pop(future.key)
             early[number] = _result_of(future)
+            if isinstance(early[number], WorkerDiedError):
+                # Another task may have killed the workers, or what all share has died with them: once more.
+                shared = self._share(work)
+                early[number] = _result_of(self._client.submit(_call, token, shared, tasks[number], pure=False))
             # In order, the first task holds back those that would pile up behind it.
             if not ordered or len(early) < width:
                 start()
@@ -104,6 +107,11 @@ class DaskDriver:
                 told += 1
                 if ordered and len(running) < width:
                     start()
+
+    def _share(self, work: Work[Any, Any, Any]) -> Any:  # noqa: ANN401
+        """Give the workers what all tasks share."""
+        with dask_config.set({"distributed.admin.large-graph-warning-threshold": "100GB"}):
+            return self._client.submit(_hold, work, pure=False)
 
 
 def _in_a_row(early: dict[int, Any], told: int) -> Iterator[int]:
